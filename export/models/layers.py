@@ -1,0 +1,78 @@
+"""Blocks that more than one network uses."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Positions = tuple[torch.Tensor, ...]
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, batch normalisation, optionally a ReLU; the padding keeps the size at stride 1."""
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = True,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+        self.bn = nn.BatchNorm2d(cout, eps=eps)
+        self.relu = relu
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, cin, h, w) -> float (N, cout, ceil(h / stride), ceil(w / stride))."""
+        x = self.bn(self.conv(x))
+        return F.relu(x) if self.relu else x
+
+
+def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
+    """2x2 maxima at stride 2, and where each one was.
+
+    Eagerly the positions are PyTorch's plane indices. While exporting they are three comparisons, because no
+    engine takes MaxPool's second output: `top` (the maximum is in the upper row), `left_top` and `left_bottom`
+    (in the left column of that row). `>=` keeps the first of equal values, as PyTorch's row-major scan does.
+
+    Args:
+        x: float (N, C, h, w), h and w even.
+
+    Returns:
+        float (N, C, h/2, w/2), and the positions for `max_unpool_2x2`.
+    """
+    if not torch.compiler.is_exporting():
+        pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+        return pooled, (indices,)
+    a, b = x[..., 0::2, 0::2], x[..., 0::2, 1::2]
+    c, d = x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+    upper, lower = torch.maximum(a, b), torch.maximum(c, d)
+    return torch.maximum(upper, lower), (upper >= lower, a >= b, c >= d)
+
+
+def max_unpool_2x2(y: torch.Tensor, positions: Positions) -> torch.Tensor:
+    """Each value back where its maximum was, zeros elsewhere: the inverse of `max_pool_2x2`.
+
+    Args:
+        y: float (N, C, h, w).
+        positions: what `max_pool_2x2` returned for a tensor of (N, C, 2h, 2w).
+
+    Returns:
+        float (N, C, 2h, 2w).
+    """
+    if len(positions) == 1:
+        return F.max_unpool2d(y, positions[0], 2)
+    top, left_top, left_bottom = positions
+    zero = torch.zeros((), dtype=y.dtype)
+    upper, lower = torch.where(top, y, zero), torch.where(top, zero, y)
+    quarters = (
+        torch.where(left_top, upper, zero),
+        torch.where(left_top, zero, upper),
+        torch.where(left_bottom, lower, zero),
+        torch.where(left_bottom, zero, lower),
+    )
+    return torch.pixel_shuffle(torch.stack(quarters, dim=2).flatten(1, 2), 2)

@@ -1,0 +1,108 @@
+"""What an engine looks like from outside, and how one is opened."""
+
+import importlib
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, cast
+
+import numpy as np
+
+from runtime.errors import EngineError, FrameError
+from runtime.manifest import read_manifest, refuse_other_target, verified_engine
+from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+
+# One file per inference library; TensorRT and TensorRT-RTX are one API under two module names.
+MODULES: dict[BackendName, str] = {
+    "tensorrt": "runtime.backends.tensorrt",
+    "tensorrt-rtx": "runtime.backends.tensorrt",
+    "openvino": "runtime.backends.openvino",
+    "onnxruntime": "runtime.backends.onnxruntime",
+}
+
+
+class Backend(Protocol):
+    """An open engine. Not thread-safe: one thread at a time, and a result is the caller's to keep."""
+
+    spec: ModelSpec
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """The mask of one frame.
+
+        Args:
+            frame: uint8 (H, W, 3) RGB, any size.
+
+        Returns:
+            uint8 (H, W) train ids, a new array.
+
+        Raises:
+            FrameError: another shape or type.
+        """
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """The network's output for one frame, for comparison only: it copies what `segment` leaves on the device.
+
+        Returns:
+            float32 (1, classes * block**2, h, w), NCHW; see `ModelSpec`.
+        """
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        """The backend itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Calls `close`."""
+
+
+class BackendModule(Protocol):
+    """What each module of `MODULES` offers."""
+
+    def this_target(self, backend: BackendName) -> Target:
+        """This machine, as that library sees it.
+
+        Raises:
+            LibraryError: the library or its device is not here.
+        """
+
+    def open_engine(self, engine: bytes, manifest: EngineManifest) -> Backend:
+        """The engine, ready to run.
+
+        Raises:
+            EngineError: the library refuses it.
+        """
+
+
+def backend_module(backend: BackendName) -> BackendModule:
+    """The one module that knows the library behind `backend`."""
+    return cast(BackendModule, importlib.import_module(MODULES[backend]))
+
+
+def open_backend(path: str | Path) -> Backend:
+    """The engine at `path`, checked against its manifest and this machine, ready to run.
+
+    Raises:
+        EngineError: missing, damaged, without manifest, or built for another machine.
+        LibraryError: its inference library is not installed.
+    """
+    manifest = read_manifest(path)
+    module = backend_module(manifest.backend)
+    refuse_other_target(path, manifest, module.this_target(manifest.backend))
+    engine = verified_engine(path, manifest)
+    if manifest.spec.batch != 1:
+        raise EngineError(
+            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one: build it with BATCH=1"
+        )
+    return module.open_engine(engine, manifest)
+
+
+def check_frame(frame: np.ndarray) -> None:
+    """Refuse what is not a frame.
+
+    Raises:
+        FrameError: it is not uint8 (H, W, 3), or it is empty.
+    """
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+        raise FrameError(f"a frame is uint8 (height, width, 3) RGB, got {frame.dtype} {frame.shape}")

@@ -1,0 +1,128 @@
+"""The definition of a correct mask, in NumPy. Every kernel, engine and backend is compared with these functions.
+
+Bilinear arithmetic is float32 and always `(a * u0 + b * u1) * v0 + (c * u0 + d * u1) * v1` with u across and v down,
+weights from `axis_table`, no fused multiply-add. Kernels that keep to it give the same bits. It is monotonic in
+a, b, c and d, so a class that is largest at four neighbouring logits, the lower id on ties, is so anywhere between
+them: that is what lets a kernel skip the arithmetic inside a region of one class.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.spec import ModelSpec, Preprocess
+
+ROWS_AT_ONCE = 16  # of the upsampled logits, which would be 159 MB at 1024x2048 with 19 classes
+
+
+class AxisTable(NamedTuple):
+    """Bilinear resizing along one axis: `out[i] = in[first[i]] * weight_first[i] + in[second[i]] * weight_second[i]`."""
+
+    first: np.ndarray  # int32 (n_out,)
+    second: np.ndarray  # int32 (n_out,)
+    weight_first: np.ndarray  # float32 (n_out,)
+    weight_second: np.ndarray  # float32 (n_out,)
+
+
+def axis_table(n_in: int, n_out: int) -> AxisTable:
+    """Where each of `n_out` samples lies among `n_in`, pixel centres at halves, edges repeated.
+
+    Source: ONNX Resize, mode="linear", coordinate_transformation_mode="half_pixel".
+    """
+    position = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
+    position = np.clip(position, 0, n_in - 1)
+    first = np.floor(position).astype(np.int32)
+    fraction = position - first
+    second = np.minimum(first + 1, n_in - 1).astype(np.int32)
+    return AxisTable(first, second, (1 - fraction).astype(np.float32), fraction.astype(np.float32))
+
+
+def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The frame at another size, rounded to whole values, halves to even; the same size gives the same bytes.
+
+    Args:
+        frame: uint8 (H, W, 3).
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    across, down = axis_table(frame.shape[1], width), axis_table(frame.shape[0], height)
+    resized = np.empty((height, width, 3), np.uint8)
+    for start in range(0, height, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        upper = _across(frame[down.first[rows]].astype(np.float32).transpose(2, 0, 1), across)
+        lower = _across(frame[down.second[rows]].astype(np.float32).transpose(2, 0, 1), across)
+        values = upper * down.weight_first[rows, None] + lower * down.weight_second[rows, None]
+        resized[rows] = np.rint(values).astype(np.uint8).transpose(1, 2, 0)
+    return resized
+
+
+def gain_and_bias(preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:
+    """Normalisation as `value * gain + bias`.
+
+    Returns:
+        gain, bias: float32 (3,), in the network's channel order.
+    """
+    std = np.asarray(preprocess.std, np.float64)
+    return (preprocess.scale / std).astype(np.float32), (-np.asarray(preprocess.mean) / std).astype(np.float32)
+
+
+def preprocess(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """A frame as the network's input.
+
+    Args:
+        frame: uint8 (H, W, 3) RGB.
+
+    Returns:
+        float32 (1, 3, height, width), normalised, channels in the network's order.
+    """
+    resized = resize_frame(frame, preprocess.height, preprocess.width)
+    channels = resized if preprocess.channel_order == "RGB" else resized[..., ::-1]
+    gain, bias = gain_and_bias(preprocess)
+    return np.ascontiguousarray((channels * gain + bias).transpose(2, 0, 1)[None])
+
+
+def unblock(logits: np.ndarray, block: int) -> np.ndarray:
+    """Each block of pixels from the channels back to its place (`ModelSpec.block`); a view where block is 1.
+
+    Args:
+        logits: float (N, C * block * block, h, w).
+
+    Returns:
+        float (N, C, h * block, w * block).
+    """
+    n, channels, h, w = logits.shape
+    split = logits.reshape(n, channels // block**2, block, block, h, w)
+    return split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, h * block, w * block)
+
+
+def postprocess(logits: np.ndarray, height: int, width: int, *, block: int = 1) -> np.ndarray:
+    """Class of every frame pixel: upsample the logits, then take the largest; ties go to the lower class id.
+
+    Args:
+        logits: float32 or float16 (1, C * block * block, h, w), C <= 255.
+
+    Returns:
+        uint8 (height, width) train ids.
+
+    Source: ONNX Resize, coordinate_transformation_mode="half_pixel".
+    """
+    coarse = unblock(logits, block)[0].astype(np.float32)
+    down = axis_table(coarse.shape[1], height)
+    wide = _across(coarse, axis_table(coarse.shape[2], width))
+    mask = np.empty((height, width), np.uint8)
+    for start in range(0, height, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        upper, lower = wide[:, down.first[rows]], wide[:, down.second[rows]]
+        mask[rows] = np.argmax(upper * down.weight_first[rows, None] + lower * down.weight_second[rows, None], axis=0)
+    return mask
+
+
+def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """`postprocess` with what the spec says of the logits; uint8 of the frame's height and width."""
+    return postprocess(logits, frame_shape[0], frame_shape[1], block=spec.block)
+
+
+def _across(values: np.ndarray, table: AxisTable) -> np.ndarray:
+    # float32 (..., n_in) -> (..., n_out)
+    return values[..., table.first] * table.weight_first + values[..., table.second] * table.weight_second

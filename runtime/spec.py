@@ -1,0 +1,140 @@
+"""The nouns: frozen, and the same in the ONNX metadata, in an engine's manifest and in a program."""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+from runtime.labels import Label
+
+Precision = Literal["fp32", "fp16", "int8"]
+BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
+PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
+BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preprocess:
+    """How a frame becomes a network's input: resized to (height, width), then `(value * scale - mean) / std`.
+
+    Mean and std are per channel in `channel_order`, in units of the scaled value.
+    """
+
+    height: int
+    width: int
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: Literal["RGB", "BGR"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A network as everything after its export sees it.
+
+    The graph's input is float (batch, 3, height, width), its output float
+    (batch, classes * block**2, height / (output_stride * block), width / (output_stride * block)).
+
+    `block` is 2 where the last layer is a 2x2 deconvolution of stride 2, written as the 1x1 convolution that it is:
+    channel `c * 4 + 2 * dy + dx` holds class c at row 2y + dy and column 2x + dx of the logits.
+    """
+
+    name: str
+    preprocess: Preprocess
+    classes: tuple[Label, ...]
+    output_stride: int
+    block: int
+    batch: int
+    weights_sha256: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """The machine and the library that an engine runs on; every field must be equal where it is opened."""
+
+    library: str
+    library_version: str
+    device: str
+    capability: str
+    system: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EngineManifest:
+    """What stands beside an engine.
+
+    `precision` is what was asked, `executed` what the backend really runs: a count of weighted layers by type.
+    """
+
+    spec: ModelSpec
+    precision: Precision
+    executed: dict[str, int]
+    backend: BackendName
+    target: Target
+    onnx_sha256: str
+    engine_sha256: str
+    created: str
+    version: int = 1
+
+
+def to_json(noun: Any) -> str:
+    """One of the nouns above as indented JSON."""
+    return json.dumps(dataclasses.asdict(noun), indent=1)
+
+
+def from_json(kind: type[T], text: str) -> T:
+    """The noun that `to_json` wrote.
+
+    Raises:
+        ValueError: it is not JSON, or a field is missing, unknown or of another type.
+    """
+    noun: T = _build(kind, json.loads(text), kind.__name__)
+    return noun
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build_noun(typing.cast(type, kind), value, where)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{where} is {value!r}, expected one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is tuple or _is_namedtuple(kind):
+        return _build_tuple(kind, arguments, value, where)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _build_noun(kind: type, value: Any, where: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(value, dict) or set(value) != set(hints):
+        got = sorted(value) if isinstance(value, dict) else value
+        raise ValueError(f"{where} has {got!r}, expected the fields {sorted(hints)!r}")
+    return kind(**{name: _build(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+
+
+def _build_tuple(kind: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where} is {value!r}, expected a list")
+    if _is_namedtuple(kind):
+        items = tuple(typing.get_type_hints(kind).values())
+    else:
+        items = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+    if len(items) != len(value):
+        raise ValueError(f"{where} has {len(value)} items, expected {len(items)}")
+    built = [_build(item, element, f"{where}[{i}]") for i, (item, element) in enumerate(zip(items, value, strict=True))]
+    return kind(*built) if _is_namedtuple(kind) else tuple(built)
+
+
+def _is_namedtuple(kind: Any) -> bool:
+    return isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and hasattr(kind, "_fields")
