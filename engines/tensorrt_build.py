@@ -1,0 +1,151 @@
+"""ONNX -> TensorRT engine. One code path for TensorRT 10 and 11 and TensorRT-RTX: the module is the parameter."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from engines.built import Built
+from engines.tensorrt_precision import inspected_types, network_types, prove
+from runtime.backends.tensorrt_library import library, log_of, target
+from runtime.errors import EngineError, LibraryError
+from runtime.kernels import nvidia
+from runtime.spec import BackendName, ModelSpec, Precision
+
+WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
+LINE = 100  # characters of progress; a wrapped line would not be overwritten
+SECONDS_SHOWN = 0.1  # a phase has hundreds of steps
+
+
+def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
+    """The engine of a strongly typed graph, proven to compute in the precision asked.
+
+    TensorRT measures its kernels on the GPU that it builds for. TensorRT-RTX builds without a GPU, for those of
+    compute capability 8.0 and later, and finishes where the engine is opened.
+
+    Args:
+        onnx: a graph whose types are its precision; no flag changes them.
+        spec: of that graph.
+        precision: proven from the typed network before the build, and from the engine after it where a GPU can read it.
+        backend: "tensorrt" or "tensorrt-rtx".
+
+    Raises:
+        EngineError: the library cannot take a node or build the network, or the precision is another.
+        LibraryError: the library is missing, or for TensorRT the GPU.
+    """
+    target(backend)
+    trt = library(backend)
+    log = log_of(trt)
+    log.clear()
+    builder = trt.Builder(log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(onnx):
+        raise EngineError(_parser_error(parser, spec, backend))
+    executed = prove(network_types(trt, network), precision, "graph", spec.name)
+    engine = _built(trt, builder, network, precision, spec)
+    return Built(engine, _proven_again(trt, engine, precision, spec) or executed)
+
+
+def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec) -> bytes:
+    progress = _progress(trt)
+    config = _config(trt, builder, precision, progress)
+    with _interrupting(progress):
+        serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise EngineError(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
+    return bytes(serialized)
+
+
+def _config(trt: Any, builder: Any, precision: Precision, progress: Any) -> Any:
+    # No timing cache: with one, TensorRT-RTX asks for a GPU.
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # without it the inspector tells no types
+    config.progress_monitor = progress
+    if precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, it cuts the inputs of every product to 10 bits
+    return config
+
+
+def _proven_again(trt: Any, engine: bytes, precision: Precision, spec: ModelSpec) -> dict[str, int]:
+    # From the engine itself; empty where no GPU can read it, or where it is all fused and names no layer.
+    try:
+        nvidia.gpu()
+    except LibraryError:
+        return {}
+    runtime = trt.Runtime(log_of(trt))
+    loaded = runtime.deserialize_cuda_engine(engine)
+    if loaded is None:
+        raise EngineError(f"{trt.__name__} cannot read the {spec.name} it built: {log_of(trt).first_error()}")
+    information = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+    types = inspected_types(information)
+    return prove(types, precision, "engine", spec.name) if types else {}
+
+
+def _parser_error(parser: Any, spec: ModelSpec, backend: BackendName) -> str:
+    error = parser.get_error(0)
+    node = f"node {error.node_name()} ({error.node_operator()})" if error.node_operator() else "the graph"
+    return f"{backend} cannot take {node} of {spec.name}: {' '.join(error.desc().split())}"
+
+
+@contextmanager
+def _interrupting(progress: Any) -> Iterator[None]:
+    # A KeyboardInterrupt may not be raised where the library calls Python, it was not written to pass one on: Ctrl-C
+    # only asks the build to stop at its next step, and becomes an exception here. Signals reach the main thread alone.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: progress.interrupt())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        progress.end()
+    if progress.interrupted:
+        raise KeyboardInterrupt
+
+
+def _progress(trt: Any) -> Any:
+    class Progress(trt.IProgressMonitor):  # type: ignore[misc]
+        """One line on a terminal's stderr: the phases that are open."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.interrupted = False
+            self._phases: dict[str, str] = {}
+            self._steps: dict[str, int] = {}
+            self._shown_at = 0.0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+            self._phases[phase_name] = phase_name
+            self._show()
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            self._phases[phase_name] = f"{phase_name} {step + 1}/{self._steps[phase_name]}"
+            self._show()
+            return not self.interrupted
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._phases.pop(phase_name, None)
+
+        def interrupt(self) -> None:
+            self.interrupted = True
+
+        def end(self) -> None:
+            self._phases = {}
+            self._shown_at = 0.0
+            self._show()
+
+        def _show(self) -> None:
+            now = time.monotonic()
+            if sys.stderr.isatty() and now - self._shown_at > SECONDS_SHOWN:
+                self._shown_at = now
+                # Carriage return and "erase to the end of the line"; empty at the end, for what is printed next.
+                print(f"\r\033[K{' > '.join(self._phases.values())[:LINE]}", end="", file=sys.stderr, flush=True)
+
+    return Progress()

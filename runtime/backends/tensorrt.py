@@ -1,0 +1,141 @@
+"""TensorRT and TensorRT-RTX: a whole frame on one stream of the GPU, two copies, one synchronisation."""
+
+import functools
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from runtime.backend import check_frame
+from runtime.backends import tensorrt_library
+from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
+from runtime.backends.tensorrt_engine import Engine, jit_cache_path
+from runtime.errors import LibraryError
+from runtime.kernels import nvidia
+from runtime.kernels.cuda import Kernels
+from runtime.spec import BackendName, EngineManifest, Target
+
+
+def this_target(backend: BackendName) -> Target:
+    """See `tensorrt_library.target`: for TensorRT-RTX it needs no GPU, `open_engine` does."""
+    return tensorrt_library.target(backend)
+
+
+def open_engine(engine: bytes, manifest: EngineManifest) -> "TensorRT":
+    """The engine on this machine's first GPU.
+
+    Raises:
+        EngineError: the library refuses it, or it is not of the manifest's model.
+        LibraryError: there is no GPU, no pycuda, no nvcc for the kernels, or too little memory.
+    """
+    gpu = nvidia.gpu()
+    driver = _cuda_driver()
+    context = _primary_context(driver)
+    context.push()
+    try:
+        return TensorRT(engine, manifest, gpu, driver, context)
+    finally:
+        driver.Context.pop()
+
+
+class TensorRT:
+    """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
+
+    def __init__(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
+        """Load engine and kernels, with `context` current; `open_engine` says what can fail."""
+        self.spec = manifest.spec
+        self._driver, self._context = driver, context
+        self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
+        self._kernels: Any = Kernels(driver, gpu.capability)
+        self._stream: Any = driver.Stream()
+        self._memory, self._frame_memory = Memory(driver), Memory(driver)
+        self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
+        self._engine.bind(self._network.input, self._network.logits)
+        self._frame: FrameBuffers | None = None
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
+        with self._buffers_for(frame) as buffers:
+            np.copyto(buffers.frame_pinned, frame)
+            self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
+            self._kernels.launch(buffers.resize_normalize, self._stream)
+            self._engine.enqueue(self._stream.handle)
+            self._kernels.launch(buffers.coarse_winner, self._stream)
+            self._kernels.launch(buffers.upsample_argmax, self._stream)
+            self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
+            self._stream.synchronize()
+            return buffers.mask_pinned.copy()
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
+        with self._buffers_for(frame) as buffers:
+            np.copyto(buffers.frame_pinned, frame)
+            self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
+            self._kernels.launch(buffers.resize_normalize, self._stream)
+            self._engine.enqueue(self._stream.handle)
+            self._stream.synchronize()
+            logits = np.empty((1, *self._network.logits.shape), NUMPY[self._network.logits.dtype])
+            self._driver.memcpy_dtoh(logits, self._network.logits.address)
+            return logits.astype(np.float32)
+
+    def close(self) -> None:
+        """Free the engine, its stream and all its memory; a second call does nothing."""
+        if self._engine is None:
+            return
+        with self._current():
+            self._engine.close()
+            self._frame_memory.free()
+            self._memory.free()
+            # pycuda frees a stream and a module where the last name of it goes: here, with the context current.
+            self._frame = self._stream = self._kernels = self._engine = None
+
+    def __enter__(self) -> Self:
+        """The backend itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Calls `close`."""
+        self.close()
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        # CUDA's current context belongs to a thread; pushed for each call, so that any thread may make it.
+        self._context.push()
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
+
+    @contextmanager
+    def _buffers_for(self, frame: np.ndarray) -> Iterator[FrameBuffers]:
+        check_frame(frame)
+        if self._engine is None:
+            raise ValueError("the engine is closed")
+        with self._current():
+            height, width, _ = frame.shape
+            if self._frame is None or self._frame.mask_pinned.shape != (height, width):
+                self._frame = None
+                self._frame_memory.free()
+                self._frame = FrameBuffers(self._frame_memory, self._network, height, width)
+            yield self._frame
+
+
+def _cuda_driver() -> Any:
+    try:
+        driver = importlib.import_module("pycuda.driver")
+    except ImportError as error:
+        raise LibraryError(f"pycuda cannot be loaded ({error}): pip install pycuda==2026.1") from None
+    driver.init()
+    return driver
+
+
+@functools.cache
+def _primary_context(driver: Any) -> Any:
+    # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach would
+    # leave a dead context on the thread's stack.
+    return driver.Device(0).retain_primary_context()

@@ -1,0 +1,131 @@
+"""Memory of the TensorRT backend: page-locked and on the device, made once for an engine and once for a frame size."""
+
+from typing import Any
+
+import numpy as np
+
+from runtime.backends.tensorrt_engine import TensorType
+from runtime.errors import LibraryError
+from runtime.kernels.cuda import (
+    Axes,
+    Pixels,
+    Tensor,
+    axis_samples,
+    coarse_winner,
+    gain_bias,
+    resize_normalize,
+    upsample_argmax,
+)
+from runtime.spec import ModelSpec
+
+NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
+
+
+class Memory:
+    """Owns what it hands out; `free` gives all of it back, with the context current in which it was made."""
+
+    def __init__(self, driver: Any) -> None:
+        """Start empty.
+
+        Args:
+            driver: `pycuda.driver`.
+        """
+        self._driver = driver
+        self._allocations: list[Any] = []
+
+    def device(self, nbytes: int) -> int:
+        """The address of new device memory, uninitialised.
+
+        Raises:
+            LibraryError: the GPU has too little left.
+        """
+        try:
+            allocation = self._driver.mem_alloc(nbytes)
+        except self._driver.MemoryError:
+            raise LibraryError(
+                f"the GPU has no {nbytes} bytes left; close what else uses it (see nvidia-smi)"
+            ) from None
+        self._allocations.append(allocation)
+        return int(allocation)
+
+    def upload(self, array: np.ndarray) -> int:
+        """The address of a copy of `array` on the device.
+
+        Raises:
+            LibraryError: the GPU has too little left.
+        """
+        address = self.device(array.nbytes)
+        self._driver.memcpy_htod(address, array)
+        return address
+
+    def pinned(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A new page-locked uint8 array, valid until `free`: write into it, a rebound name would be pageable again.
+
+        Raises:
+            LibraryError: the system locks no more memory.
+        """
+        try:
+            array: np.ndarray = self._driver.pagelocked_empty(shape, np.uint8)
+        except self._driver.MemoryError:
+            raise LibraryError(f"no page-locked memory is left for an array of {shape} bytes") from None
+        self._allocations.append(array.base)
+        return array
+
+    def free(self) -> None:
+        """Give everything back; a second call does nothing."""
+        while self._allocations:
+            self._allocations.pop().free()
+
+
+class NetworkBuffers:
+    """What an engine reads and writes, whatever the frame's size."""
+
+    def __init__(self, memory: Memory, spec: ModelSpec, network_input: TensorType, logits: TensorType) -> None:
+        """Allocate on the device.
+
+        Args:
+            memory: owns it.
+            spec: gives block and normalisation.
+            network_input: the engine's input.
+            logits: the engine's output.
+        """
+        self.spec = spec
+        self.input = _tensor(memory, network_input)
+        self.logits = _tensor(memory, logits)
+        self.gain_bias = memory.upload(gain_bias(spec.preprocess))
+        self.coarse_size = (logits.shape[1] * spec.block, logits.shape[2] * spec.block)
+        self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
+
+
+class FrameBuffers:
+    """What a frame of one size needs: its buffers, and the launches that know their addresses."""
+
+    def __init__(self, memory: Memory, network: NetworkBuffers, height: int, width: int) -> None:
+        """Allocate pinned and device memory, and upload the tables of both resizings.
+
+        Args:
+            memory: owns it.
+            network: must outlive these.
+            height: of frame and mask.
+            width: of frame and mask.
+        """
+        spec, preprocess = network.spec, network.spec.preprocess
+        self.frame_pinned, self.mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
+        self.frame_dev, self.mask_dev = memory.device(height * width * 3), memory.device(height * width)
+        frame, mask = Pixels(self.frame_dev, height, width), Pixels(self.mask_dev, height, width)
+        inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
+        outward = _axes(memory, network.coarse_size, (height, width))
+        bgr = preprocess.channel_order == "BGR"
+        self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
+        self.coarse_winner = coarse_winner(network.logits, spec.block, network.winners)
+        self.upsample_argmax = upsample_argmax(network.logits, spec.block, network.winners, outward, mask)
+
+
+def _tensor(memory: Memory, kind: TensorType) -> Tensor:
+    nbytes = int(np.prod(kind.shape)) * NUMPY[kind.dtype].itemsize
+    return Tensor(memory.device(nbytes), *kind)
+
+
+def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:
+    down, across = (memory.upload(axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+    return Axes(across, down)

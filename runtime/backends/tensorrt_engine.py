@@ -1,0 +1,122 @@
+"""An engine of TensorRT or TensorRT-RTX by itself: device memory in, device memory out."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runtime.artifacts import write_atomically
+from runtime.backends import tensorrt_library
+from runtime.errors import EngineError
+from runtime.kernels.cuda import CACHE, Tensor
+from runtime.spec import EngineManifest, ModelSpec
+
+Shape = tuple[int, int, int]
+
+
+class TensorType(NamedTuple):
+    """(channels, height, width) of a tensor of batch 1, and "fp16" or "fp32"."""
+
+    shape: Shape
+    dtype: str
+
+
+def shapes(spec: ModelSpec) -> tuple[Shape, Shape]:
+    """(channels, height, width) of a network's input and of its logits."""
+    height, width = spec.preprocess.height, spec.preprocess.width
+    step = spec.output_stride * spec.block
+    return (3, height, width), (len(spec.classes) * spec.block**2, height // step, width // step)
+
+
+class Engine:
+    """Owns the library's objects; all its methods want the context current in which it was made."""
+
+    def __init__(self, engine: bytes, manifest: EngineManifest, jit_cache: Path) -> None:
+        """Deserialise it and make its execution context.
+
+        Args:
+            engine: as built.
+            manifest: of that engine.
+            jit_cache: where TensorRT-RTX keeps what it compiled for this GPU; read if it is there, else written.
+
+        Raises:
+            EngineError: the library refuses it, or its tensors are not those of the manifest's model.
+        """
+        self._manifest, self._jit_path = manifest, jit_cache
+        self._trt = tensorrt_library.library(manifest.backend)
+        self._log = tensorrt_library.log_of(self._trt)
+        self._log.clear()
+        self._jit_cache: Any = None
+        self._runtime: Any = self._trt.Runtime(self._log)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise self._refusal("refuses")
+        self._context: Any = self._execution_context()
+        if self._context is None:
+            raise self._refusal("cannot start")
+        self._input_name, self._logits_name = self._tensor_names()
+        input_shape, logits_shape = shapes(manifest.spec)
+        self.input = self._tensor_type(self._input_name, input_shape)
+        self.logits = self._tensor_type(self._logits_name, logits_shape)
+
+    def bind(self, network_input: Tensor, logits: Tensor) -> None:
+        """Read from and write to these from now on; they must outlive every `enqueue`."""
+        self._context.set_tensor_address(self._input_name, network_input.address)
+        self._context.set_tensor_address(self._logits_name, logits.address)
+
+    def enqueue(self, stream: int) -> None:
+        """Run the network, ordered on the CUDA stream of that handle.
+
+        Raises:
+            EngineError: the library cannot.
+        """
+        if not self._context.execute_async_v3(stream):
+            raise self._refusal("cannot run")
+
+    def close(self) -> None:
+        """Free everything; what TensorRT-RTX compiled is kept for the next time."""
+        if self._jit_cache is not None and not self._jit_path.is_file():
+            write_atomically(self._jit_path, bytes(self._jit_cache.serialize()))
+        # In this order: the library wants a context gone before its engine, and an engine before its runtime.
+        self._context = None
+        self._jit_cache = None
+        self._engine = None
+        self._runtime = None
+
+    def _execution_context(self) -> Any:
+        if self._manifest.backend != "tensorrt-rtx":
+            return self._engine.create_execution_context()
+        # TensorRT-RTX compiles its kernels for this GPU at the first frame, for seconds; its cache makes that once.
+        config = self._engine.create_runtime_config()
+        self._jit_cache = config.create_runtime_cache()
+        if self._jit_path.is_file():
+            # What it cannot use (another driver's, say) it leaves, and compiles again.
+            self._jit_cache.deserialize(self._jit_path.read_bytes())
+        config.set_runtime_cache(self._jit_cache)
+        return self._engine.create_execution_context(config)
+
+    def _tensor_names(self) -> tuple[str, str]:
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        inputs = [name for name in names if self._engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT]
+        outputs = [name for name in names if name not in inputs]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise EngineError(f"the engine takes {inputs} and gives {outputs}, expected one tensor each")
+        return inputs[0], outputs[0]
+
+    def _tensor_type(self, name: str, shape: Shape) -> TensorType:
+        known = {self._trt.DataType.HALF: "fp16", self._trt.DataType.FLOAT: "fp32"}
+        dtype, found = self._engine.get_tensor_dtype(name), tuple(self._engine.get_tensor_shape(name))
+        if dtype not in known or found != (1, *shape):
+            raise EngineError(
+                f"the engine's tensor {name} is {dtype} {found}, expected fp16 or fp32 {(1, *shape)} "
+                f"for {self._manifest.spec.name}"
+            )
+        return TensorType(shape, known[dtype])
+
+    def _refusal(self, what: str) -> EngineError:
+        name = self._trt.__name__
+        return EngineError(f"{name} {what} the engine of {self._manifest.spec.name}: {self._log.first_error()}")
+
+
+def jit_cache_path(manifest: EngineManifest, gpu_name: str) -> Path:
+    """Where the compiled kernels of one engine on one GPU are kept."""
+    device = "".join(letter if letter.isalnum() else "-" for letter in gpu_name)
+    return CACHE / f"jit-{manifest.engine_sha256[:16]}-{manifest.target.library_version}-{device}.bin"

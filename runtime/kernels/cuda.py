@@ -1,0 +1,175 @@
+"""segment.cu: compiled once for a GPU, loaded and launched through pycuda."""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.artifacts import write_atomically
+from runtime.errors import LibraryError
+from runtime.reference import axis_table, gain_and_bias
+from runtime.spec import Preprocess
+
+SOURCE = Path(__file__).with_name("segment.cu")
+CACHE = Path.home() / ".cache" / "street-segmentation"
+# Without -fmad=false the compiler contracts a * u + b * v, and masks differ from reference.py on ties.
+FLAGS = ("-cubin", "-fmad=false", "-O3", "--std=c++17")
+
+PIXELS = 4  # of one row, for each thread: as in segment.cu
+BLOCK = (32, 8)  # threads across and down; a warp lies along a row, so that its loads and stores are one piece
+
+AXIS_SAMPLE = np.dtype([("first", "<i4"), ("second", "<i4"), ("weight_first", "<f4"), ("weight_second", "<f4")])
+
+
+class Launch(NamedTuple):
+    """A kernel with everything it is launched with; `types` are the `struct` codes of `arguments`."""
+
+    kernel: str
+    types: str
+    grid: tuple[int, int]
+    block: tuple[int, int, int]
+    arguments: tuple[int, ...]
+
+
+class Tensor(NamedTuple):
+    """A tensor on the device: where it lies, and (channels, height, width)."""
+
+    address: int
+    shape: tuple[int, int, int]
+    dtype: str  # "fp16" or "fp32"
+
+
+class Pixels(NamedTuple):
+    """A frame or a mask on the device: where it lies, and its size."""
+
+    address: int
+    height: int
+    width: int
+
+
+class Axes(NamedTuple):
+    """Where the `axis_samples` across and down lie on the device."""
+
+    across: int
+    down: int
+
+
+def axis_samples(n_in: int, n_out: int) -> np.ndarray:
+    """`reference.axis_table` as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
+    table = axis_table(n_in, n_out)
+    samples = np.empty(n_out, AXIS_SAMPLE)
+    samples["first"], samples["weight_first"] = table.first, table.weight_first
+    samples["second"] = np.where(table.weight_second == 0, table.first, table.second)
+    samples["weight_second"] = table.weight_second
+    return samples
+
+
+def gain_bias(preprocess: Preprocess) -> np.ndarray:
+    """The normalisation as segment.cu reads it: float32 (6,), three gains, three biases."""
+    return np.concatenate(gain_and_bias(preprocess))
+
+
+def resize_normalize(frame: Pixels, axes: Axes, gain_bias: int, input_: Tensor, *, bgr: bool) -> Launch:
+    """The launch that makes the network's input, as `reference.preprocess` does.
+
+    Args:
+        frame: uint8 (H, W, 3).
+        axes: from the frame's size to the input's.
+        gain_bias: where `gain_bias()` lies.
+        input_: written.
+        bgr: the network's channels are in the other order.
+    """
+    _, height, width = input_.shape
+    arguments = (*frame, *axes, gain_bias, int(bgr), height, width, input_.address)
+    return _launch(f"resize_normalize_{input_.dtype}", "PiiPPPiiiP", -(-width // PIXELS), height, arguments)
+
+
+def coarse_winner(logits: Tensor, block: int, winners: int) -> Launch:
+    """The launch that takes the class of every coarse logit, for `upsample_argmax`.
+
+    Args:
+        logits: (classes * block**2, h, w).
+        block: as in `ModelSpec`.
+        winners: where uint8 (h * block, w * block) is written.
+    """
+    channels, height, width = logits.shape
+    arguments = (logits.address, channels // block**2, block, height, width, winners)
+    return _launch(f"coarse_winner_{logits.dtype}", "PiiiiP", width, height, arguments)
+
+
+def upsample_argmax(logits: Tensor, block: int, winners: int, axes: Axes, mask: Pixels) -> Launch:
+    """The launch that makes the mask, as `reference.postprocess` does; `coarse_winner` comes before it.
+
+    Args:
+        logits: (classes * block**2, h, w).
+        block: as in `ModelSpec`.
+        winners: what `coarse_winner` wrote.
+        axes: from (h * block, w * block) to the mask's size.
+        mask: uint8 (H, W), written.
+    """
+    channels, height, width = logits.shape
+    network = (logits.address, winners, channels // block**2, block, height, width)
+    arguments = (*network, *axes, mask.height, mask.width, mask.address)
+    across = -(-mask.width // PIXELS)
+    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiP", across, mask.height, arguments)
+
+
+class Kernels:
+    """segment.cu on the current context's GPU; dropped with that context."""
+
+    def __init__(self, driver: Any, capability: str) -> None:
+        """Load the kernels.
+
+        Args:
+            driver: `pycuda.driver`, with a context pushed.
+            capability: of its GPU, such as "9.0".
+
+        Raises:
+            LibraryError: they cannot be compiled.
+        """
+        self._module = driver.module_from_buffer(compiled(capability))
+        self._functions: dict[str, Any] = {}
+
+    def launch(self, launch: Launch, stream: Any) -> None:
+        """Enqueue one launch on `stream`; what its arguments point to must live until the stream has run it."""
+        function = self._functions.get(launch.kernel)
+        if function is None:
+            function = self._functions[launch.kernel] = self._module.get_function(launch.kernel).prepare(launch.types)
+        function.prepared_async_call(launch.grid, launch.block, stream, *launch.arguments)
+
+
+def compiled(capability: str, *, cache: Path = CACHE) -> bytes:
+    """segment.cu as a cubin for a compute capability: from the cache, or compiled into it.
+
+    Raises:
+        LibraryError: there is no nvcc, or it refuses the capability or the source.
+    """
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        raise LibraryError("nvcc is not on the PATH: install the CUDA toolkit, whose compiler makes the GPU kernels")
+    version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    command = [nvcc, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
+    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(command).encode()])).hexdigest()
+    cubin = cache / f"segment-{key[:32]}.cubin"
+    if not cubin.is_file():
+        write_atomically(cubin, _compile(command))
+    return cubin.read_bytes()
+
+
+def _compile(command: list[str]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "segment.cubin"
+        done = subprocess.run([*command, str(SOURCE), "-o", str(out)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            first = next((line for line in done.stderr.splitlines() if line.strip()), f"exit code {done.returncode}")
+            raise LibraryError(f"nvcc cannot compile {SOURCE.name} ({command[-1]}): {first}")
+        return out.read_bytes()
+
+
+def _launch(kernel: str, types: str, threads_across: int, threads_down: int, arguments: tuple[int, ...]) -> Launch:
+    grid = (-(-threads_across // BLOCK[0]), -(-threads_down // BLOCK[1]))
+    return Launch(kernel, types, grid, (*BLOCK, 1), arguments)
