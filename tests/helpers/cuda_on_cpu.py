@@ -1,0 +1,60 @@
+"""segment.cu compiled for this CPU, launched as `runtime.kernels.cuda` launches it on a GPU."""
+
+import ctypes
+import functools
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from runtime.kernels.cuda import SOURCE, Launch
+
+HERE = Path(__file__).parent
+SHIM = HERE / "cuda_shim.cpp"
+# No contraction, as -fmad=false: the arithmetic that is tested is the arithmetic that runs on the GPU.
+FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror")
+TYPES = {"P": ctypes.c_void_p, "i": ctypes.c_int}
+
+
+def compiler() -> str | None:
+    """A C++ compiler, if there is one: the probe on which these tests are skipped."""
+    return shutil.which("g++") or shutil.which("clang++")
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """segment.cu as a shared library."""
+    return compiled(SOURCE.read_text())
+
+
+def compiled(source: str) -> ctypes.CDLL:
+    """A CUDA source as a shared library with `launch_kernel`."""
+    folder = Path(tempfile.mkdtemp(prefix="segment-"))
+    (folder / "segment.cu").write_text(source)
+    out = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
+    define = f'-DSEGMENT_CU="{folder / "segment.cu"}"'
+    done = subprocess.run([compiler(), *FLAGS, define, SHIM, "-o", out], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = ctypes.CDLL(str(out))
+    shutil.rmtree(folder)
+    return loaded
+
+
+def run(launch: Launch, kernels: ctypes.CDLL | None = None) -> None:
+    """What `cuLaunchKernel` would do with it."""
+    values = [TYPES[code](value) for code, value in zip(launch.types, launch.arguments, strict=True)]
+    addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+    found = (kernels or library()).launch_kernel(launch.kernel.encode(), *launch.grid, *launch.block[:2], addresses)
+    assert found == 0, f"segment.cu has no kernel {launch.kernel}"
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that starts at a multiple of 256 bytes, as CUDA's allocations do."""
+    raw = np.empty(array.nbytes + 256, np.uint8)
+    start = -raw.ctypes.data % 256
+    place = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    place[...] = array
+    return place

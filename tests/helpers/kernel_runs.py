@@ -1,0 +1,61 @@
+"""The kernels of segment.cu as functions on arrays, over any place that runs launches."""
+
+from typing import Protocol
+
+import numpy as np
+
+from runtime.kernels import cuda
+from runtime.kernels.cuda import Axes, Launch, Pixels, Tensor
+from runtime.spec import Preprocess
+
+DTYPES = {"fp16": np.float16, "fp32": np.float32}
+
+
+class Place(Protocol):
+    """Memory that kernels reach, and a way to launch them there."""
+
+    def put(self, array: np.ndarray) -> int:
+        """The address of a copy of `array`."""
+
+    def get(self, address: int, like: np.ndarray) -> np.ndarray:
+        """What lies there now, with shape and type of `like`."""
+
+    def launch(self, launch: Launch) -> None:
+        """Run it to its end."""
+
+
+def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: str) -> np.ndarray:
+    """As `reference.preprocess`, in the type of the network's input."""
+    height, width = preprocess.height, preprocess.width
+    empty = np.full((1, 3, height, width), np.nan, DTYPES[dtype])
+    made = place.put(empty)
+    axes = _axes(place, frame.shape[:2], (height, width))
+    place.launch(
+        cuda.resize_normalize(
+            Pixels(place.put(frame), *frame.shape[:2]),
+            axes,
+            place.put(cuda.gain_bias(preprocess)),
+            Tensor(made, (3, height, width), dtype),
+            bgr=preprocess.channel_order == "BGR",
+        )
+    )
+    return place.get(made, empty)
+
+
+def postprocess(place: Place, logits: np.ndarray, height: int, width: int, block: int) -> np.ndarray:
+    """As `reference.postprocess`."""
+    channels, h, w = logits.shape[1:]
+    dtype = {2: "fp16", 4: "fp32"}[logits.itemsize]
+    tensor = Tensor(place.put(logits), (channels, h, w), dtype)
+    winners = place.put(np.full((h * block, w * block), 254, np.uint8))
+    empty = np.full((height, width), 253, np.uint8)
+    mask = place.put(empty)
+    axes = _axes(place, (h * block, w * block), (height, width))
+    place.launch(cuda.coarse_winner(tensor, block, winners))
+    place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width)))
+    return place.get(mask, empty)
+
+
+def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...]) -> Axes:
+    down, across = (place.put(cuda.axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+    return Axes(across, down)

@@ -1,0 +1,138 @@
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.errors import LibraryError
+from runtime.kernels import cuda
+from tests.helpers import cuda_on_cpu, kernel_cases, kernel_runs
+
+pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+
+
+class Cpu:
+    """The place of `kernel_runs` that any machine has."""
+
+    def __init__(self, kernels=None):
+        self._kernels, self._arrays = kernels, {}
+
+    def put(self, array):
+        copy = cuda_on_cpu.aligned(array)
+        self._arrays[copy.ctypes.data] = copy
+        return copy.ctypes.data
+
+    def get(self, address, like):
+        return self._arrays[address]
+
+    def launch(self, launch):
+        cuda_on_cpu.run(launch, self._kernels)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("base", [kernel_cases.STREET, kernel_cases.RAW_BGR], ids=["rgb", "bgr"])
+@pytest.mark.parametrize(("size", "network"), kernel_cases.INPUT_SIZES, ids=str)
+def test_resize_normalize_equals_the_reference_bit_for_bit(size, network, base, dtype):
+    preprocess = base.__class__(*network, base.scale, base.mean, base.std, base.channel_order)
+    for what, frame in kernel_cases.frames(*size).items():
+        expected = reference.preprocess(frame, preprocess).astype(kernel_runs.DTYPES[dtype])
+        np.testing.assert_array_equal(kernel_runs.preprocess(Cpu(), frame, preprocess, dtype), expected, what)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("classes", kernel_cases.CLASSES)
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_upsample_argmax_equals_the_reference_on_every_pixel(coarse, size, classes, block, dtype):
+    for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
+        expected = reference.postprocess(logits, *size, block=block)
+        np.testing.assert_array_equal(kernel_runs.postprocess(Cpu(), logits, *size, block), expected, what)
+
+
+def test_the_most_classes_that_a_mask_can_hold():
+    logits = np.random.default_rng(0).normal(size=(1, 255, 3, 4)).astype(np.float16)
+    logits[:, 254, 1:, 1:] = 9
+    mask = kernel_runs.postprocess(Cpu(), logits, 11, 13, 1)
+    np.testing.assert_array_equal(mask, reference.postprocess(logits, 11, 13))
+    assert 254 in mask
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("rintf(value)", "floorf(value + 0.5f)"),
+        ("bgr ? 2 - channel : channel", "bgr ? channel : 2 - channel"),
+        ("value > best", "value >= best"),
+        ("near ? UNDECIDED : winner", "near && winner < 0 ? UNDECIDED : winner"),
+        ("lower[u.second] != winner", "false"),
+        ("(y % block) * block + x % block", "(x % block) * block + y % block"),
+        ("gain_bias[3 + channel]", "gain_bias[3]"),
+        ("x + i < width; ++i) row", "x + i < width - 1; ++i) row"),
+    ],
+)
+def test_these_checks_fail_on_a_broken_kernel(right, wrong):
+    source = cuda.SOURCE.read_text()
+    assert right in source
+    broken = Cpu(cuda_on_cpu.compiled(source.replace(right, wrong)))
+    assert not (_all_inputs_agree(broken) and _all_masks_agree(broken))
+
+
+def test_launches_take_the_strips_of_the_source():
+    assert f"constexpr int PIXELS = {cuda.PIXELS};" in cuda.SOURCE.read_text()
+
+
+@needs_nvcc
+def test_nvcc_compiles_the_kernels_for_every_architecture_without_fused_multiply_add(tmp_path):
+    codes = ",".join(f"sm_{number}" for number in ARCHITECTURES)
+    flags = [flag for flag in cuda.FLAGS if flag != "-cubin"]
+    command = ["nvcc", *flags, "--threads", "0", "-Werror", "all-warnings", cuda.SOURCE]
+    fatbin = ["-fatbin", "-gencode", f"arch=compute_75,code=[{codes}]", "-o", tmp_path / "segment.fatbin"]
+    subprocess.run([*command, *fatbin], check=True)
+    subprocess.run([*command, "-ptx", "-o", tmp_path / "segment.ptx"], check=True)
+    assert "fma." not in (tmp_path / "segment.ptx").read_text()
+
+
+@needs_nvcc
+def test_a_cubin_is_compiled_once(tmp_path, monkeypatch):
+    first = cuda.compiled("9.0", cache=tmp_path)
+    monkeypatch.setattr(cuda, "_compile", lambda command: pytest.fail("compiled again"))
+    assert cuda.compiled("9.0", cache=tmp_path) == first
+    assert first[:4] == b"\x7fELF"
+
+
+@needs_nvcc
+def test_an_unknown_architecture_is_one_line(tmp_path):
+    with pytest.raises(LibraryError, match=r"nvcc cannot compile segment\.cu \(-arch=sm_12345\)") as error:
+        cuda.compiled("1234.5", cache=tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_nvcc_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(LibraryError, match="nvcc is not on the PATH: install"):
+        cuda.compiled("9.0", cache=tmp_path)
+
+
+def _all_inputs_agree(place):
+    base = kernel_cases.RAW_BGR
+    for size, network in kernel_cases.INPUT_SIZES:
+        preprocess = base.__class__(*network, base.scale, base.mean, base.std, base.channel_order)
+        for frame in kernel_cases.frames(*size).values():
+            made = kernel_runs.preprocess(place, frame, preprocess, "fp32")
+            if not np.array_equal(made, reference.preprocess(frame, preprocess)):
+                return False
+    return True
+
+
+def _all_masks_agree(place):
+    for coarse, size in kernel_cases.MASK_SIZES:
+        for logits in kernel_cases.logits(3, 2, *coarse, np.float32).values():
+            made = kernel_runs.postprocess(place, logits, *size, 2)
+            if not np.array_equal(made, reference.postprocess(logits, *size, block=2)):
+                return False
+    return True
