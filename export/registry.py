@@ -1,24 +1,41 @@
 """Names -> networks."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
-from export.models.enet import ENet
-from export.models.icnet import ICNet
+from export.models.enet import DeployedENet, ENet
+from export.models.icnet import DeployedICNet, ICNet
 from runtime.cli import closest
 from runtime.errors import ModelError
 
 
+class Normalization(NamedTuple):
+    """What a network was trained on: `(value * scale - mean) / std`, channels in `channel_order`."""
+
+    scale: float = 1 / 255
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+
+
 class Network(NamedTuple):
-    """A network that can be asked for by name; `build(classes)` makes it with random weights."""
+    """A network that can be asked for by name.
+
+    `build(classes)` makes it with random weights; `deploy(network, gain)` gives the equal, cheaper form that is
+    exported, which takes its input before it is multiplied with the gain and returns logits in blocks
+    (`ModelSpec.block`).
+    """
 
     name: str
     build: Callable[[int], nn.Module]
+    deploy: Callable[[Any, Tensor], nn.Module]
     size_multiple: int  # height and width must be multiples of it
     output_stride: int  # of the logits, before they are upsampled to the frame
+    block: int  # of the deployed form
     source: str
+    normalization: Normalization = Normalization()
 
 
 _NETWORKS: dict[str, Network] = {}
@@ -66,5 +83,5 @@ def check_size(network: Network, height: int, width: int) -> None:
         )
 
 
-register(Network("enet", ENet, 8, 1, "Paszke et al. 2016, arXiv:1606.02147"))
-register(Network("icnet", ICNet, 32, 4, "Zhao et al. 2018, arXiv:1704.08545, half width as released"))
+register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
+register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545, half width as released"))

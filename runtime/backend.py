@@ -1,6 +1,7 @@
 """What an engine looks like from outside, and how one is opened."""
 
 import importlib
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, cast
@@ -24,6 +25,7 @@ class Backend(Protocol):
     """An open engine. Not thread-safe: one thread at a time, and a result is the caller's to keep."""
 
     spec: ModelSpec
+    stages_ms: dict[str, float]  # of the last `segment`: preprocess, network, postprocess; host clock
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame.
@@ -55,6 +57,20 @@ class Backend(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Calls `close`."""
+
+
+class Stopwatch:
+    """Milliseconds between laps, by the host's clock."""
+
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the lap of that name; the next one begins."""
+        now = time.perf_counter()
+        self.laps_ms[name] = (now - self._last) * 1e3
+        self._last = now
 
 
 class BackendModule(Protocol):

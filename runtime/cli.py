@@ -25,7 +25,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         code = fail("interrupted; what was finished is kept")
     except BrokenPipeError:
         # The reader (`| head`) left: nobody is there to tell, and Python's own flush at exit would fail again.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         code = FAILED
     except OSError as error:
         hint = "; free some space and run it again" if error.errno == errno.ENOSPC else ""

@@ -2,18 +2,16 @@
 
 import dataclasses
 import hashlib
-import os
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.errors import EngineError, LibraryError
 from runtime.spec import BACKENDS, EngineManifest, Target, from_json, to_json
 
-ARTIFACTS = Path("artifacts")
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
 
@@ -21,20 +19,6 @@ ENGINE_SUFFIX = ".engine"
 def manifest_path(engine: str | Path) -> Path:
     """Where the manifest of an engine stands: `name.engine` -> `name.json`."""
     return Path(engine).with_suffix(".json")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write the whole file or none of it: to a temporary name in the same folder, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def rebuild_command(manifest: EngineManifest) -> str:

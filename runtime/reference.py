@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 16  # of the upsampled logits, which would be 159 MB at 1024x2048
 
 
 class AxisTable(NamedTuple):
-    """Bilinear resizing along one axis: `out[i] = in[first[i]] * weight_first[i] + in[second[i]] * weight_second[i]`."""
+    """Bilinear resizing along one axis: `out[i] = x[first[i]] * weight_first[i] + x[second[i]] * weight_second[i]`."""
 
     first: np.ndarray  # int32 (n_out,)
     second: np.ndarray  # int32 (n_out,)
@@ -125,4 +125,5 @@ def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -
 
 def _across(values: np.ndarray, table: AxisTable) -> np.ndarray:
     # float32 (..., n_in) -> (..., n_out)
-    return values[..., table.first] * table.weight_first + values[..., table.second] * table.weight_second
+    wide: np.ndarray = values[..., table.first] * table.weight_first + values[..., table.second] * table.weight_second
+    return wide

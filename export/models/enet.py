@@ -1,10 +1,12 @@
 """ENet: Paszke, Chaurasia, Kim, Culurciello 2016, arXiv:1606.02147, as in the authors' code (e-lab/ENet-training)."""
 
-from typing import Literal
+import copy
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from export.models.layers import Positions, max_pool_2x2, max_unpool_2x2
 
@@ -142,7 +144,11 @@ class ENet(nn.Module):
         for name, kind, cout, dilation in ENCODER if encoder_only else ENCODER + DECODER:
             decoder = name[0] in "45"
             dropout = 0.0 if decoder else DROPOUT_STAGE_1 if name[0] == "1" else DROPOUT
-            setattr(self, f"bottleneck{name}", Bottleneck(kind, channels, cout, dilation, dropout, decoder=decoder))
+            setattr(
+                self,
+                f"bottleneck{name}",
+                Bottleneck(cast(Kind, kind), channels, cout, dilation, dropout, decoder=decoder),
+            )
             channels = cout
         if encoder_only:
             self.encoder_classifier = nn.Conv2d(channels, classes, 1)
@@ -163,3 +169,52 @@ class ENet(nn.Module):
         """float (N, 3, h, w), h and w multiples of 8 -> logits float (N, classes, h, w), or (N, classes, h/8, w/8)."""
         x = self.features(x)
         return self.encoder_classifier(x) if self.encoder_only else self.fullconv(x)
+
+
+class DeployedInitial(nn.Module):
+    """`Initial` with its normalisation, and the input's gain, folded into the convolution and the pooled channels."""
+
+    def __init__(self, initial: Initial, gain: torch.Tensor) -> None:
+        super().__init__()
+        bn, conv = initial.bn, copy.deepcopy(initial.conv)
+        convolved = conv.out_channels
+        conv.weight.data *= gain.reshape(1, 3, 1, 1)
+        assert bn.running_mean is not None and bn.running_var is not None
+        mean, variance, weight, bias = (t[:convolved] for t in (bn.running_mean, bn.running_var, bn.weight, bn.bias))
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, mean, variance, bn.eps, nn.Parameter(weight), nn.Parameter(bias)
+        )
+        scale = (bn.weight / torch.sqrt(bn.running_var + bn.eps))[convolved:]
+        shift = bn.bias[convolved:] - bn.running_mean[convolved:] * scale
+        self.conv, self.activation = conv, initial.activation
+        self.pool_scale = nn.Parameter((scale * gain).detach().reshape(1, 3, 1, 1))
+        self.pool_shift = nn.Parameter(shift.detach().reshape(1, 3, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, h, w) -> float (N, 16, h/2, w/2), as `Initial` gives for `x * gain` where gain >= 0."""
+        pooled = F.max_pool2d(x, 2) * self.pool_scale + self.pool_shift
+        return cast(torch.Tensor, self.activation(torch.cat((self.conv(x), pooled), dim=1)))
+
+
+class DeployedENet(nn.Module):
+    """The same function of raw pixels in an equal, cheaper form.
+
+    The last layer, a 2x2 deconvolution of stride 2 whose windows do not overlap, is a 1x1 convolution to four times the
+    channels (`ModelSpec.block` 2): whoever takes the argmax reads them in place, and the shuffle to full size is saved.
+    """
+
+    def __init__(self, net: ENet, gain: torch.Tensor) -> None:
+        """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
+        super().__init__()
+        self.net = copy.deepcopy(net).eval()
+        self.net.initial = DeployedInitial(self.net.initial, gain)  # type: ignore[assignment]
+        deconvolution = self.net.fullconv
+        cin, classes = deconvolution.weight.shape[:2]
+        assert deconvolution.bias is not None
+        self.blocks = nn.Conv2d(cin, classes * 4, 1)
+        self.blocks.weight.data = deconvolution.weight.data.reshape(cin, classes * 4).T.reshape(classes * 4, cin, 1, 1)
+        self.blocks.bias = nn.Parameter(deconvolution.bias.detach().repeat_interleave(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, h, w) -> logits in blocks, float (N, classes * 4, h/2, w/2)."""
+        return cast(torch.Tensor, self.blocks(self.net.features(x)))

@@ -1,0 +1,184 @@
+"""ONNX -> engine: build for this machine, prove the precision, keep it with its manifest.
+
+`python -m engines.build GRAPH.onnx --precision fp16` prints the engine's path.
+"""
+
+import argparse
+import ctypes
+import hashlib
+import importlib
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+import runtime
+from runtime.artifacts import key_of, locked, sources_sha256
+from runtime.backend import backend_module
+from runtime.cli import DONE, log, run
+from runtime.errors import EngineError, GraphError, LibraryError
+from runtime.manifest import ENGINE_SUFFIX, ENGINES, read_manifest, verified_engine, write_engine
+from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
+
+BUILDERS: dict[BackendName, str] = {
+    "tensorrt": "engines.tensorrt_build",
+    "tensorrt-rtx": "engines.tensorrt_build",
+    "openvino": "engines.openvino_build",
+    "onnxruntime": "engines.onnxruntime_build",
+}
+
+
+def build_engine(graph: Path, precision: Precision, backend: BackendName, folder: Path = ENGINES) -> Path:
+    """The engine of a graph for this machine; built only if there is none yet of the same key.
+
+    Args:
+        graph: an ONNX file of ours, typed for the precision.
+        precision: what the graph must be and the engine must execute.
+        backend: which library runs it.
+        folder: where engines are kept.
+
+    Returns:
+        The engine's path; its manifest stands beside it.
+
+    Raises:
+        GraphError: not an ONNX file of ours, or of another precision.
+        EngineError: the library refuses it, or executes another precision.
+        LibraryError: the library is not installed, or its device is not here.
+    """
+    if not graph.is_file():
+        raise GraphError(f"graph {graph} does not exist; export one: python -m export.to_onnx --model icnet")
+    onnx = graph.read_bytes()
+    target = backend_module(backend).this_target(backend)
+    path = folder / engine_name(graph, onnx, precision, backend, target)
+    with locked(path):
+        if _is_whole(path):
+            log(f"{path} is up to date")
+        else:
+            _build_new(path, onnx, precision, backend, target)
+    return path
+
+
+def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> str:
+    """The file name of an engine: readable, and with a key over everything it depends on."""
+    key = key_of(
+        {
+            "onnx": hashlib.sha256(onnx).hexdigest(),
+            "precision": precision,
+            "backend": backend,
+            "target": [getattr(target, name) for name in Target.__slots__],
+            "code": sources_sha256(Path(__file__).parent, Path(runtime.__file__).parent),
+        }
+    )
+    stem = re.sub(r"-[0-9a-f]{10}$", "", graph.stem)
+    return f"{stem}-{backend}-{key}{ENGINE_SUFFIX}"
+
+
+def auto_backend() -> BackendName:
+    """TensorRT where an NVIDIA GPU and one of its libraries are, OpenVINO everywhere else; the choice is logged."""
+    if not gpu_is_here():
+        return "openvino"
+    gpu_backends: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx")
+    for backend in gpu_backends:
+        try:
+            backend_module(backend).this_target(backend)
+        except LibraryError as error:
+            log(f"{backend} is not taken: {error}")
+        else:
+            return backend
+    log("a GPU is here but no TensorRT: building for OpenVINO on the CPU. Install one: pip install tensorrt pycuda")
+    return "openvino"
+
+
+def gpu_is_here() -> bool:
+    """Whether the NVIDIA driver reports a GPU."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+def read_spec(onnx: bytes) -> ModelSpec:
+    """The ModelSpec in a graph's metadata.
+
+    Raises:
+        GraphError: it is no ONNX, or has no spec.
+    """
+    import onnx as onnx_package
+    from google.protobuf.message import DecodeError
+
+    try:
+        properties = onnx_package.load_from_string(onnx).metadata_props
+        return from_json(ModelSpec, next(entry.value for entry in properties if entry.key == "model_spec"))
+    except DecodeError:
+        raise GraphError("the graph is not an ONNX file; export one: python -m export.to_onnx --model icnet") from None
+    except (StopIteration, ValueError) as error:
+        raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({error or 'none there'})") from None
+
+
+def graph_precision(onnx: bytes) -> Precision:
+    """The precision that a strongly typed graph is written in."""
+    import onnx as onnx_package
+
+    graph = onnx_package.load_from_string(onnx).graph
+    if any(node.op_type == "QuantizeLinear" for node in graph.node):
+        return "int8"
+    return "fp16" if graph.input[0].type.tensor_type.elem_type == onnx_package.TensorProto.FLOAT16 else "fp32"
+
+
+def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> None:
+    spec = read_spec(onnx)
+    found = graph_precision(onnx)
+    if found != precision:
+        raise GraphError(f"the graph of {spec.name} is {found}, asked was {precision}: the types are in the graph")
+    log(f"building {path.name}")
+    start = time.monotonic()
+    try:
+        builder = importlib.import_module(BUILDERS[backend])
+    except ImportError as error:
+        raise LibraryError(f"{backend} does not load ({error}); install what README names for it") from None
+    built = builder.build(onnx, spec, precision, backend)
+    manifest = EngineManifest(
+        spec=spec,
+        precision=precision,
+        executed=built.executed,
+        backend=backend,
+        target=target,
+        onnx_sha256=hashlib.sha256(onnx).hexdigest(),
+        engine_sha256=hashlib.sha256(built.engine).hexdigest(),
+        created=datetime.now(UTC).isoformat(),
+    )
+    write_engine(path, built.engine, manifest)
+    layers = ", ".join(f"{count} in {kind}" for kind, count in built.executed.items())
+    log(f"built in {time.monotonic() - start:.1f} s, {len(built.engine) / 2**20:.1f} MiB; weighted layers: {layers}")
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        verified_engine(path, read_manifest(path))
+    except EngineError as error:
+        log(f"building it again: {error}")
+        return False
+    return True
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m engines.build", description=__doc__)
+    parser.add_argument("graph", type=Path, help="an ONNX file that export.to_onnx wrote")
+    parser.add_argument("--precision", choices=PRECISIONS, required=True)
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help="auto: TensorRT or OpenVINO")
+    arguments = parser.parse_args(argv)
+    backend = auto_backend() if arguments.backend == "auto" else arguments.backend
+    assert backend in get_args(BackendName)
+    print(build_engine(arguments.graph, arguments.precision, backend))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,82 @@
+"""ONNX -> an engine for OpenVINO's CPU plugin."""
+
+from collections import Counter
+from typing import Any
+
+import openvino
+from openvino.preprocess import PrePostProcessor
+
+from engines.built import Built
+from runtime.backends.openvino import DEVICE, execution_type
+from runtime.cli import log
+from runtime.errors import EngineError
+from runtime.reference import gain_and_bias
+from runtime.spec import BackendName, ModelSpec, Precision
+
+WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+# How OpenVINO's runtime model names types, and how we do.
+TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+
+
+def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
+    """Compile the graph for this CPU, uint8 frames in and float32 logits with the channels last out.
+
+    Raises:
+        EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
+    """
+    core = openvino.Core()
+    wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    if precision == "fp16" and wanted != "f16":
+        log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
+    try:
+        model = _with_frame_input(core.read_model(onnx, b""), spec)
+        options = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+        compiled = core.compile_model(model, DEVICE, options)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}") from None
+    executed = executed_types(compiled.get_runtime_model())
+    refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
+    return Built(compiled.export_model().getvalue(), executed)
+
+
+def executed_types(runtime_model: Any) -> dict[str, int]:
+    """How many weighted layers the compiled model runs in each type, from its execution graph."""
+    counts: Counter[str] = Counter()
+    for layer in runtime_model.get_ops():
+        info = layer.get_rt_info()
+        if info["layerType"].astype(str) in WEIGHTED:
+            name = info["runtimePrecision"].astype(str)
+            counts[TYPE_NAMES.get(name, name)] += 1
+    return dict(sorted(counts.items()))
+
+
+def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> None:
+    """Refuse an engine whose weighted layers do not run in the type that was asked for.
+
+    An int8 graph leaves layers in 16 bit by its own choice, so there only the absence of int8 is an error.
+
+    Raises:
+        EngineError: they run in another type.
+    """
+    others = {kind: count for kind, count in executed.items() if kind != wanted}
+    if wanted not in executed or (others and wanted != "int8"):
+        found = ", ".join(f"{count} in {kind}" for kind, count in executed.items())
+        raise EngineError(f"the engine of {name} was to run in {wanted}, but of its weighted layers run {found}")
+
+
+def _with_frame_input(model: Any, spec: ModelSpec) -> Any:
+    # Transposes and casts of whole images cost more than small layers: the plugin reads and writes NHWC itself.
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    convert = steps.input().preprocess().convert_element_type(openvino.Type.f32)
+    if spec.preprocess.channel_order == "BGR":
+        convert.reverse_channels()
+    gain, bias = gain_and_bias(spec.preprocess)
+    if any(bias):
+        convert.mean([float(-b / g) for b, g in zip(bias, gain, strict=True)])
+    if any(gain != 1):
+        convert.scale([float(1 / g) for g in gain])
+    steps.output().model().set_layout(openvino.Layout("NCHW"))
+    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
+    return steps.build()

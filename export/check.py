@@ -1,0 +1,123 @@
+"""Proof that a graph is its network: the same frames through PyTorch and onnxruntime."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from export.models.layers import Positions, replaying
+from export.registry import Normalization
+from runtime import reference
+from runtime.errors import GraphError
+from runtime.spec import ModelSpec, Preprocess
+
+STREET = Path(__file__).parents[1] / "tests" / "data" / "street.jpg"
+# Float32 sums in another order: onnxruntime and PyTorch block their convolutions differently.
+FP32_LOGITS = 1e-4
+FP32_MASK, FP16_MASK = 0.9999, 0.995
+TIE_STEP = 64  # grey levels between the tie-heavy frame's values: most 2x2 windows hold equal maxima
+
+
+class Agreement(NamedTuple):
+    """How far a graph is from its network on one frame."""
+
+    logits_error: float  # largest difference, as a share of the network's range
+    mask_agreement: float  # share of pixels of the same class
+    slack: float = 0.0  # how far a position the graph chose falls short of its maximum (`layers.Replay`)
+
+    def __str__(self) -> str:
+        return f"logits within {self.logits_error:.1e} of their range, {self.mask_agreement:.4%} of pixels agree"
+
+
+def check_graph(graph: onnx.ModelProto, network: nn.Module, norm: Normalization, spec: ModelSpec) -> Agreement:
+    """Compare on a street frame, and on the same frame in few grey levels, where pooling meets ties everywhere.
+
+    The network replays a float32 graph's unpooling positions; each of them must be a maximum but for rounding.
+
+    Returns:
+        The worse of both.
+
+    Raises:
+        GraphError: further apart than FP32_LOGITS, FP32_MASK or FP16_MASK allow.
+    """
+    half = graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    street = reference.resize_frame(street_frame(), spec.preprocess.height, spec.preprocess.width)
+    flat = (street // TIE_STEP * TIE_STEP).astype(np.uint8)
+    frames = (street,) if half else (street, flat)
+    worst = _worst([compare(graph, network, norm, spec, frame, replay=not half) for frame in frames])
+    if half and worst.mask_agreement < FP16_MASK:
+        raise GraphError(f"the FP16 graph of {spec.name} is not its network: {worst}; expected {FP16_MASK:.2%}")
+    if not half and (max(worst.logits_error, worst.slack) > FP32_LOGITS or worst.mask_agreement < FP32_MASK):
+        raise GraphError(
+            f"the graph of {spec.name} is not its network: {worst}, unpooling positions within {worst.slack:.1e}; "
+            f"expected {FP32_LOGITS:.0e} and {FP32_MASK:.2%}"
+        )
+    return worst
+
+
+def compare(
+    graph: onnx.ModelProto,
+    network: nn.Module,
+    norm: Normalization,
+    spec: ModelSpec,
+    frame: np.ndarray,
+    *,
+    replay: bool = False,
+) -> Agreement:
+    """One frame, uint8 (H, W, 3), through the network in PyTorch and the graph in onnxruntime.
+
+    Args:
+        graph, network, norm, spec: what is compared.
+        frame: of the spec's size.
+        replay: the network takes the graph's choices between maxima (`layers.Replay`).
+    """
+    output, choices = run_graph(graph, reference.preprocess(frame, spec.preprocess))
+    height, width = frame.shape[:2]
+    values = torch.from_numpy(reference.preprocess(frame, Preprocess(height, width, *norm)))
+    with torch.inference_mode(), replaying(choices) if replay and choices else nullcontext() as replayed:
+        expected = network(values).numpy()
+    got = reference.unblock(output, spec.block)
+    masks = [reference.postprocess(logits, height, width) for logits in (expected, got)]
+    error = float(np.abs(expected - got).max() / np.ptp(expected))
+    return Agreement(error, float((masks[0] == masks[1]).mean()), replayed.slack if replayed else 0.0)
+
+
+def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> tuple[np.ndarray, list[Positions]]:
+    """A graph's output in onnxruntime, and which maxima its unpooling took.
+
+    Args:
+        graph: as exported, of any batch size; the frame fills the batch and its first result is returned.
+        values: float32 (1, 3, H, W).
+
+    Returns:
+        Float32 (1, C, h, w); per pooling with positions the three comparisons of `layers.max_pool_2x2`.
+    """
+    import onnxruntime
+
+    probed = onnx.ModelProto()
+    probed.CopyFrom(graph)
+    comparisons = [node.output[0] for node in graph.graph.node if node.op_type == "GreaterOrEqual"]
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in comparisons)
+    session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
+    wanted = session.get_inputs()[0]
+    dtype = np.float16 if "float16" in wanted.type else np.float32
+    output, *flags = session.run(None, {wanted.name: np.repeat(values, wanted.shape[0], axis=0).astype(dtype)})
+    tensors = [torch.from_numpy(flag[:1]) for flag in flags]
+    return output[:1].astype(np.float32), [tuple(tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
+
+
+def _worst(results: list[Agreement]) -> Agreement:
+    return Agreement(
+        max(r.logits_error for r in results), min(r.mask_agreement for r in results), max(r.slack for r in results)
+    )
+
+
+def street_frame() -> np.ndarray:
+    """The bundled street frame, uint8 (H, W, 3) RGB."""
+    from runtime.frames import read_frame
+
+    return read_frame(STREET)

@@ -1,0 +1,188 @@
+"""PyTorch -> ONNX: trace the deployed form, attach its ModelSpec, prove it equal to the network.
+
+`python -m export.to_onnx --model icnet --precision fp16` prints the path of the graph.
+"""
+
+import argparse
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from export.sources import check_file, default_weights, export_key
+from runtime.artifacts import ARTIFACTS, locked, write_atomically
+from runtime.cli import DONE, log, run, size_from_text
+from runtime.spec import ModelSpec, Preprocess, to_json
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from export.registry import Network
+    from export.weights import Weights
+
+OPSET = 20  # the newest that TensorRT 10 and 11, OpenVINO and onnxruntime all take; Q/DQ in float16 needs 19
+FOLDED_BYTES = 1 << 24  # constants up to this size are computed at export
+INPUT, OUTPUT, SPEC_KEY = "frame", "logits", "model_spec"
+
+
+class Request(NamedTuple):
+    """What is asked to be exported. `plain` keeps the network as PyTorch has it, without the deployed form."""
+
+    model: str
+    precision: str = "fp32"
+    height: int = 1024
+    width: int = 2048
+    batch: int = 1
+    plain: bool = False
+
+
+def export(request: Request, weights: Path | None = None, folder: Path = ARTIFACTS / "onnx") -> Path:
+    """The checked ONNX graph of a network; made only if there is none yet of the same key.
+
+    Args:
+        request: network, precision (fp32 or fp16), size and batch.
+        weights: a checkpoint; by default the one shipped, or random weights where none is.
+        folder: where the graphs are kept.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ModelError: an unknown network or a size it cannot take.
+        WeightsError: the checkpoint is unreadable or does not fit.
+        GraphError: the graph is not equal to the network.
+    """
+    weights = weights or default_weights(request.model)
+    form = "-plain" if request.plain else ""
+    batch = f"-b{request.batch}" if request.batch > 1 else ""
+    key = export_key(request._asdict(), weights)
+    name = f"{request.model}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
+    path = folder / name
+    with locked(path):
+        if path.is_file():
+            log(f"{path} is up to date")
+        else:
+            write_atomically(path, build_graph(request, weights).SerializeToString())
+    return path
+
+
+def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto":
+    """Build, load, trace, convert and check; what `export` caches. Takes and raises the same."""
+    import torch
+
+    from export import registry
+    from export.check import check_graph
+    from export.half import half_from_float
+    from export.weights import RANDOM_SEED, load, random_weights, read_weights
+    from runtime.labels import CITYSCAPES
+
+    entry = registry.find(request.model)
+    registry.check_size(entry, request.height, request.width)
+    torch.manual_seed(RANDOM_SEED)
+    if weights_path is None:
+        log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: WEIGHTS=path")
+        network = entry.build(len(CITYSCAPES)).eval()
+        weights = random_weights(network, CITYSCAPES)
+    else:
+        weights = read_weights(weights_path)
+        network = entry.build(len(weights.classes)).eval()
+        load(network, weights)
+    spec = _spec(request, entry, weights)
+    log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
+    graph = trace(network if request.plain else deployed(entry, network), spec)
+    if request.precision == "fp16":
+        graph = half_from_float(graph)
+    log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
+    return graph
+
+
+def deployed(entry: "Network", network: "nn.Module") -> "nn.Module":
+    """The network's equal, cheaper form, which takes `value - mean` in the frame's own units 0..255."""
+    import torch
+
+    norm = entry.normalization
+    return entry.deploy(network, torch.tensor([norm.scale / std for std in norm.std])).eval()
+
+
+def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
+    """The FP32 graph of a network at the spec's size, BatchNorm folded, the spec in its metadata."""
+    import torch
+    from onnxscript.optimizer import optimize
+
+    shape = (spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network, (torch.zeros(shape),), dynamo=True, opset_version=OPSET,
+            input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    # Constants that the network computes from its size alone, such as the pyramid's matrices, are as large as its maps.
+    model = optimize(program.model_proto, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES)
+    model.producer_name = "street-segmentation"
+    _forget_sources(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = SPEC_KEY, to_json(spec)
+    return model
+
+
+def _forget_sources(model: "onnx.ModelProto") -> None:
+    # The exporter notes the Python stack of every node: paths of the machine, and most of a small graph's bytes.
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del item.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+
+
+def _spec(request: Request, entry: "Network", weights: "Weights") -> ModelSpec:
+    norm = entry.normalization
+    size = (request.height, request.width)
+    # The deployed form multiplies with scale / std itself.
+    plain = Preprocess(*size, norm.scale, norm.mean, norm.std, norm.channel_order)
+    in_place = Preprocess(*size, 1.0, _raw_mean(norm.mean, norm.scale), (1.0, 1.0, 1.0), norm.channel_order)
+    return ModelSpec(
+        name=entry.name,
+        preprocess=plain if request.plain else in_place,
+        classes=weights.classes,
+        output_stride=entry.output_stride,
+        block=1 if request.plain else entry.block,
+        batch=request.batch,
+        weights_sha256=weights.sha256,
+        source=f"{entry.source}; {weights.source}",
+    )
+
+
+def _raw_mean(mean: tuple[float, float, float], scale: float) -> tuple[float, float, float]:
+    first, second, third = (value / scale for value in mean)
+    return first, second, third
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__)
+    parser.add_argument("--model", required=True, help="enet or icnet")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
+    parser.add_argument("--batch", type=int, default=1, help="frames in one input (1)")
+    parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
+    parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
+    arguments = parser.parse_args(argv)
+    if arguments.weights is not None:
+        check_file(arguments.weights)
+    if arguments.batch < 1:
+        parser.error(f"--batch is {arguments.batch}, expected 1 or more")
+    height, width = arguments.size
+    request = Request(arguments.model, arguments.precision, height, width, arguments.batch, arguments.plain)
+    print(export(request, arguments.weights))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,121 @@
+"""Checkpoints: read without running their code, hold to the network, refuse what does not fit."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from export.sources import check_file
+from runtime.artifacts import sha256_of
+from runtime.errors import WeightsError
+from runtime.labels import CAMVID, CITYSCAPES, Label
+
+RANDOM_SEED = 0
+DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+LISTED = 5  # tensors named in an error before it counts the rest
+
+
+class Weights(NamedTuple):
+    """Tensors by the network's own names, the classes they were trained on, and where they are from."""
+
+    tensors: dict[str, torch.Tensor]
+    classes: tuple[Label, ...]
+    sha256: str
+    source: str
+
+
+def read_weights(path: Path) -> Weights:
+    """A checkpoint: safetensors, or what torch.save wrote of tensors alone (a bare or nested `state_dict`).
+
+    Raises:
+        WeightsError: missing, unreadable, or a pickle that wants to run code.
+    """
+    check_file(path)
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _read_pickle(path), {}
+    return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), metadata.get("source", path.name))
+
+
+def load(network: nn.Module, weights: Weights) -> None:
+    """Copy the tensors into the network; every one of both sides must fit.
+
+    Raises:
+        WeightsError: tensors are missing, extra or of another shape; it lists them.
+    """
+    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in weights.tensors.items() if not k.endswith("num_batches_tracked")}
+    problems = [
+        _list("missing", sorted(expected.keys() - given.keys())),
+        _list("unknown", sorted(given.keys() - expected.keys())),
+        _list(
+            "of another shape",
+            [
+                f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+                for name in sorted(expected.keys() & given.keys())
+                if given[name].shape != expected[name].shape
+            ],
+        ),
+    ]
+    if any(problems):
+        raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}")
+    network.load_state_dict(given, strict=False)
+
+
+def random_weights(network: nn.Module, classes: tuple[Label, ...]) -> Weights:
+    """The network's own initial weights, named as what they are: its masks mean nothing."""
+    return Weights(network.state_dict(), classes, f"random-seed-{RANDOM_SEED}", "random weights")
+
+
+def _list(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{len(names)} {what} ({', '.join(names[:LISTED])}{more})"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights {path} are not readable as safetensors: {error}") from None
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise WeightsError(
+            f"weights {path} hold more than tensors and are not loaded, since unpickling them runs their code ({reason}). "
+            "Save them again where you trust them: safetensors.torch.save_file(network.state_dict(), path)"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise WeightsError(f"weights {path} are not readable by torch: {str(error).splitlines()[0]}") from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
+    if metadata.get("dataset") in DATASETS:
+        return DATASETS[metadata["dataset"]]
+    if "classes" in metadata:
+        try:
+            return tuple(Label(str(name), tuple(color)) for name, color in json.loads(metadata["classes"]))
+        except (ValueError, TypeError) as error:
+            raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
+    counts = {len(classes): classes for classes in DATASETS.values()}
+    found = [len(tensors[name]) for name in ("conv6_cls.bias", "fullconv.bias") if name in tensors]
+    if found and found[0] not in counts:
+        raise WeightsError(f"weights {path} have {found[0]} classes and do not name them; known are {sorted(counts)}")
+    return counts[found[0]] if found else CITYSCAPES

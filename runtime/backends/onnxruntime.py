@@ -1,0 +1,92 @@
+"""onnxruntime: the referee. Pre- and post-processing are the NumPy definitions themselves."""
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from runtime import reference
+from runtime.backend import Stopwatch, check_frame
+from runtime.errors import EngineError, LibraryError
+from runtime.manifest import installed_version, this_system
+from runtime.spec import BackendName, EngineManifest, Target
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+PACKAGES = ("onnxruntime-gpu", "onnxruntime")
+
+
+def this_target(backend: BackendName) -> Target:
+    """This machine: an ONNX graph runs anywhere, so the version alone is held to.
+
+    Raises:
+        LibraryError: onnxruntime is not installed.
+    """
+    return Target("onnxruntime", installed_version(*reversed(PACKAGES)), "any", "any", this_system())
+
+
+def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend":
+    """The graph in a session: on CUDA where the package has it, else on the CPU.
+
+    Raises:
+        EngineError: onnxruntime refuses it.
+        LibraryError: onnxruntime is not installed.
+    """
+    return OnnxRuntimeBackend(engine, manifest)
+
+
+class OnnxRuntimeBackend:
+    """A graph in onnxruntime; `provider` names where it runs."""
+
+    def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
+        try:
+            import onnxruntime
+            from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+        except ImportError as error:
+            raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
+        self.spec = manifest.spec
+        self.stages_ms: dict[str, float] = {}
+        wanted = [name for name in (CUDA, CPU) if name in onnxruntime.get_available_providers()]
+        try:
+            session = onnxruntime.InferenceSession(engine, providers=wanted)
+        except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+            raise EngineError(f"onnxruntime refuses the engine: {str(error).splitlines()[0]}") from None
+        self.provider: str = session.get_providers()[0]
+        self._input = session.get_inputs()[0].name
+        self._dtype = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
+        self._session = session
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """The mask of one frame; see `runtime.backend.Backend`."""
+        watch = Stopwatch()
+        check_frame(frame)
+        values = reference.preprocess(frame, self.spec.preprocess)
+        watch.lap("preprocess")
+        logits = self._infer(values)
+        watch.lap("network")
+        mask = reference.segment(logits, self.spec, frame.shape)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
+
+    def close(self) -> None:
+        """Free the session; a second call does nothing."""
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _infer(self, values: np.ndarray) -> np.ndarray:
+        # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
+        logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
+        return logits

@@ -1,0 +1,130 @@
+"""OpenVINO on the CPU: the default where there is no GPU."""
+
+import io
+import platform
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from runtime.backend import Stopwatch, check_frame
+from runtime.errors import EngineError, LibraryError
+from runtime.kernels.cpu import FrameResizer, Segmenter
+from runtime.manifest import installed_version, this_system
+from runtime.spec import BackendName, EngineManifest, Precision, Target
+
+DEVICE = "CPU"
+
+
+def this_target(backend: BackendName) -> Target:
+    """This CPU. Without importing OpenVINO, which takes longer than looking for an engine should.
+
+    Raises:
+        LibraryError: OpenVINO is not installed.
+    """
+    return Target("openvino", installed_version("openvino"), cpu_name(), " ".join(cpu_features()), this_system())
+
+
+def cpu_name() -> str:
+    """The processor's own name for itself."""
+    return _cpuinfo("model name") or platform.processor() or "unknown CPU"
+
+
+def cpu_features() -> tuple[str, ...]:
+    """The vector and matrix units that decide what an engine is compiled to, in alphabetical order."""
+    wanted = ("asimd", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_")
+    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
+    return tuple(sorted(flag for flag in flags if flag.startswith(wanted)))
+
+
+def execution_type(precision: Precision, capabilities: list[str]) -> str:
+    """What `fp16` runs as on this CPU; weights and activations of other precisions are as the graph says.
+
+    FP16 convolutions need AMX-FP16 to be faster than BF16 ones: without it, 16-bit means BF16 wherever the CPU has it.
+
+    Args:
+        precision: what was asked.
+        capabilities: OpenVINO's OPTIMIZATION_CAPABILITIES of the device.
+
+    Returns:
+        "f16", "bf16" or "f32", as OpenVINO's INFERENCE_PRECISION_HINT takes them.
+    """
+    if precision == "fp32":
+        return "f32"
+    if "FP16" in capabilities and ("amx_fp16" in cpu_features() or "BF16" not in capabilities):
+        return "f16"
+    return "bf16" if "BF16" in capabilities else "f32"
+
+
+def open_engine(engine: bytes, manifest: EngineManifest) -> "OpenVinoBackend":
+    """The engine, ready to run.
+
+    Raises:
+        EngineError: OpenVINO refuses it.
+        LibraryError: OpenVINO is not installed.
+    """
+    return OpenVinoBackend(engine, manifest)
+
+
+class OpenVinoBackend:
+    """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
+
+    def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
+        self.spec = manifest.spec
+        self.stages_ms: dict[str, float] = {}
+        try:
+            compiled = openvino.Core().import_model(io.BytesIO(engine), DEVICE, {})
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        self._resizer = FrameResizer(self.spec.preprocess)
+        self._segmenter = Segmenter(self.spec)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """The mask of one frame; see `runtime.backend.Backend`."""
+        watch = Stopwatch()
+        check_frame(frame)
+        image = self._resizer.resize(frame)
+        watch.lap("preprocess")
+        logits = self._infer(image)
+        watch.lap("network")
+        mask = self._segmenter.segment(logits, frame.shape[0], frame.shape[1])
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        return np.ascontiguousarray(self._infer(self._resizer.resize(frame)).transpose(2, 0, 1)[None])
+
+    def close(self) -> None:
+        """Free the engine and its buffers; a second call does nothing."""
+        self._request = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _infer(self, image: np.ndarray) -> np.ndarray:
+        # uint8 (height, width, 3) -> a view of the engine's float32 (h, w, channels), valid until the next call
+        self._request.set_input_tensor(self._tensor(image[None], shared_memory=True))
+        self._request.infer()
+        logits: np.ndarray = self._request.get_output_tensor().data[0]
+        return logits
+
+
+def _cpuinfo(field: str) -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0].strip() == field), "")
