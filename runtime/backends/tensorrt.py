@@ -9,9 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from runtime.backend import check_frame
+from runtime.backend import Backend, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
+from runtime.backends.tensorrt_clock import FrameClock
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
@@ -24,7 +25,7 @@ def this_target(backend: BackendName) -> Target:
     return tensorrt_library.target(backend)
 
 
-def open_engine(engine: bytes, manifest: EngineManifest) -> "TensorRT":
+def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
     """The engine on this machine's first GPU.
 
     Raises:
@@ -51,6 +52,8 @@ class TensorRT:
         self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
         self._kernels: Any = Kernels(driver, gpu.capability)
         self._stream: Any = driver.Stream()
+        self._clock: Any = FrameClock(driver, self._stream)
+        self.stages_ms: dict[str, float] = {}
         self._memory, self._frame_memory = Memory(driver), Memory(driver)
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
@@ -59,15 +62,20 @@ class TensorRT:
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
         with self._buffers_for(frame) as buffers:
+            self._clock.start()
             np.copyto(buffers.frame_pinned, frame)
             self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
             self._kernels.launch(buffers.resize_normalize, self._stream)
+            self._clock.preprocess_enqueued()
             self._engine.enqueue(self._stream.handle)
+            self._clock.network_enqueued()
             self._kernels.launch(buffers.coarse_winner, self._stream)
             self._kernels.launch(buffers.upsample_argmax, self._stream)
             self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
             self._stream.synchronize()
-            return buffers.mask_pinned.copy()
+            mask = buffers.mask_pinned.copy()
+            self.stages_ms = self._clock.stop()
+            return mask
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
@@ -89,8 +97,8 @@ class TensorRT:
             self._engine.close()
             self._frame_memory.free()
             self._memory.free()
-            # pycuda frees a stream and a module where the last name of it goes: here, with the context current.
-            self._frame = self._stream = self._kernels = self._engine = None
+            # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
+            self._frame = self._clock = self._stream = self._kernels = self._engine = None
 
     def __enter__(self) -> Self:
         """The backend itself."""

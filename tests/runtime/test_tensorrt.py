@@ -1,0 +1,268 @@
+import dataclasses
+import sys
+import threading
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.backends import tensorrt, tensorrt_engine, tensorrt_library
+from runtime.errors import EngineError, FrameError, LibraryError
+from runtime.kernels import cuda, nvidia
+from runtime.labels import CAMVID
+from runtime.manifest import this_system
+from runtime.spec import EngineManifest, ModelSpec, Preprocess, Target
+from tests.helpers import cuda_on_cpu
+from tests.helpers.fake_cuda import Driver
+from tests.helpers.fake_tensorrt import BROKEN, ENGINE, TYPES, FakeTensorRT
+
+pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
+
+GPU = nvidia.Gpu("NVIDIA Abacus", "9.0", "13.0")
+PREPROCESS = Preprocess(16, 32, 1 / 255, (0.3, 0.4, 0.5), (0.2, 0.3, 0.4), "BGR")
+STEPS = ["htod", "resize_normalize_{}", "network", "coarse_winner_{}", "upsample_argmax_{}", "dtoh"]
+
+
+def spec(block):
+    return ModelSpec("icnet", PREPROCESS, CAMVID, 4 // block, block, 1, "0" * 64, "a test")
+
+
+def manifest(backend, precision, block):
+    target = Target(backend, "1.0", GPU.name, GPU.capability, this_system())
+    return EngineManifest(spec(block), precision, {precision: 1}, backend, target, "0" * 64, "1" * 64, "2026-01-01")
+
+
+def network(values):
+    """Some logits (1, 44 or 11, ...) that depend on every input value: sums over 4x4 pixels, mixed."""
+    mixed = np.linspace(-1, 1, 11 * 3, dtype=np.float32).reshape(11, 3)
+    n, c, h, w = values.shape
+    sums = values.astype(np.float32).reshape(n, c, h // 4, 4, w // 4, 4).sum((3, 5))
+    return np.einsum("kc,nchw->nkhw", mixed, sums)
+
+
+def blocked(values):
+    """The same, as a network with block 2 and stride 2 of its pixels gives them: all four alike but for an offset."""
+    return np.repeat(network(values), 4, 1) + np.tile(np.float32([0, 0.5, -0.5, 1]), 11)[None, :, None, None]
+
+
+NETWORKS = {1: network, 2: blocked}
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    """A function that puts the fakes in place: (backend, precision, block) -> driver, module, manifest."""
+
+    def install(backend="tensorrt", precision="fp16", block=1):
+        driver = Driver()
+        input_type = (precision, (1, 3, 16, 32))
+        logits_type = (precision, (1, 11 * block**2, 4, 8))
+        trt = FakeTensorRT(tensorrt_library.MODULES[backend], driver, NETWORKS[block], input_type, logits_type)
+        package = ModuleType("pycuda")
+        package.driver = driver
+        for name, module in (("pycuda", package), ("pycuda.driver", driver), (trt.__name__, trt)):
+            monkeypatch.setitem(sys.modules, name, module)
+        return driver, trt, manifest(backend, precision, block)
+
+    monkeypatch.setattr(nvidia, "gpu", lambda: GPU)
+    monkeypatch.setattr(cuda, "compiled", lambda capability: b"cubin")
+    monkeypatch.setattr(tensorrt_engine, "CACHE", tmp_path)
+    return install
+
+
+def frame(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def expected(precision, block, image):
+    values = reference.preprocess(image, PREPROCESS).astype(TYPES[precision])
+    logits = NETWORKS[block](values).astype(TYPES[precision])
+    return logits, reference.segment(logits, spec(block), image.shape)
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("block", [1, 2])
+def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block):
+    _, _, made_of = fake(backend, precision, block)
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        for size in ((16, 32), (37, 53), (8, 9), (1, 1)):
+            logits, mask = expected(precision, block, frame(*size))
+            np.testing.assert_array_equal(backend.segment(frame(*size)), mask)
+            np.testing.assert_array_equal(backend.logits(frame(*size)), logits.astype(np.float32))
+            assert backend.logits(frame(*size)).dtype == np.float32
+
+
+def test_a_frame_is_two_copies_three_kernels_and_one_wait(fake):
+    driver, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        for count in (1, 2, 3):
+            backend.segment(frame(20, 30))
+            assert driver.waits == count
+        assert driver.done == [step.format("fp16") for step in STEPS] * 3
+
+
+def test_after_the_first_frame_nothing_is_allocated(fake):
+    driver, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        backend.segment(frame(20, 30))
+        before = (driver.made, set(driver.live))
+        for seed in range(50):
+            backend.segment(frame(20, 30, seed))
+        assert (driver.made, set(driver.live)) == before
+
+
+def test_another_frame_size_takes_the_place_of_the_last(fake):
+    driver, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        backend.segment(frame(20, 30))
+        live = len(driver.live)
+        for size in ((10, 11), (20, 30), (7, 200)):
+            np.testing.assert_array_equal(backend.segment(frame(*size)), expected("fp16", 1, frame(*size))[1])
+            assert len(driver.live) == live
+
+
+def test_close_frees_everything_and_a_second_close_nothing(fake):
+    driver, _, made_of = fake()
+    backend = tensorrt.open_engine(ENGINE, made_of)
+    backend.segment(frame(20, 30))
+    assert driver.live
+    backend.close()
+    backend.close()
+    assert driver.live == {}
+    assert driver.depth() == 0
+    with pytest.raises(ValueError, match="closed"):
+        backend.segment(frame(20, 30))
+
+
+def test_a_mask_belongs_to_the_caller(fake):
+    _, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        first = backend.segment(frame(20, 30, seed=1))
+        kept = first.copy()
+        backend.segment(frame(20, 30, seed=2))
+        np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_a_view_that_is_not_contiguous_is_a_frame(fake):
+    _, _, made_of = fake()
+    flipped = frame(20, 30)[::-1, ::-1, ::-1]
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        np.testing.assert_array_equal(backend.segment(flipped), expected("fp16", 1, flipped.copy())[1])
+
+
+def test_any_thread_may_segment_and_close(fake):
+    driver, _, made_of = fake()
+    backend = tensorrt.open_engine(ENGINE, made_of)
+    masks = []
+
+    def work():
+        masks.append(backend.segment(frame(20, 30)))
+        backend.close()
+        masks.append(driver.depth())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(masks[0], expected("fp16", 1, frame(20, 30))[1])
+    assert masks[1] == 0
+    assert driver.live == {}
+
+
+def test_the_stages_sum_to_the_time_of_the_frame(fake):
+    _, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        assert backend.stages_ms == {}
+        backend.segment(frame(20, 30))
+        assert list(backend.stages_ms) == ["preprocess", "network", "postprocess"]
+        assert backend.stages_ms["preprocess"] == backend.stages_ms["network"] == 0.25
+
+
+def test_what_is_no_frame_is_refused_and_the_context_is_left(fake):
+    driver, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        with pytest.raises(FrameError):
+            backend.segment(np.zeros((4, 4), np.uint8))
+        assert driver.depth() == 0
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_that_the_library_refuses_is_one_line_with_its_first_reason(fake, backend):
+    driver, _, made_of = fake(backend)
+    with pytest.raises(EngineError, match=r"refuses the engine of icnet: the plan file is corrupt$"):
+        tensorrt.open_engine(BROKEN, made_of)
+    assert driver.depth() == 0
+
+
+@pytest.mark.parametrize("wrong", [("int8", (1, 3, 16, 32)), ("fp16", (1, 3, 16, 64)), ("fp16", (2, 3, 16, 32))])
+def test_an_engine_of_another_model_is_refused(fake, wrong):
+    _, trt, made_of = fake()
+    trt.tensors["frame"] = wrong
+    with pytest.raises(EngineError, match=r"tensor frame is .*, expected fp16 or fp32 \(1, 3, 16, 32\) for icnet"):
+        tensorrt.open_engine(ENGINE, made_of)
+
+
+def test_an_engine_that_does_not_run_says_so_and_closes(fake):
+    driver, trt, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        trt.fails = True
+        with pytest.raises(EngineError, match="cannot run the engine of icnet"):
+            backend.segment(frame(20, 30))
+        assert driver.depth() == 0
+    assert driver.live == {}
+
+
+def test_a_full_gpu_is_one_line_and_the_next_frame_may_fit(fake):
+    driver, _, made_of = fake()
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        backend.segment(frame(20, 30))
+        driver.left = sum(allocation.array.nbytes for allocation in driver.live.values())
+        with pytest.raises(LibraryError, match="the GPU has no"):
+            backend.segment(frame(200, 300))
+        backend.segment(frame(20, 30))
+    assert driver.live == {}
+
+
+def test_what_tensorrt_rtx_compiles_is_kept_for_the_next_time(fake, tmp_path):
+    _, trt, made_of = fake("tensorrt-rtx")
+    tensorrt.open_engine(ENGINE, made_of).close()
+    (kept,) = tmp_path.iterdir()
+    assert kept.name == f"jit-{'1' * 16}-1.0-NVIDIA-Abacus.bin"
+    assert kept.read_bytes() == b"compiled"
+    tensorrt.open_engine(ENGINE, made_of).close()
+    assert [cache.given for cache in trt.caches] == [None, b"compiled"]
+
+
+def test_without_a_gpu_opening_says_so(fake, monkeypatch):
+    _, _, made_of = fake("tensorrt-rtx")
+    monkeypatch.undo()
+    if _has_gpu():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(LibraryError, match="no NVIDIA GPU here"):
+        tensorrt.open_engine(ENGINE, made_of)
+
+
+def test_a_tensorrt_engine_is_for_one_gpu_and_a_tensorrt_rtx_engine_for_any(monkeypatch):
+    monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "11.4")
+    monkeypatch.setattr(nvidia, "gpu", lambda: GPU)
+    here = tensorrt.this_target("tensorrt")
+    assert here == Target("tensorrt", "11.4", "NVIDIA Abacus", "9.0", this_system())
+    monkeypatch.setattr(nvidia, "gpu", lambda: pytest.fail("asked for a GPU"))
+    portable = dataclasses.replace(here, library="tensorrt-rtx", device="any", capability="portable")
+    assert tensorrt.this_target("tensorrt-rtx") == portable
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_a_library_that_is_not_installed_is_one_line(backend, monkeypatch):
+    monkeypatch.setitem(sys.modules, tensorrt_library.MODULES[backend], None)
+    with pytest.raises(LibraryError, match=f"{backend} cannot be loaded"):
+        tensorrt_library.library(backend)
+
+
+def _has_gpu():
+    try:
+        nvidia.gpu()
+    except LibraryError:
+        return False
+    return True
