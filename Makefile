@@ -1,0 +1,66 @@
+# The only list of commands; `make help` prints it.
+MODEL ?= icnet
+PRECISION ?= fp16
+BACKEND ?= auto
+SIZE ?= 1024x2048
+BATCH ?= 1
+WEIGHTS ?=
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ENGINE ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO_FRAME := tests/data/street.jpg
+.ONESHELL:
+.SHELLFLAGS := -euc
+SHELL := bash
+.DEFAULT_GOAL := help
+
+help: ## this list, with the variables each target takes
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
+
+# The stamp is newer than what decides the packages, or they are installed again.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	touch $@
+
+install: $(VENV)/.installed ## .venv with every package
+
+onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
+	@$(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' --batch '$(BATCH)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS: an engine for this machine; its path is the last line
+	@graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))
+	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
+
+demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
+	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS=)
+	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3
+
+bench: $(VENV)/.installed ## frame to mask against onnxruntime FP32 with OpenCV and NumPy, interleaved
+	@for model in icnet enet; do
+	ours=$$($(MAKE) --no-print-directory engine MODEL=$$model PRECISION=fp16)
+	plain=$$($(PY) -m export.to_onnx --model $$model --precision fp32 --plain)
+	theirs=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime)
+	$(PY) -m runtime.bench --engine "$$ours" --baseline "$$theirs"
+	done
+
+test: $(VENV)/.installed ## everything that needs no GPU and no data set
+	$(PY) -m pytest -m 'not gpu and not data'
+
+test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one
+	$(PY) -m pytest -m gpu tests/gpu
+
+lint: $(VENV)/.installed ## ruff and mypy
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --strict runtime
+	$(VENV)/bin/mypy export engines calib
+
+clean: ## remove what was built; keeps .venv
+	rm -rf artifacts
+
+.PHONY: help install onnx engine demo bench test test-gpu lint clean
