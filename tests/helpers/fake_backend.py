@@ -1,0 +1,116 @@
+"""An inference library made of NumPy, and an engine for it on disk: commands run to their end without a real one.
+
+As a program it is `python -m runtime.infer` with every backend replaced: `python -m tests.helpers.fake_backend ARGS`.
+"""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pytest
+
+from runtime import backend as runtime_backend
+from runtime import cli, infer
+from runtime.backend import check_frame
+from runtime.errors import LibraryError
+from runtime.labels import CAMVID
+from runtime.manifest import write_engine
+from runtime.spec import BackendName, EngineManifest, ModelSpec, Preprocess, Target
+from tests.helpers.pictures import gradient, lossless
+
+STAGES_MS = {"preprocess": 1.0, "network": 2.0, "postprocess": 4.0}
+TARGET = Target("fake", "1.0", "abacus", "beads", "here")
+PICTURE = lossless(".png", gradient())
+PREPROCESS = Preprocess(64, 128, 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
+SPEC = ModelSpec("icnet", PREPROCESS, CAMVID, 4, 2, 1, "0" * 64, "a test")
+
+
+class FakeBackend:
+    """Classes that follow from the pixels alone."""
+
+    def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True) -> None:
+        self.spec = spec
+        self.stages_ms = dict(STAGES_MS) if tells_stages else {}
+        self.segmented = 0
+        self.closed = False
+        self._delay_s = delay_s
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        check_frame(frame)
+        time.sleep(self._delay_s)
+        self.segmented += 1
+        return expected_mask(frame)
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        return np.zeros((1, len(self.spec.classes) * 4, 8, 16), np.float32)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def expected_mask(frame: np.ndarray) -> np.ndarray:
+    """What every fake engine gives: the sum of the channels modulo the number of classes."""
+    return (frame.sum(axis=2) % len(CAMVID)).astype(np.uint8)
+
+
+opened: list[FakeBackend] = []
+
+
+def this_target(backend: BackendName) -> Target:
+    if backend != "openvino":
+        raise LibraryError(f"{backend} is not installed: pip install {backend}")
+    return TARGET
+
+
+def open_engine(engine: bytes, manifest: EngineManifest) -> FakeBackend:
+    opened.append(FakeBackend(manifest.spec, **json.loads(engine)))
+    return opened[-1]
+
+
+def write_fake_engine(
+    folder: Path, *, name: str = "icnet-fp16", target: Target = TARGET, created: str = "2026-01-01", **settings: object
+) -> Path:
+    """An engine whose bytes are the settings of the `FakeBackend` that it opens as."""
+    engine = json.dumps(settings).encode()
+    digest = hashlib.sha256(engine).hexdigest()
+    manifest = EngineManifest(SPEC, "fp16", {"f16": 1}, "openvino", target, "0" * 64, digest, created)
+    write_engine(folder / f"{name}.engine", engine, manifest)
+    return folder / f"{name}.engine"
+
+
+def replaced_modules() -> dict[BackendName, str]:
+    """`runtime.backend.MODULES` with this module in every place."""
+    return dict.fromkeys(runtime_backend.MODULES, "tests.helpers.fake_backend")
+
+
+def working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in this folder, with a fake engine as its newest and one picture, a.png."""
+    monkeypatch.chdir(folder)
+    for name, module in replaced_modules().items():
+        monkeypatch.setitem(runtime_backend.MODULES, name, module)
+    monkeypatch.setattr("tests.helpers.fake_backend.opened", [])
+    write_fake_engine(folder / "artifacts" / "engines")
+    (folder / "a.png").write_bytes(PICTURE)
+    return folder
+
+
+def files_below(folder: Path) -> list[str]:
+    """Every file in the folder, to the bottom, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    runtime_backend.MODULES.update(replaced_modules())
+    cli.run(infer.main)

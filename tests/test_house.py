@@ -1,0 +1,183 @@
+"""The rules of the house, read from its sources: who imports whom, how long a file is, and what README draws."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("export", "calib", "engines", "runtime")
+FORBIDDEN = {
+    "runtime": {"export", "calib", "engines"},
+    "calib": {"export"},
+    "engines": {"export"},
+    "export": {"calib", "engines"},
+}
+HEAVY = (
+    "torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "pycuda", "numba", "cv2",
+)  # fmt: skip
+MOST_LINES = 400
+SOURCES = {".py", ".cu", ".h", ".cpp", ".sh"}
+TEXTS = SOURCES | {".md", ".toml", ".yml", ".yaml", ".json", ".txt", ""}
+NAME = re.compile(r"[\w.-]+(?:/|\.(?:py|cu|h|cpp|md|toml|sh))")
+# Put together here, so that this file does not hold what it looks for.
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("work", "tmp", "root", "home")) + ")/")
+
+
+def house_files(suffixes: set[str]) -> list[Path]:
+    folders = [ROOT / name for name in (*PACKAGES, "tests", ".ci", ".github") if (ROOT / name).is_dir()]
+    files = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
+    return sorted(
+        path for path in files if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
+    )
+
+
+def modules(package: str) -> list[str]:
+    files = (path.relative_to(ROOT).with_suffix("") for path in sorted((ROOT / package).rglob("*.py")))
+    return [".".join(path.parts).removesuffix(".__init__") for path in files]
+
+
+def imported(source: str) -> Iterator[str]:
+    """Every module that the source imports, wherever it does, and every text that reads as a module of ours."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+        elif isinstance(node, ast.Constant) and re.fullmatch(rf"(?:{'|'.join(PACKAGES)})(\.\w+)+", str(node.value)):
+            yield str(node.value)
+
+
+def forbidden_imports(package: str, source: str) -> list[str]:
+    return [name for name in imported(source) if name.split(".")[0] in FORBIDDEN[package] | {""}]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package):
+    found = {
+        str(path.relative_to(ROOT)): wrong
+        for path in (ROOT / package).rglob("*.py")
+        if (wrong := forbidden_imports(package, path.read_text()))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import export",
+        "import numpy, engines.cache as c",
+        "from calib.sample import sample",
+        "def f():\n    from export.models import enet",
+        "importlib.import_module('engines.build')",
+        "from .. import export",
+    ],
+)
+def test_a_forbidden_import_is_found_wherever_it_stands(source):
+    assert forbidden_imports("runtime", source)
+
+
+def test_what_only_looks_like_an_import_is_not_one():
+    assert forbidden_imports("runtime", "import runtime.spec\nexport = 'engines/x.engine'\n'make engines. Then'") == []
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+BLOCK = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {HEAVY!r}:
+            raise ImportError(name + " is blocked")
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.mark.parametrize("module", modules("runtime"))
+def test_every_runtime_module_imports_without_any_heavy_library(module):
+    done = run_python(f"{BLOCK}\nimport {module}")
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_the_block_blocks(library):
+    assert f"{library} is blocked" in run_python(f"{BLOCK}\nimport {library}").stderr
+
+
+def test_import_runtime_loads_no_library_at_all():
+    done = run_python("import sys, runtime; print(*{name.split('.')[0] for name in sys.modules})")
+    assert {"numpy", *HEAVY, *PACKAGES} & set(done.stdout.split()) == {"runtime"}
+
+
+def test_no_file_is_over_400_lines():
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in house_files(SOURCES)}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+    assert "tests/test_house.py" in lines
+
+
+def test_no_file_names_a_place_on_one_machine():
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in house_files(TEXTS)
+        for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert found == []
+
+
+def test_a_place_on_one_machine_is_recognised():
+    for place in ("work", "tmp", "root", "home"):
+        assert MACHINE_PATH.search(f"open('/{place}/x')")
+        assert not MACHINE_PATH.search(f"https://host.org/{place}/x tests/{place}/x ./{place}/x")
+
+
+def drawn(text: str) -> list[str]:
+    """The paths in the picture under "## The house": two spaces a level; a folder's line may name files in it."""
+    block = re.search(r"^## The house\n.*?^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert block, 'README.md has no fenced block under "## The house"'
+    folders: list[str] = []
+    paths = []
+    for line in filter(str.strip, block[1].splitlines()):
+        first, *rest = (word.strip(",;:()") for word in line.split())
+        del folders[(len(line) - len(line.lstrip())) // 2 :]
+        paths.append("".join([*folders, first]))
+        if first.endswith("/"):
+            folders.append(first)
+        paths += ["".join([*folders, word]) for word in rest if NAME.fullmatch(word)]
+    return paths
+
+
+def test_the_picture_is_read_as_it_is_drawn():
+    picture = """# x
+## The house
+Words.
+```
+Makefile            `make help` prints it; see <module>.py
+export/             PyTorch -> ONNX
+  models/           one a file: enet.py icnet.py ... ; layers.py they share
+  half.py  losses.py    where (see weights.py).
+runtime/  the rest
+  kernels/          segment.cu (CUDA), cpu.py
+```
+```
+other/
+```
+"""
+    assert drawn(picture) == [
+        "Makefile", "export/", "export/models/", "export/models/enet.py", "export/models/icnet.py",
+        "export/models/layers.py", "export/half.py", "export/losses.py", "runtime/", "runtime/kernels/",
+        "runtime/kernels/segment.cu", "runtime/kernels/cpu.py",
+    ]  # fmt: skip
+
+
+def test_the_picture_in_readme_names_what_exists_and_every_module():
+    paths = drawn((ROOT / "README.md").read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
+    assert {str(path.relative_to(ROOT)) for path in sources} - set(paths) == set()
