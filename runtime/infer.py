@@ -23,6 +23,7 @@ from runtime.spec import ModelSpec
 STAGES = ("decode", "preprocess", "network", "postprocess", "encode")
 PARTS_OF_SEGMENT = STAGES[1:4]
 WHOLE = ("decode", "segment", "encode")
+SHOWN_SHARE = 0.0005  # less would print as 0.0%
 
 
 class Result(NamedTuple):
@@ -106,17 +107,16 @@ def _segment_all(
 
 
 def _segment_one(backend: Backend, file: FrameFile, outputs: dict[str, Path], writer: Writer, warmup: int) -> Result:
+    for _ in range(warmup):
+        backend.segment(read_frame(file.path))
     start = time.perf_counter()
     frame = read_frame(file.path)
     decoded = time.perf_counter()
-    for _ in range(warmup):
-        backend.segment(frame)
-    warm = time.perf_counter()
     mask = backend.segment(frame)
     segmented = time.perf_counter()
     writer.write(frame, mask, outputs)
     encoded = time.perf_counter()
-    milliseconds = {"decode": (decoded - start) * 1e3, "segment": (segmented - warm) * 1e3}
+    milliseconds = {"decode": (decoded - start) * 1e3, "segment": (segmented - decoded) * 1e3}
     # A copy: the backend's own is overwritten by the next frame.
     milliseconds |= {name: backend.stages_ms[name] for name in PARTS_OF_SEGMENT if name in backend.stages_ms}
     milliseconds["encode"] = (encoded - segmented) * 1e3
@@ -155,7 +155,7 @@ def stage_table(frames_ms: Sequence[dict[str, float]]) -> str:
 
 def _share_table(shares: dict[str, float]) -> str:
     largest_first = sorted(shares.items(), key=lambda item: -item[1])
-    rows = [("class", "share"), *((name, f"{share:.1%}") for name, share in largest_first if share)]
+    rows = [("class", "share"), *((name, f"{share:.1%}") for name, share in largest_first if share >= SHOWN_SHARE)]
     return "\n".join(f"{name:<14}{share:>7}" for name, share in rows)
 
 
@@ -188,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         "--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)"
     )
     parser.add_argument(
-        "--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs before (default: 0)"
+        "--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first image (default: 0)"
     )
     parser.add_argument("--stages", action="store_true", help="mean ms per stage; for one image it is always printed")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; times in ms, shares 0..1")
