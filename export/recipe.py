@@ -1,0 +1,86 @@
+"""What decides the weights besides the frames: the recipe, the order of the steps, the learning rate."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+LARGE_EVERY, LARGE_SIDE = 4, 2  # every 4th step takes wide views of twice the side, and a quarter as many
+WIDE_SHARE = 1 / 3  # of the views of the other steps
+WARM_UP = 0.03  # of the training
+POLY_POWER = 0.9
+MOMENTUM = 0.9
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights, besides the frames."""
+
+    optimizer: str
+    lr: float
+    weight_decay: float
+    batch: int
+    crop: tuple[int, int]
+    weight_offset: float  # of `export.losses.class_weights`
+    seed: int
+    epochs: int
+    minutes: float  # 0: train for `epochs`; else until this much time is spent
+    dropout: float | None = None  # of every spatial dropout; None: as in the network's paper
+
+
+class Step(NamedTuple):
+    """The frames of one step and the size of their views; all of them wide where it is a large one."""
+
+    indices: list[int]
+    size: tuple[int, int]
+    large: bool
+
+
+OTHERS: dict[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 1e-2,
+    "weight_offset": 1.1,
+    "crop": (352, 480),
+    "dropout": None,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "icnet": {**OTHERS, "optimizer": "sgd", "lr": 0.04, "weight_decay": 5e-4},
+    "enet": {**OTHERS, "lr": 2e-3, "crop": (240, 320)},
+}
+
+
+def plan_epoch(count: int, recipe: Recipe, epoch: int) -> list[Step]:
+    """The steps of an epoch: every frame once, in an order that seed and epoch give."""
+    order = np.random.default_rng((recipe.seed, epoch)).permutation(count).tolist()
+    height, width = recipe.crop
+    steps: list[Step] = []
+    while order:
+        large = len(steps) % LARGE_EVERY == LARGE_EVERY - 1
+        take = max(1, recipe.batch // LARGE_SIDE**2) if large else recipe.batch
+        size = (height * LARGE_SIDE, width * LARGE_SIDE) if large else (height, width)
+        steps.append(Step(order[:take], size, large))
+        order = order[take:]
+    return steps
+
+
+def lr_share(progress: float) -> float:
+    """Of the base learning rate, after this much (0..1) of the training: a linear warm-up, then polynomial decay."""
+    if progress < WARM_UP:
+        return max(progress / WARM_UP, 0.01)
+    return float(max(0.0, (1 - progress) / (1 - WARM_UP)) ** POLY_POWER)
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer; norms, biases and PReLU slopes do not decay."""
+    matrices = [p for p in net.parameters() if p.ndim > 1]
+    vectors = [p for p in net.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(groups, lr=recipe.lr)

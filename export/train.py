@@ -1,0 +1,273 @@
+"""Train a network on labelled frames: `python -m export.train --model icnet --dataset camvid --data DIR --out DIR`.
+
+Half the pixels are seen near the frame's own size, half as large as the deployed 1024x2048 makes them, since one set
+of weights serves both. It goes on from the checkpoint in --out where there is one.
+"""
+
+import argparse
+import copy
+import json
+import math
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from export.augment import NEAR, SCALES, WIDE, random_view
+from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights, write_log
+from export.losses import class_weights, segmentation_loss
+from export.recipe import DEFAULTS, OTHERS, WIDE_SHARE, Recipe, Step, lr_share, make_optimizer, plan_epoch
+from export.registry import Network, find, names
+from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
+from runtime.cli import DONE, log, run, size_from_text
+from runtime.datasets import DATASETS, Dataset, open_dataset, read_pair
+from runtime.labels import Label
+
+EMA_DECAY = 0.998
+LONGEST_STEP_S = 10.0  # a step that took longer was paused; only this much of it counts as time spent
+CHECKPOINT = "checkpoint.pt"
+
+
+class Frames(NamedTuple):
+    """A split in memory."""
+
+    frames: list[np.ndarray]
+    labels: list[np.ndarray]
+
+
+class Job(NamedTuple):
+    """One training: what it trains, on what, how."""
+
+    network: Network
+    dataset: str
+    classes: tuple[Label, ...]
+    data: Frames
+    val: Frames
+    weights: torch.Tensor  # float32 (classes,), of the loss
+    recipe: Recipe
+    out: Path
+    command: str
+    validate_every: int
+
+
+def load_split(dataset: Dataset, split: str) -> Frames:
+    """Every frame and label of a split, in order.
+
+    Raises:
+        DatasetError: one cannot be read, or does not fit its label.
+    """
+    frames, labels = zip(*map(read_pair, dataset.pairs(split)), strict=True)
+    return Frames(list(frames), list(labels))
+
+
+def make_batch(job: Job, step: Step, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The views of a step, each drawn from the seed, the epoch and its frame.
+
+    Returns:
+        float32 (N, 3, h, w) channels-last, normalised, and uint8 (N, h, w) train ids.
+    """
+    views = []
+    for index in step.indices:
+        rng = np.random.default_rng((job.recipe.seed, epoch, index))
+        scales = SCALES[WIDE if rng.random() < WIDE_SHARE or step.large else NEAR]
+        views.append(random_view(job.data.frames[index], job.data.labels[index], step.size, scales, rng))
+    frames, labels = zip(*views, strict=True)
+    pixels = np.stack(frames) if job.network.normalization.channel_order == "RGB" else np.stack(frames)[..., ::-1]
+    return normalize(pixels, job.network), torch.from_numpy(np.stack(labels))
+
+
+def normalize(pixels: np.ndarray, network: Network) -> torch.Tensor:
+    """uint8 (N, h, w, 3) in the network's channel order -> its input, float32 (N, 3, h, w), channels-last."""
+    scale, mean, std, _ = network.normalization
+    values = torch.from_numpy(np.ascontiguousarray(pixels)).float() * scale
+    if any(mean) or set(std) != {1.0}:
+        values = (values - torch.tensor(mean)) / torch.tensor(std)
+    return values.permute(0, 3, 1, 2)
+
+
+def begin(network: Network, classes: int, recipe: Recipe) -> State:
+    """A network with random weights of the seed, its average and its optimizer."""
+    torch.manual_seed(recipe.seed)
+    net = network.build(classes)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in net.modules():
+        if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
+            module.p = recipe.dropout
+    return State(net, copy.deepcopy(net).eval(), make_optimizer(net, recipe))
+
+
+@torch.no_grad()
+def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
+    """Move the averaged network towards the trained one; early on faster, so that it forgets its random start."""
+    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    averages, values = ([t for t in m.state_dict().values() if t.is_floating_point()] for m in (ema, net))
+    torch._foreach_lerp_(averages, values, 1 - decay)
+
+
+def train_step(job: Job, state: State, step: Step) -> float:
+    """One update; returns the loss."""
+    torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
+    frames, labels = make_batch(job, step, state.epoch)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = state.net(frames)
+    loss = segmentation_loss(output, labels, job.weights)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    state.optimizer.step()
+    state.step += 1
+    update_ema(state.ema, state.net, state.step)
+    return float(loss.item())
+
+
+def progress_of(job: Job, state: State) -> float:
+    """How much of the training is done, 0..1: by steps, or by time spent where the recipe gives minutes."""
+    if job.recipe.minutes:
+        return state.spent_s / (60 * job.recipe.minutes)
+    return state.step / (job.recipe.epochs * len(plan_epoch(len(job.data.frames), job.recipe, 0)))
+
+
+def left_s(job: Job, state: State) -> float:
+    """Seconds of work until the training ends, from how long it took so far."""
+    done = min(1.0, progress_of(job, state))
+    if job.recipe.minutes:
+        return 60 * job.recipe.minutes * (1 - done)
+    return state.spent_s * (1 - done) / max(done, 1e-9)
+
+
+def train_epoch(job: Job, state: State) -> float:
+    """One pass over the frames, cut short where the time is spent; returns the mean loss."""
+    state.net.train()
+    losses = []
+    for step in plan_epoch(len(job.data.frames), job.recipe, state.epoch):
+        start = time.monotonic()
+        progress = progress_of(job, state)
+        if progress >= 1:
+            break
+        for group in state.optimizer.param_groups:
+            group["lr"] = job.recipe.lr * lr_share(progress)
+        losses.append(train_step(job, state, step))
+        state.spent_s += min(time.monotonic() - start, LONGEST_STEP_S)
+    state.epoch += 1
+    return float(np.mean(losses))
+
+
+def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[str, float]:
+    """mIoU of the averaged network at each of the sizes; leaves its weights in the job's folder."""
+    mious = {}
+    for name, size in sizes.items():
+        ious = evaluate(state.ema, *job.val, len(job.classes), preprocess_at(job.network, size))
+        mious[name] = float(np.nanmean(ious))
+    save_weights(weights_path(job), state.ema, metadata(job, mious))
+    return mious
+
+
+def weights_path(job: Job) -> Path:
+    """Where a training leaves its weights."""
+    return job.out / f"{job.network.name}-{job.dataset}.safetensors"
+
+
+def metadata(job: Job, mious: dict[str, float]) -> dict[str, str]:
+    """What the weights file says of itself, as safetensors wants it: strings."""
+    return {
+        "model": job.network.name,
+        "dataset": job.dataset,
+        "classes": json.dumps(job.classes),
+        "source": f"trained on {job.dataset} by export.train",
+        "seed": str(job.recipe.seed),
+        "command": job.command,
+        **{f"miou_{name}": f"{miou:.4f}" for name, miou in mious.items()},
+    }
+
+
+def finish_epoch(job: Job, state: State, loss: float, native: tuple[int, int]) -> None:
+    """Validate where it is due; checkpoint and log."""
+    miou = math.nan
+    if state.epoch % job.validate_every == 0:
+        start = time.monotonic()
+        miou = validate(job, state, {"native": native})["native"]
+        state.spent_s += min(time.monotonic() - start, 10 * LONGEST_STEP_S)
+    left, rate = left_s(job, state), state.optimizer.param_groups[0]["lr"]
+    state.rows.append(
+        {
+            "epoch": state.epoch,
+            "step": state.step,
+            "lr": f"{rate:.6f}",
+            "loss": f"{loss:.4f}",
+            "miou": f"{miou:.4f}",
+            "left_s": f"{left:.0f}",
+        }
+    )
+    save_checkpoint(job.out / CHECKPOINT, state, job.recipe)
+    write_log(job.out / "log.csv", state.rows)
+    shown = "" if math.isnan(miou) else f", val mIoU {100 * miou:.2f}"
+    log(f"epoch {state.epoch}: loss {loss:.4f}{shown}, {left / 60:.1f} min left")
+
+
+def train(job: Job) -> dict[str, float]:
+    """Train, or go on from the checkpoint in the job's folder; leaves weights, log and checkpoint there.
+
+    Returns:
+        mIoU on the validation frames, by size: native, and 1024x2048.
+    """
+    native = native_size(job.network, job.val.frames[0])
+    state = begin(job.network, len(job.classes), job.recipe)
+    if (job.out / CHECKPOINT).exists():
+        load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
+        log(f"goes on after epoch {state.epoch}")
+    while progress_of(job, state) < 1:
+        finish_epoch(job, state, train_epoch(job, state), native)
+    return validate(job, state, {"native": native, "x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE})
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
+    """The options, and the recipe: the model's defaults with what the options change."""
+    parser = argparse.ArgumentParser(prog="python -m export.train", description=__doc__)
+    parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}")
+    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
+    parser.add_argument("--out", required=True, type=Path, help="folder of checkpoint, log and weights")
+    parser.add_argument("--epochs", type=int, default=300, help="passes over the frames (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=0.0, help="instead of --epochs: end after this much time")
+    parser.add_argument("--batch", type=int, default=8, help="frames a step (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--validate-every", type=int, default=5, help="epochs (default %(default)s)")
+    parser.add_argument("--optimizer", choices=("sgd", "adamw"))
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--weight-decay", type=float)
+    parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
+    parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
+    parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
+    args = parser.parse_args(argv)
+    find(args.model)
+    defaults = DEFAULTS.get(args.model, OTHERS)
+    chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
+    return args, Recipe(batch=args.batch, seed=args.seed, epochs=args.epochs, minutes=args.minutes, **chosen)
+
+
+def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
+    """Everything loaded that the training needs."""
+    network, dataset = find(args.model), open_dataset(args.dataset, args.data)
+    data, val = load_split(dataset, "train"), load_split(dataset, "val")
+    weights = class_weights(data.labels, len(dataset.classes), recipe.weight_offset)
+    return Job(
+        network, dataset.name, dataset.classes, data, val, weights, recipe, args.out, command, args.validate_every
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command; prints the validation mIoU."""
+    args, recipe = parse(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    job = job_of(args, recipe, shlex.join(["python", "-m", "export.train", *argv]))
+    for size, miou in train(job).items():
+        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val.frames)} frames")
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,59 @@
+"""mIoU of a PyTorch network on labelled frames, through the reference's own resizing."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from export.registry import Network
+from runtime.reference import postprocess, preprocess
+from runtime.spec import Preprocess
+
+DEPLOYED_SIZE = (1024, 2048)
+
+
+def native_size(network: Network, frame: np.ndarray) -> tuple[int, int]:
+    """The height and width nearest to the frame's that the network takes."""
+    step = network.size_multiple
+    height, width = (max(step, round(n / step) * step) for n in frame.shape[:2])
+    return height, width
+
+
+def confusion(mask: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
+    """int64 (classes, classes): pixels by label (row) and mask (column), those that do not count left out."""
+    counted = label < classes
+    joint = label[counted].astype(np.int64) * classes + mask[counted]
+    return np.bincount(joint, minlength=classes**2).reshape(classes, classes)
+
+
+def iou(matrix: np.ndarray) -> np.ndarray:
+    """float64 (classes,): intersection over union; NaN for a class that neither labels nor masks hold."""
+    hits = np.diag(matrix).astype(np.float64)
+    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
+    """The network's own preprocessing at a size."""
+    scale, mean, std, order = network.normalization
+    return Preprocess(*size, scale, mean, std, order)
+
+
+@torch.inference_mode()
+def evaluate(
+    net: nn.Module, frames: list[np.ndarray], labels: list[np.ndarray], classes: int, spec: Preprocess
+) -> np.ndarray:
+    """IoU of each class over all frames: frames resized as `spec` says, logits resized back to each label's size.
+
+    Args:
+        net: in evaluation mode, float32.
+        frames: uint8 (H, W, 3) RGB.
+        labels: uint8 (H, W) train ids.
+        classes: how many there are.
+        spec: how a frame becomes the network's input.
+    """
+    matrix = np.zeros((classes, classes), np.int64)
+    for frame, label in zip(frames, labels, strict=True):
+        tensor = torch.from_numpy(preprocess(frame, spec))
+        logits = net(tensor.contiguous(memory_format=torch.channels_last)).float().numpy()
+        matrix += confusion(postprocess(logits, *label.shape), label, classes)
+    return iou(matrix)

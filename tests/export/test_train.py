@@ -1,0 +1,209 @@
+import csv
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from export import train as training
+from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
+from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
+from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
+from export.registry import find
+from export.train import begin, main, progress_of, train, train_step
+from export.validate import confusion, iou
+from runtime.cli import DONE
+from runtime.errors import WeightsError
+from runtime.labels import IGNORED
+
+RECIPE = Recipe("adamw", 1e-3, 1e-2, 4, (32, 32), 1.1, seed=3, epochs=2, minutes=0.0)
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 7), ("val", 2)):
+        for folder in (split, f"{split}annot"):
+            (tmp_path / "data" / folder).mkdir(parents=True)
+        for i in range(count):
+            label = np.repeat(rng.integers(0, 12, (6, 1)), 8, axis=0).astype(np.uint8) * np.ones((1, 64), np.uint8)
+            cv2.imwrite(str(tmp_path / "data" / split / f"{i}.png"), np.dstack([label * 20] * 3))
+            cv2.imwrite(str(tmp_path / "data" / f"{split}annot" / f"{i}.png"), label)
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def small_deployed_size(monkeypatch):
+    monkeypatch.setattr(training, "DEPLOYED_SIZE", (64, 128))
+
+
+def options(data, out, *more, model="enet", epochs=2):
+    given = ("--model", model, "--dataset", "camvid", "--data", data, "--out", out, "--epochs", epochs, "--batch", 4)
+    return [str(part) for part in (*given, "--crop", "32x32", "--validate-every", 1, *more)]
+
+
+def read(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def interrupt_after(monkeypatch, epochs):
+    finish = training.finish_epoch
+
+    def finish_then_stop(job, state, loss, native):
+        finish(job, state, loss, native)
+        if state.epoch == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "finish_epoch", finish_then_stop)
+
+
+@pytest.mark.parametrize("model", ["enet", "icnet"])
+def test_a_resumed_training_ends_in_the_same_bytes(model, data, tmp_path, monkeypatch):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main(options(data, whole, model=model)) == DONE
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            main(options(data, halves, model=model))
+    torch.rand(5)  # whatever the process drew before must not matter
+    assert main(options(data, halves, model=model)) == DONE
+    a, b = (read(out / f"{model}-camvid.safetensors")[0] for out in (whole, halves))
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    rows = list(csv.DictReader((halves / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+
+def test_the_command_reports_both_sizes_and_leaves_weights_that_load(data, tmp_path, capsys):
+    assert main(options(data, tmp_path / "out", epochs=1)) == DONE
+    printed = capsys.readouterr().out
+    assert "val at native: mIoU" in printed and "val at 64x128: mIoU" in printed and "2 frames" in printed
+    tensors, metadata = read(tmp_path / "out/enet-camvid.safetensors")
+    net = find("enet").build(11)
+    missing = net.load_state_dict(tensors, strict=False).missing_keys
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+    assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors.values())
+    assert {"model", "dataset", "classes", "seed", "command", "miou_native", "miou_64x128"} <= metadata.keys()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path):
+    state = begin(find("enet"), 3, RECIPE)
+    save_checkpoint(tmp_path / "c.pt", state, RECIPE)
+    with pytest.raises(WeightsError, match="another lr, seed"):
+        load_checkpoint(tmp_path / "c.pt", state, dataclasses.replace(RECIPE, lr=1.0, seed=4))
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    state = begin(find("enet"), 3, RECIPE)
+    save_checkpoint(tmp_path / "c.pt", state, RECIPE)
+    before = (tmp_path / "c.pt").read_bytes()
+
+    def fail(content, part):
+        part.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(tmp_path / "c.pt", state, RECIPE)
+    assert (tmp_path / "c.pt").read_bytes() == before
+
+
+def test_weights_hold_no_batch_counter(tmp_path):
+    save_weights(tmp_path / "w.safetensors", find("enet").build(3), {"model": "enet"})
+    assert not any("num_batches" in key for key in read(tmp_path / "w.safetensors")[0])
+
+
+def test_an_epoch_takes_every_frame_once_in_an_order_of_its_own():
+    plans = [plan_epoch(23, RECIPE, epoch) for epoch in (0, 0, 1)]
+    orders = [[i for step in plan for i in step.indices] for plan in plans]
+    assert sorted(orders[0]) == list(range(23))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_large_step_sees_as_many_pixels_as_another():
+    steps = plan_epoch(23, RECIPE, 0)
+    assert [step.large for step in steps[:4]] == [False, False, False, True]
+    assert steps[3].size == (32 * LARGE_SIDE, 32 * LARGE_SIDE)
+    assert len(steps[3].indices) * LARGE_SIDE**2 == len(steps[0].indices)
+
+
+def test_the_learning_rate_warms_up_then_falls_to_zero():
+    shares = [lr_share(progress) for progress in np.linspace(0, 1, 101)]
+    peak = int(np.argmax(shares))
+    assert peak == 3 and shares[peak] == 1 and shares[-1] == 0 and 0 < shares[0] < 0.1
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+
+
+def test_minutes_end_a_training_by_the_time_spent(data, tmp_path):
+    args, recipe = training.parse(options(data, tmp_path, "--minutes", 1))
+    job = training.job_of(args, recipe, "")
+    state = begin(job.network, len(job.classes), recipe)
+    state.spent_s = 30.0
+    assert progress_of(job, state) == 0.5
+    state.spent_s = 60.0
+    assert progress_of(job, state) == 1
+
+
+def test_training_lowers_the_loss(data, tmp_path):
+    args, recipe = training.parse(options(data, tmp_path, "--dropout", 0, "--lr", 0.01))
+    job = training.job_of(args, recipe, "")
+    state: State = begin(job.network, len(job.classes), recipe)
+    state.net.train()
+    step = plan_epoch(len(job.data.frames), recipe, 0)[0]
+    losses = [train_step(job, state, step) for _ in range(25)]  # the same views each time: the epoch does not move
+    assert losses[-1] < losses[0] / 1.2
+
+
+def test_a_frame_at_its_own_scale_is_a_view_of_itself():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 11, (8, 12)).astype(np.uint8)
+    frame = np.dstack([label * 20] * 3)
+    ones = ScaleRange((1.0, 1.0), (1.0, 1.0))
+    views = {random_view(frame, label, (8, 12), ones, np.random.default_rng(seed))[1].tobytes() for seed in range(20)}
+    assert views == {label.tobytes(), label[:, ::-1].tobytes()}  # mirrored or not
+
+
+def test_frame_and_label_of_a_view_stay_together():
+    label = np.zeros((60, 80), np.uint8)
+    label[20:40, 30:60] = 1
+    for seed in range(20):
+        frame = np.dstack([label * 200] * 3)
+        view, ids = random_view(frame, label, (60, 80), SCALES[NEAR], np.random.default_rng(seed))
+        inside, outside = view[ids == 1].mean(), view[ids == 0].mean()
+        assert inside > outside + 100
+
+
+def test_a_view_beyond_the_frame_is_ignored():
+    label = np.zeros((10, 10), np.uint8)
+    half = ScaleRange((0.5, 0.5), (1.0, 1.0))
+    _, ids = random_view(np.zeros((10, 10, 3), np.uint8), label, (10, 10), half, np.random.default_rng(0))
+    assert (ids == 0).sum() == pytest.approx(25, abs=11) and set(np.unique(ids)) == {0, IGNORED}
+
+
+def test_the_scales_reach_from_small_to_the_deployed_size():
+    down, across = 1024 / 360, 2048 / 480
+    wide = SCALES[WIDE]
+    assert wide.mean[1] >= (down * across) ** 0.5 * 0.99 and wide.aspect[1] >= across / down * 0.99
+    assert SCALES[NEAR].mean[0] <= 0.75
+
+
+def test_iou_counts_by_hand():
+    label = np.array([[0, 0, 1, IGNORED]], np.uint8)
+    mask = np.array([[0, 1, 1, 0]], np.uint8)
+    matrix = confusion(mask, label, 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert iou(matrix)[:2].tolist() == [0.5, 0.5] and np.isnan(iou(matrix)[2])
+
+
+def test_every_default_names_what_a_recipe_has():
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert all(set(defaults) <= fields for defaults in DEFAULTS.values())
+
+
+def test_training_a_finished_job_again_only_measures(data, tmp_path):
+    args, recipe = training.parse(options(data, tmp_path / "out", epochs=1))
+    args.out.mkdir()
+    job = training.job_of(args, recipe, "")
+    assert train(job) == train(job)

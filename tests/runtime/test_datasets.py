@@ -1,0 +1,165 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import datasets
+from runtime.datasets import open_dataset, read_frame, read_pair
+from runtime.errors import DatasetError, ModelError
+from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
+
+
+def write(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def write_pair(root, name, label, *, split="train", frame_shape=None):
+    write(root / split / f"{name}.png", np.zeros((*(frame_shape or label.shape), 3), np.uint8))
+    write(root / f"{split}annot" / f"{name}.png", label)
+
+
+def ids(*values):
+    return np.array([values], np.uint8)
+
+
+def read_first(dataset, split="train"):
+    return read_pair(dataset.pairs(split)[0])
+
+
+def test_camvid_reads_void_as_ignored(tmp_path):
+    write_pair(tmp_path, "a", ids(0, 10, 11, 255))
+    frame, label = read_first(open_dataset("camvid", tmp_path))
+    assert frame.shape == (1, 4, 3) and frame.dtype == np.uint8
+    assert label.tolist() == [[0, 10, IGNORED, IGNORED]] and label.dtype == np.uint8
+
+
+def test_pairs_are_in_the_order_of_their_names(tmp_path):
+    for name in ("b", "c", "a"):
+        write_pair(tmp_path, name, ids(0))
+    pairs = open_dataset("camvid", tmp_path).pairs("train")
+    assert [pair.frame.stem for pair in pairs] == [pair.label.stem for pair in pairs] == ["a", "b", "c"]
+
+
+def test_a_frame_is_rgb(tmp_path):
+    write(tmp_path / "red.png", np.full((1, 1, 3), (0, 0, 255), np.uint8))
+    assert read_frame(tmp_path / "red.png").tolist() == [[[255, 0, 0]]]
+
+
+def test_an_unknown_dataset_names_the_closest(tmp_path):
+    with pytest.raises(ModelError, match="Did you mean camvid"):
+        open_dataset("canvid", tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"no folder .*absent.*--data"):
+        open_dataset("camvid", tmp_path / "absent")
+    write_pair(tmp_path, "a", ids(0))
+    with pytest.raises(DatasetError, match=r"no folder .*val"):
+        open_dataset("camvid", tmp_path).pairs("val")
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "trainannot").mkdir()
+    with pytest.raises(DatasetError, match="no frames of split 'train'"):
+        open_dataset("camvid", tmp_path).pairs("train")
+
+
+@pytest.mark.parametrize(("gone", "missing"), [("trainannot/b.png", "label"), ("train/b.png", "frame")])
+def test_a_file_without_its_partner_is_refused(tmp_path, gone, missing):
+    write_pair(tmp_path, "a", ids(0))
+    write_pair(tmp_path, "b", ids(0))
+    (tmp_path / gone).unlink()
+    with pytest.raises(DatasetError, match=rf"b\.png has no {missing}"):
+        open_dataset("camvid", tmp_path).pairs("train")
+
+
+def test_a_label_out_of_range_is_refused_with_what_is_taken(tmp_path):
+    write_pair(tmp_path, "a", ids(0, 12))
+    with pytest.raises(DatasetError, match=r"a\.png holds the value 12; labels are 0\.\.11, 255"):
+        read_first(open_dataset("camvid", tmp_path))
+
+
+def test_a_label_of_another_size_is_refused_with_both(tmp_path):
+    write_pair(tmp_path, "a", np.zeros((2, 3), np.uint8), frame_shape=(4, 5))
+    with pytest.raises(DatasetError, match=r"is 4x5, but its label .* is 2x3"):
+        read_first(open_dataset("camvid", tmp_path))
+
+
+@pytest.mark.parametrize("label", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint16)])
+def test_a_label_of_another_kind_is_refused(tmp_path, label):
+    write_pair(tmp_path, "a", label, frame_shape=(2, 2))
+    with pytest.raises(DatasetError, match="one channel and 8 bits"):
+        read_first(open_dataset("camvid", tmp_path))
+
+
+def test_a_frame_that_is_no_image_is_refused(tmp_path):
+    write_pair(tmp_path, "a", ids(0))
+    (tmp_path / "train" / "a.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match="not an image"):
+        read_first(open_dataset("camvid", tmp_path))
+
+
+def write_city(root, label, kind):
+    write(root / "leftImg8bit/val/aachen/aachen_000000_000019_leftImg8bit.png", np.zeros((*label.shape, 3), np.uint8))
+    write(root / f"gtFine/val/aachen/aachen_000000_000019_gtFine_{kind}.png", label)
+
+
+def test_cityscapes_maps_label_ids_on_the_fly(tmp_path):
+    write_city(tmp_path, ids(7, 33, 0, 9, 28, 255), "labelIds")
+    dataset = open_dataset("cityscapes", tmp_path)
+    assert dataset.classes == CITYSCAPES
+    assert read_first(dataset, "val")[1].tolist() == [[0, 18, IGNORED, IGNORED, 15, IGNORED]]
+
+
+def test_cityscapes_prefers_train_ids(tmp_path):
+    write_city(tmp_path, ids(7, 33), "labelIds")
+    write_city(tmp_path, ids(7, 18), "labelTrainIds")
+    assert read_first(open_dataset("cityscapes", tmp_path), "val")[1].tolist() == [[7, 18]]
+
+
+def test_cityscapes_refuses_an_id_that_does_not_exist(tmp_path):
+    write_city(tmp_path, ids(34), "labelIds")
+    with pytest.raises(DatasetError, match=r"value 34; labels are 0\.\.33, 255"):
+        read_first(open_dataset("cityscapes", tmp_path), "val")
+
+
+def test_the_cityscapes_ids_are_as_many_as_its_classes():
+    assert len(datasets.CITYSCAPES_IDS) == len(CITYSCAPES) and len(CAMVID) == 11
+
+
+def test_own_classes_come_from_json(tmp_path):
+    content = {"classes": [{"name": "rail", "color": [1, 2, 3]}, {"name": "tram", "color": [4, 5, 6]}], "ignored": [9]}
+    (tmp_path / "classes.json").write_text(json.dumps(content))
+    write_pair(tmp_path, "a", ids(0, 1, 9, 255))
+    dataset = open_dataset("own", tmp_path)
+    assert dataset.classes == (Label("rail", (1, 2, 3)), Label("tram", (4, 5, 6)))
+    assert dataset.name == tmp_path.name
+    assert read_first(dataset)[1].tolist() == [[0, 1, IGNORED, IGNORED]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1]",
+        "no json",
+        "{}",
+        '{"classes": []}',
+        '{"classes": [{"name": "a"}]}',
+        '{"classes": [{"name": "a", "color": [1, 2]}]}',
+        '{"classes": [{"name": "a", "color": [1, 2, 256]}]}',
+        '{"classes": [{"name": "a", "color": [1, 2, 3]}], "ignored": [-1]}',
+        '{"classes": [{"name": "a", "color": [1, 2, 3]}], "colour": 1}',
+    ],
+)
+def test_own_classes_that_are_not_understood_are_refused(tmp_path, text):
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(DatasetError, match=r"classes\.json: "):
+        open_dataset("own", tmp_path)
+
+
+def test_own_needs_its_classes(tmp_path):
+    with pytest.raises(DatasetError, match=r"there is no .*classes\.json"):
+        open_dataset("own", tmp_path)
