@@ -1,25 +1,23 @@
 """ONNX -> an engine for OpenVINO's CPU plugin."""
 
-from collections import Counter
+import io
 from typing import Any
 
 import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
-from runtime.backends.openvino import DEVICE, execution_type
+from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
-WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
-# How OpenVINO's runtime model names types, and how we do.
-TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
     """Compile the graph for this CPU, uint8 frames in and float32 logits with the channels last out.
+
+    What it executes is read from the engine as the runtime opens it, not as it was compiled.
 
     Raises:
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
@@ -30,24 +28,12 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     try:
         model = _with_frame_input(core.read_model(onnx, b""), spec)
-        options = {"INFERENCE_PRECISION_HINT": wanted, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
-        compiled = core.compile_model(model, DEVICE, options)
+        engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
+        executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}") from None
-    executed = executed_types(compiled.get_runtime_model())
     refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
-    return Built(compiled.export_model().getvalue(), executed)
-
-
-def executed_types(runtime_model: Any) -> dict[str, int]:
-    """How many weighted layers the compiled model runs in each type, from its execution graph."""
-    counts: Counter[str] = Counter()
-    for layer in runtime_model.get_ops():
-        info = layer.get_rt_info()
-        if info["layerType"].astype(str) in WEIGHTED:
-            name = info["runtimePrecision"].astype(str)
-            counts[TYPE_NAMES.get(name, name)] += 1
-    return dict(sorted(counts.items()))
+    return Built(engine, executed)
 
 
 def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> None:

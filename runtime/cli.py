@@ -35,13 +35,14 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
 
 def fail(message: str) -> int:
     """Print one line on stderr; returns the exit code of an error."""
-    print(f"error: {message}", file=sys.stderr)
+    log(f"error: {message}")
     return FAILED
 
 
 def log(message: str) -> None:
-    """One line on stderr, where it cannot mix with results."""
-    print(message, file=sys.stderr, flush=True)
+    """One line on stderr, where it cannot mix with results; over a progress bar, not behind it."""
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    print(f"{clear}{message}", file=sys.stderr, flush=True)
 
 
 def size_from_text(text: str) -> tuple[int, int]:

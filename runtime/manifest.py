@@ -5,12 +5,13 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.errors import EngineError, LibraryError
-from runtime.spec import BACKENDS, EngineManifest, Target, from_json, to_json
+from runtime.spec import BackendName, EngineManifest, Target, from_json, to_json
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
@@ -95,12 +96,11 @@ def newest_engine(folder: Path = ENGINES) -> Path:
     Raises:
         EngineError: there is none; it names the command that builds one.
     """
-    here: dict[str, Target | None] = {backend: _target_or_none(backend) for backend in BACKENDS}
     found = []
     for path in folder.glob(f"*{ENGINE_SUFFIX}"):
         with _skipping_unreadable():
             manifest = read_manifest(path)
-            if manifest.target == here[manifest.backend]:
+            if manifest.target == _target_or_none(manifest.backend):
                 found.append((manifest.created, path))
     if not found:
         raise EngineError(f"no engine for this machine in {folder}. Build one: make engine MODEL=icnet PRECISION=fp16")
@@ -126,11 +126,12 @@ def this_system() -> str:
     return f"{platform.system().lower()}-{platform.machine()}"
 
 
-def _target_or_none(backend: str) -> Target | None:
+@cache
+def _target_or_none(backend: BackendName) -> Target | None:
     from runtime.backend import backend_module
 
     try:
-        return backend_module(backend).this_target(backend)  # type: ignore[arg-type]
+        return backend_module(backend).this_target(backend)
     except LibraryError:
         return None
 

@@ -2,9 +2,10 @@
 
 import io
 import platform
+from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, Precision, Target
 
 DEVICE = "CPU"
+WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+# How OpenVINO's execution graph names types, and how we do.
+TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 
 
 def this_target(backend: BackendName) -> Target:
@@ -57,11 +61,30 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
     return "bf16" if "BF16" in capabilities else "f32"
 
 
+def compile_options(execution: str) -> dict[str, str]:
+    """The plugin's options for an execution type; an exported engine forgets them, so opening it gives them again.
+
+    Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too.
+    """
+    return {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+
+
+def executed_types(compiled: Any) -> dict[str, int]:
+    """How many weighted layers an openvino.CompiledModel runs in each type, from its execution graph."""
+    counts: Counter[str] = Counter()
+    for layer in compiled.get_runtime_model().get_ops():
+        info = layer.get_rt_info()
+        if info["layerType"].astype(str) in WEIGHTED:
+            name = info["runtimePrecision"].astype(str)
+            counts[TYPE_NAMES.get(name, name)] += 1
+    return dict(sorted(counts.items()))
+
+
 def open_engine(engine: bytes, manifest: EngineManifest) -> "OpenVinoBackend":
     """The engine, ready to run.
 
     Raises:
-        EngineError: OpenVINO refuses it.
+        EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
     return OpenVinoBackend(engine, manifest)
@@ -78,9 +101,14 @@ class OpenVinoBackend:
         self.spec = manifest.spec
         self.stages_ms: dict[str, float] = {}
         try:
-            compiled = openvino.Core().import_model(io.BytesIO(engine), DEVICE, {})
+            core = openvino.Core()
+            wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+            compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
+        executed = executed_types(compiled)
+        if executed != manifest.executed:
+            raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
         self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         self._resizer = FrameResizer(self.spec.preprocess)

@@ -1,6 +1,6 @@
 """Pre- and post-processing on the CPU: the arithmetic of `runtime.reference`, compiled, on all cores, bit for bit.
 
-The compiled loops are in `loops.py`, which needs numba. Without numba the definitions in NumPy do the work, many times
+The loops are in `loops.py`. Without numba, which compiles them, the definitions in NumPy do the work, many times
 slower, and say so once.
 """
 
@@ -117,8 +117,10 @@ def in_bands(rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
 @cache
 def compiled_loops() -> ModuleType | None:
     """`runtime.kernels.loops`, or None where numba is not installed, which is said once on stderr."""
+    from runtime.kernels import loops
+
     try:
-        from runtime.kernels import loops
+        loops.compile_loops()
     except ImportError as error:
         print(f"numba does not load ({error}): pre- and post-processing run in NumPy, slowly", file=sys.stderr)
         return None

@@ -1,21 +1,19 @@
-"""The loops of `runtime.kernels.cpu`, compiled by numba on their first use and kept on disk.
+"""The loops of `runtime.kernels.cpu`, as plain Python that numba compiles when `compile_loops` is called.
 
 Each works on the rows from `start` to `stop`, so that threads share a frame in bands; none allocates more than a row.
 Float arithmetic is float32 and in the order that `runtime.reference` defines: no fastmath, no fused multiply-add.
 """
 
-import numpy as np
-from numba import njit
+import functools
 
-compiled = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+import numpy as np
 
 # A class can be largest inside a cell only if its largest corner reaches the largest of the classes' smallest corners.
 # Interpolation rounds: a class this close below may still tie, so it is computed too.
 MARGIN = np.float32(1e-5)
 
 
-@compiled
-def resize_rows(start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, resized):  # type: ignore[no-untyped-def]
+def resize_rows(start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, resized):
     """`reference.resize_frame`: uint8 (H, W, 3) frame, its two axis tables, uint8 (height, width, 3) out."""
     for y in range(start, stop):
         upper, lower, wy0, wy1 = frame[top[y]], frame[bottom[y]], v0[y], v1[y]
@@ -27,8 +25,7 @@ def resize_rows(start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, re
                 resized[y, x, c] = np.uint8(np.rint(above * wy0 + below * wy1))
 
 
-@compiled
-def label_rows(start, stop, logits, block, labels):  # type: ignore[no-untyped-def]
+def label_rows(start, stop, logits, block, labels):
     """The largest class of every logit: float32 (h, w, C * block**2) -> uint8 (h * block, w * block)."""
     places = block * block
     for y in range(start, stop):
@@ -42,14 +39,12 @@ def label_rows(start, stop, logits, block, labels):  # type: ignore[no-untyped-d
                 labels[y * block + place // block, x * block + place % block] = label
 
 
-@compiled
-def _corner(logits, block, y, x):  # type: ignore[no-untyped-def]
+def _corner(logits, block, y, x):
     # The logits of one pixel, as a view: every block**2-th channel from the pixel's place in its block.
     return logits[y // block, x // block, (y % block) * block + x % block :: block * block]
 
 
-@compiled
-def _candidates(a, b, c, d, classes):  # type: ignore[no-untyped-def]
+def _candidates(a, b, c, d, classes):
     # Writes the classes that may be largest somewhere between four corners; returns how many.
     floor = np.float32(-np.inf)
     for k in range(a.size):
@@ -63,8 +58,7 @@ def _candidates(a, b, c, d, classes):  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled
-def upsample_rows(start, stop, logits, block, labels, down, v0, v1, across, u0, u1, mask):  # type: ignore[no-untyped-def]
+def upsample_rows(start, stop, logits, block, labels, down, v0, v1, across, u0, u1, mask):
     """`reference.postprocess` for the cells below logit rows `start` to `stop`.
 
     Where one class is largest at all four corners of a cell it is so inside; elsewhere the classes that can be are
@@ -97,3 +91,17 @@ def upsample_rows(start, stop, logits, block, labels, down, v0, v1, across, u0, 
                         if value > best:
                             best, label = value, k
                     mask[y, x] = label
+
+
+@functools.cache
+def compile_loops() -> None:
+    """Put numba's compiled functions, which are kept on disk, in the place of this module's own.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    from numba import njit
+
+    compiled = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+    for loop in (_corner, _candidates, resize_rows, label_rows, upsample_rows):
+        globals()[loop.__name__] = compiled(loop)

@@ -1,0 +1,115 @@
+"""Every backend that runs without a GPU, held to onnxruntime with NumPy around it."""
+
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.backend import open_backend
+from runtime.backends import openvino as openvino_backend
+from runtime.errors import FrameError
+from runtime.spec import PRECISIONS
+from tests.helpers.engines import built_engine
+from tests.helpers.graphs import tiny_spec
+
+CPU_BACKENDS = ("openvino", "onnxruntime")
+# Of the range of the logits: sums in another order, and 8 bits of mantissa where fp16 runs as bf16.
+LOGITS = {"fp32": 1e-5, "fp16": 2e-2}
+MASKS = {"fp32": 0.999, "fp16": 0.9}
+SIZES = ((32, 64), (1, 1), (17, 301), (100, 50))
+
+
+def random_frame(height: int, width: int) -> np.ndarray:
+    frame = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    frame[:, : width // 2] //= 4
+    return frame
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_masks_and_logits_are_those_of_the_float_network(tmp_path, backend, precision, block):
+    spec = tiny_spec(block=block)
+    judged = built_engine(tmp_path, backend=backend, precision=precision, spec=spec)
+    judge = built_engine(tmp_path, backend="onnxruntime", spec=spec, seed=0)
+    with open_backend(judged) as engine, open_backend(judge) as referee:
+        for height, width in SIZES:
+            frame = random_frame(height, width)
+            expected, got = referee.logits(frame), engine.logits(frame)
+            assert got.shape == expected.shape
+            assert got.dtype == np.float32
+            assert np.abs(got - expected).max() <= LOGITS[precision] * np.ptp(expected)
+            mask = engine.segment(frame)
+            assert mask.shape == (height, width)
+            assert mask.dtype == np.uint8
+            assert np.array_equal(mask, reference.segment(got, spec, frame.shape))
+            assert (mask == referee.segment(frame)).mean() >= MASKS[precision]
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_stages_are_timed_and_close_may_be_called_twice(tmp_path, backend):
+    engine = open_backend(built_engine(tmp_path, backend=backend))
+    engine.segment(random_frame(40, 40))
+    assert list(engine.stages_ms) == ["preprocess", "network", "postprocess"]
+    assert all(ms >= 0 for ms in engine.stages_ms.values())
+    engine.close()
+    engine.close()
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
+    ids=lambda frame: f"{frame.dtype}{frame.shape}",
+)
+def test_what_is_no_frame_is_refused(tmp_path, backend, frame):
+    with open_backend(built_engine(tmp_path, backend=backend)) as engine:
+        for call in (engine.segment, engine.logits):
+            with pytest.raises(FrameError, match="a frame is uint8"):
+                call(frame)
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_a_result_is_kept_when_the_next_frame_comes(tmp_path, backend):
+    with open_backend(built_engine(tmp_path, backend=backend)) as engine:
+        frame = random_frame(32, 64)
+        mask, logits = engine.segment(frame), engine.logits(frame)
+        kept = mask.copy(), logits.copy()
+        engine.segment(255 - frame)
+        engine.logits(255 - frame)
+        assert np.array_equal(mask, kept[0])
+        assert np.array_equal(logits, kept[1])
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+def test_channel_order_and_mean_are_applied_once(tmp_path, order):
+    import dataclasses
+
+    spec = tiny_spec()
+    spec = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, channel_order=order))
+    judged, judge = (built_engine(tmp_path, backend=backend, spec=spec) for backend in CPU_BACKENDS)
+    with open_backend(judged) as engine, open_backend(judge) as referee:
+        frame = random_frame(32, 64)
+        expected = referee.logits(frame)
+        assert np.abs(engine.logits(frame) - expected).max() <= LOGITS["fp32"] * np.ptp(expected)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "features", "fp16"),
+    [
+        (["FP32", "INT8"], (), "f32"),
+        (["FP32", "BF16", "INT8"], ("avx512_bf16",), "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "avx512_fp16"), "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "f16"),
+        (["FP32", "FP16"], ("asimd",), "f16"),
+    ],
+)
+def test_fp16_runs_as_the_fastest_16_bit_type_that_the_cpu_has(monkeypatch, capabilities, features, fp16):
+    monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
+    found = {precision: openvino_backend.execution_type(precision, capabilities) for precision in PRECISIONS}
+    assert found == {"fp32": "f32", "fp16": fp16, "int8": fp16}

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.kernels import cpu
+from runtime.spec import ModelSpec, Preprocess
+from tests.helpers.graphs import tiny_spec
+from tests.helpers.resize_cases import RESIZES, logits_with_ties
+
+
+def preprocess(height: int, width: int) -> Preprocess:
+    return Preprocess(height, width, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
+
+
+def channels_last(logits: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(logits[0].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("step", [1e-6, 0.5, 2.0], ids=["no ties", "ties", "mostly ties"])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_masks_are_the_references_to_the_last_pixel(h, w, height, width, block, step):
+    for classes in (1, 2, 11, 19):
+        logits = logits_with_ties(classes, h, w, block, step=step)
+        mask = cpu.Segmenter(tiny_spec(block=block)).segment(channels_last(logits), height, width)
+        assert mask.dtype == np.uint8
+        assert np.array_equal(mask, reference.postprocess(logits, height, width, block=block))
+
+
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_resized_frames_are_the_references_to_the_last_bit(h, w, height, width):
+    frame = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    resized = cpu.FrameResizer(preprocess(height, width)).resize(frame)
+    assert np.array_equal(resized, reference.resize_frame(frame, height, width))
+
+
+def test_a_view_that_is_not_contiguous_is_taken():
+    frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)[::2, ::-1]
+    for height, width in ((10, 30), (13, 17)):
+        resized = cpu.FrameResizer(preprocess(height, width)).resize(frame)
+        assert np.array_equal(resized, reference.resize_frame(frame, height, width))
+
+
+def test_frames_of_changing_size_go_through_one_resizer_and_one_segmenter():
+    random, spec = np.random.default_rng(0), tiny_spec()
+    resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
+    for height, width in ((10, 20), (50, 40), (32, 64), (10, 20)):
+        frame = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        assert np.array_equal(resizer.resize(frame), reference.resize_frame(frame, 32, 64))
+        logits = logits_with_ties(11, 8, 16, seed=height)
+        mask = segmenter.segment(channels_last(logits), height, width)
+        assert np.array_equal(mask, reference.postprocess(logits, height, width))
+
+
+def test_a_mask_is_the_callers_to_keep():
+    segmenter = cpu.Segmenter(tiny_spec())
+    first = segmenter.segment(channels_last(logits_with_ties(11, 8, 16, seed=1)), 40, 80)
+    kept = first.copy()
+    segmenter.segment(channels_last(logits_with_ties(11, 8, 16, seed=2)), 40, 80)
+    assert np.array_equal(first, kept)
+
+
+def test_after_the_first_frame_only_the_mask_is_allocated():
+    import tracemalloc
+
+    spec: ModelSpec = tiny_spec(height=256, width=512)
+    resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
+    frame = np.zeros((300, 600, 3), np.uint8)
+    logits = channels_last(logits_with_ties(11, 64, 128))
+    mask = segmenter.segment(logits, 300, 600)
+    resizer.resize(frame)
+    tracemalloc.start()
+    resizer.resize(frame)
+    segmenter.segment(logits, 300, 600)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mask.nbytes + 50_000
+
+
+def test_without_numba_the_masks_are_the_same_and_it_says_so():
+    code = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from runtime import reference
+from runtime.kernels import cpu
+from tests.helpers.graphs import tiny_spec
+from tests.helpers.resize_cases import logits_with_ties
+logits = logits_with_ties(11, 8, 16)
+mask = cpu.Segmenter(tiny_spec()).segment(np.ascontiguousarray(logits[0].transpose(1, 2, 0)), 30, 50)
+assert np.array_equal(mask, reference.postprocess(logits, 30, 50))
+cpu.FrameResizer(tiny_spec().preprocess).resize(np.zeros((9, 9, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("numba does not load") == 1

@@ -1,0 +1,95 @@
+"""The definitions, held to other people's implementations of the same operations."""
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.spec import Preprocess
+from tests.helpers.resize_cases import RESIZES, logits_with_ties
+
+# OpenCV interpolates 8-bit pictures in 11-bit fixed point.
+OPENCV_FIXED_POINT = 1
+FLOAT32_SUMS = 1e-5
+
+
+def brute_force(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """ONNX Resize, linear and half_pixel, from its text, a pixel at a time, in double precision."""
+    resized = np.empty((height, width))
+    h, w = plane.shape
+    for y in range(height):
+        for x in range(width):
+            sy = min(max((y + 0.5) * h / height - 0.5, 0), h - 1)
+            sx = min(max((x + 0.5) * w / width - 0.5, 0), w - 1)
+            y0, x0 = int(sy), int(sx)
+            y1, x1, fy, fx = min(y0 + 1, h - 1), min(x0 + 1, w - 1), sy - y0, sx - x0
+            top = plane[y0, x0] * (1 - fx) + plane[y0, x1] * fx
+            resized[y, x] = top * (1 - fy) + (plane[y1, x0] * (1 - fx) + plane[y1, x1] * fx) * fy
+    return resized
+
+
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_resizing_is_the_onnx_operator(h, w, height, width):
+    plane = np.random.default_rng(0).standard_normal((h, w)).astype(np.float32)
+    down, across = reference.axis_table(h, height), reference.axis_table(w, width)
+    wide = plane[:, across.first] * across.weight_first + plane[:, across.second] * across.weight_second
+    resized = wide[down.first] * down.weight_first[:, None] + wide[down.second] * down.weight_second[:, None]
+    np.testing.assert_allclose(resized, brute_force(plane, height, width), atol=FLOAT32_SUMS)
+
+
+def test_resize_at_source_size_is_exact():
+    frame = np.random.default_rng(0).integers(0, 256, (33, 65, 3), dtype=np.uint8)
+    assert np.array_equal(reference.resize_frame(frame, 33, 65), frame)
+
+
+@pytest.mark.parametrize(("h", "w", "height", "width"), [(36, 48, 102, 204), (100, 200, 51, 99), (16, 16, 17, 300)])
+def test_resized_frames_are_opencvs_but_for_its_fixed_point(h, w, height, width):
+    frame = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    expected = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+    difference = np.abs(reference.resize_frame(frame, height, width).astype(int) - expected)
+    assert difference.max() <= OPENCV_FIXED_POINT
+
+
+def test_preprocess_normalises_in_the_networks_channel_order():
+    frame = np.zeros((4, 4, 3), np.uint8)
+    frame[...] = (10, 20, 30)
+    spec = Preprocess(4, 4, 0.5, (1.0, 2.0, 3.0), (2.0, 4.0, 8.0), "BGR")
+    values = reference.preprocess(frame, spec)
+    assert values.shape == (1, 3, 4, 4)
+    assert values.dtype == np.float32
+    assert values[0, :, 0, 0].tolist() == [(15 - 1) / 2, (10 - 2) / 4, (5 - 3) / 8]
+
+
+def test_unblock_puts_each_channel_where_the_deconvolution_would():
+    blocks = np.arange(2 * 4 * 2 * 3).reshape(1, 8, 2, 3)
+    plain = reference.unblock(blocks, 2)
+    for c, y, x in np.ndindex(2, 4, 6):
+        assert plain[0, c, y, x] == blocks[0, c * 4 + 2 * (y % 2) + x % 2, y // 2, x // 2]
+    assert reference.unblock(blocks, 1) is not None
+    assert np.array_equal(reference.unblock(blocks, 1), blocks)
+
+
+def test_ties_go_to_the_lower_class():
+    logits = np.zeros((1, 5, 2, 2), np.float32)
+    logits[:, 2:4] = 1
+    assert np.unique(reference.postprocess(logits, 9, 7)).tolist() == [2]
+
+
+def test_logits_are_resized_before_the_argmax_and_not_after():
+    # Between a certain class 0 and a certain class 1, class 2 that is second at both wins in the middle.
+    logits = np.array([[[3, 0]], [[0, 3]], [[2, 2]]], np.float32)[None]
+    assert reference.postprocess(logits, 1, 8)[0].tolist() == [0, 0, 0, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_where_a_class_is_largest_at_four_corners_it_is_so_between_them(block):
+    logits = logits_with_ties(5, 6, 7, block, seed=3)
+    coarse = reference.postprocess(logits, 6 * block, 7 * block, block=block)
+    mask = reference.postprocess(logits, 60, 70, block=block)
+    down, across = reference.axis_table(6 * block, 60), reference.axis_table(7 * block, 70)
+    corners = [
+        coarse[np.ix_(rows, columns)] for rows in (down.first, down.second) for columns in (across.first, across.second)
+    ]
+    uniform = np.all([corner == corners[0] for corner in corners], axis=0)
+    assert uniform.any()
+    assert np.array_equal(mask[uniform], corners[0][uniform])
