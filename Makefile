@@ -6,7 +6,7 @@ SIZE ?= 1024x2048
 BATCH ?= 1
 WEIGHTS ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-ENGINE ?=
+PIP_OPTIONS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -24,7 +24,7 @@ help: ## this list, with the variables each target takes
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --editable '.[export,dev]'
 	touch $@
 
 install: $(VENV)/.installed ## .venv with every package

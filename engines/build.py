@@ -22,6 +22,7 @@ from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, read_manifest, verified_engine, write_engine
 from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
 
+RUNTIME = Path(runtime.__file__).parent
 BUILDERS: dict[BackendName, str] = {
     "tensorrt": "engines.tensorrt_build",
     "tensorrt-rtx": "engines.tensorrt_build",
@@ -68,7 +69,7 @@ def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: Backend
             "precision": precision,
             "backend": backend,
             "target": [getattr(target, name) for name in Target.__slots__],
-            "code": sources_sha256(Path(__file__).parent, Path(runtime.__file__).parent),
+            "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "backends"))),
         }
     )
     stem = re.sub(r"-[0-9a-f]{10}$", "", graph.stem)

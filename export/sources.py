@@ -8,6 +8,7 @@ import runtime
 from runtime.artifacts import key_of, sha256_of, sources_sha256
 from runtime.errors import WeightsError
 
+RUNTIME = Path(runtime.__file__).parent
 SHIPPED = Path(__file__).parents[1] / "weights"
 # What the exported bytes depend on beside the arguments: these packages, and the code of these folders.
 MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -39,6 +40,6 @@ def export_key(arguments: dict[str, Any], weights: Path | None) -> str:
             **arguments,
             "weights": sha256_of(weights) if weights else "random",
             "packages": {name: metadata.version(name) for name in MADE_BY},
-            "code": sources_sha256(Path(__file__).parent, Path(runtime.__file__).parent),
+            "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "reference.py"))),
         }
     )

@@ -1,1 +1,17 @@
 """From a frame to a mask: what is deployed. Imports none of the project's other packages, nor torch or onnx."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime.backend import Backend, open_backend
+
+__all__ = ["Backend", "open_backend"]
+
+
+def __getattr__(name: str) -> Any:
+    # NumPy is imported with the first engine and not before: commands that only look for one stay quick.
+    if name in __all__:
+        from runtime import backend
+
+        return getattr(backend, name)
+    raise AttributeError(f"module 'runtime' has no attribute {name!r}")

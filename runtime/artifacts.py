@@ -38,12 +38,12 @@ def key_of(parts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def sources_sha256(*folders: Path) -> str:
-    """One sha256 over the Python sources below these folders: changed code makes what it made stale."""
+def sources_sha256(*sources: Path) -> str:
+    """One sha256 over these Python files, and those below these folders: changed code makes what it made stale."""
     digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    for source in sources:
+        for path in sorted(source.rglob("*.py")) if source.is_dir() else (source,):
+            digest.update(path.relative_to(source.parent).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
 
