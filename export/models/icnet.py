@@ -57,7 +57,9 @@ def pool_matrix(size: int, bins: int) -> torch.Tensor:
 def resize_matrix(bins: int, size: int, *, align_corners: bool) -> torch.Tensor:
     """float32 (size, bins): bilinear resizing from `bins` to `size` cells."""
     identity = torch.eye(bins).reshape(1, bins, bins, 1)  # one channel a source cell
-    return F.interpolate(identity, size=(size, 1), mode="bilinear", align_corners=align_corners).reshape(bins, size).T
+    resized = F.interpolate(identity, size=(size, 1), mode="bilinear", align_corners=align_corners)
+    # Of a single row its transpose keeps strides that the exporter cannot view as a matrix.
+    return resized.reshape(bins, size).T.contiguous()
 
 
 def pyramid_matrices(height: int, width: int, *, align_corners: bool) -> tuple[torch.Tensor, torch.Tensor]:
