@@ -19,6 +19,7 @@ STREET = Path(__file__).parents[1] / "tests" / "data" / "street.jpg"
 # Float32 sums in another order: onnxruntime and PyTorch block their convolutions differently.
 FP32_LOGITS = 1e-4
 FP32_MASK, FP16_MASK = 0.9999, 0.995
+SMALLEST_RANGE = 1e-30  # of logits that are all the same
 TIE_STEP = 64  # grey levels between the tie-heavy frame's values: most 2x2 windows hold equal maxima
 
 
@@ -74,6 +75,9 @@ def compare(
         graph, network, norm, spec: what is compared.
         frame: of the spec's size.
         replay: the network takes the graph's choices between maxima (`layers.Replay`).
+
+    Raises:
+        GraphError: either gives values that are not finite; no comparison of those means anything.
     """
     output, choices = run_graph(graph, reference.preprocess(frame, spec.preprocess))
     height, width = frame.shape[:2]
@@ -81,8 +85,11 @@ def compare(
     with torch.inference_mode(), replaying(choices) if replay and choices else nullcontext() as replayed:
         expected = network(values).numpy()
     got = reference.unblock(output, spec.block)
+    for what, logits in (("network", expected), ("graph", got)):
+        if not np.isfinite(logits).all():
+            raise GraphError(f"the {what} of {spec.name} gives logits that are not finite: look at the weights")
     masks = [reference.postprocess(logits, height, width) for logits in (expected, got)]
-    error = float(np.abs(expected - got).max() / np.ptp(expected))
+    error = float(np.abs(expected - got).max() / max(np.ptp(expected), SMALLEST_RANGE))
     return Agreement(error, float((masks[0] == masks[1]).mean()), replayed.slack if replayed else 0.0)
 
 
