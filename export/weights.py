@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import re
+import struct
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +18,11 @@ from runtime.labels import CAMVID, CITYSCAPES, Label
 
 RANDOM_SEED = 0
 DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+# What torch raises on bytes that it does not take: found by damaging checkpoints at random.
+REFUSED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError,
+    AssertionError, struct.error,
+)  # fmt: skip
 LISTED = 5  # tensors named in an error before it counts the rest
 
 
@@ -38,6 +46,7 @@ def read_weights(path: Path) -> Weights:
         tensors, metadata = _read_safetensors(path)
     else:
         tensors, metadata = _read_pickle(path), {}
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
     return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), metadata.get("source", path.name))
 
 
@@ -90,20 +99,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise WeightsError(
-            f"weights {path} hold more than tensors and are not loaded, since unpickling them runs their code ({reason}). "
-            "Save them again where you trust them: safetensors.torch.save_file(network.state_dict(), path)"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsError(f"weights {path} are not readable by torch: {str(error).splitlines()[0]}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickle protocols, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except REFUSED as error:
+        raise _refused_pickle(path, str(error)) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _refused_pickle(path: Path, message: str) -> WeightsError:
+    wanted = re.search(r"GLOBAL (\S+)", message)
+    if wanted is None:
+        # torch's own words are left out: they advise to load the file with weights_only=False.
+        return WeightsError(f"weights {path} are damaged, or not a checkpoint that torch.save wrote")
+    return WeightsError(
+        f"weights {path} hold more than tensors ({wanted[1]}) and are not loaded, since unpickling them runs their "
+        "code. Save them again where you trust them: safetensors.torch.save_file(network.state_dict(), path)"
+    )
 
 
 def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
@@ -111,11 +127,18 @@ def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: P
         return DATASETS[metadata["dataset"]]
     if "classes" in metadata:
         try:
-            return tuple(Label(str(name), tuple(color)) for name, color in json.loads(metadata["classes"]))
+            return tuple(_label(name, *color) for name, color in json.loads(metadata["classes"]))
         except (ValueError, TypeError) as error:
             raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
     counts = {len(classes): classes for classes in DATASETS.values()}
-    found = [len(tensors[name]) for name in ("conv6_cls.bias", "fullconv.bias") if name in tensors]
+    found = [tensors[name].numel() for name in ("conv6_cls.bias", "fullconv.bias") if name in tensors]
     if found and found[0] not in counts:
         raise WeightsError(f"weights {path} have {found[0]} classes and do not name them; known are {sorted(counts)}")
     return counts[found[0]] if found else CITYSCAPES
+
+
+def _label(name: object, *color: object) -> Label:
+    red, green, blue = (int(value) for value in color if isinstance(value, int) and 0 <= value <= 255)
+    if not isinstance(name, str):
+        raise ValueError(f"a class is named {name!r}")
+    return Label(name, (red, green, blue))
