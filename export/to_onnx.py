@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OPSET = 20  # the newest that TensorRT 10 and 11, OpenVINO and onnxruntime all take; Q/DQ in float16 needs 19
 FOLDED_BYTES = 1 << 24  # constants up to this size are computed at export
+PRECISIONS = ("fp32", "fp16")  # of a graph; the other ones are made from it
 INPUT, OUTPUT, SPEC_KEY = "frame", "logits", "model_spec"
 
 
@@ -60,6 +61,8 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     key = export_key(request._asdict(), weights)
     name = f"{request.model}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
     path = folder / name
+    if not path.is_file():
+        check_request(request)
     with locked(path):
         if path.is_file():
             log(f"{path} is up to date")
@@ -68,8 +71,22 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     return path
 
 
+def check_request(request: Request) -> None:
+    """Refuse what no graph can be made of, before anything is left under its name.
+
+    Raises:
+        ModelError: an unknown network or a size it cannot take.
+        ValueError: an unknown precision.
+    """
+    from export import registry
+
+    registry.check_size(registry.find(request.model), request.height, request.width)
+    if request.precision not in PRECISIONS:
+        raise ValueError(f"precision {request.precision!r} is none of {PRECISIONS}")
+
+
 def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto":
-    """Build, load, trace, convert and check; what `export` caches. Takes and raises the same."""
+    """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
     import torch
 
     from export import registry
@@ -79,7 +96,6 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     from runtime.labels import CITYSCAPES
 
     entry = registry.find(request.model)
-    registry.check_size(entry, request.height, request.width)
     torch.manual_seed(RANDOM_SEED)
     if weights_path is None:
         log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: WEIGHTS=path")
@@ -168,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__)
     parser.add_argument("--model", required=True, help="enet or icnet")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--batch", type=int, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
