@@ -1,0 +1,249 @@
+"""TensorRT-RTX really builds here, without a GPU; what TensorRT's inspector says is taken from its documentation."""
+
+import functools
+import importlib.util
+import json
+import os
+import signal
+import sys
+import threading
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from engines import tensorrt_build, tensorrt_precision
+from runtime.errors import EngineError, LibraryError
+from runtime.labels import CITYSCAPES
+from runtime.spec import ModelSpec, Preprocess
+from tests.helpers.graphs import tiny_graph, tiny_spec
+
+needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
+RTX = "tensorrt-rtx"
+# Convolutions, deconvolutions and matmuls of the deployed form; ICNet's auxiliary classifiers are not in it.
+WEIGHTED_LAYERS = {"enet": 89, "icnet": 66}
+
+
+@functools.cache
+def graph(model):
+    """A real network at its full size, with random weights: (FP32 graph, FP16 graph, spec)."""
+    from export import registry
+    from export.half import half_from_float
+    from export.to_onnx import deployed, trace
+
+    entry = registry.find(model)
+    preprocess = Preprocess(1024, 2048, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
+    spec = ModelSpec(model, preprocess, CITYSCAPES, entry.output_stride, entry.block, 1, "0" * 64, "random weights")
+    single = trace(deployed(entry, entry.build(len(CITYSCAPES)).eval()), spec)
+    return single.SerializeToString(), half_from_float(single).SerializeToString(), spec
+
+
+@needs_rtx
+@pytest.mark.parametrize("model", sorted(WEIGHTED_LAYERS))
+def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(model):
+    _, half, spec = graph(model)
+    built = tensorrt_build.build(half, spec, "fp16", RTX)
+    assert built.executed == {"fp16": WEIGHTED_LAYERS[model]}
+    assert len(built.engine) > 2**20
+
+
+@needs_rtx
+@pytest.mark.parametrize("model", sorted(WEIGHTED_LAYERS))
+def test_a_float32_graph_is_not_taken_for_fp16(model):
+    single, _, spec = graph(model)
+    count = WEIGHTED_LAYERS[model]
+    with pytest.raises(EngineError, match=rf"{model} is not fp16: its weighted layers are {count} fp32, not as asked"):
+        tensorrt_build.build(single, spec, "fp16", RTX)
+
+
+@needs_rtx
+def test_the_refusal_names_layers_and_the_command_in_one_line():
+    with pytest.raises(EngineError) as error:
+        tensorrt_build.build(tiny_graph(precision="fp32"), tiny_spec(), "fp16", RTX)
+    assert "make engine MODEL=icnet PRECISION=fp16" in str(error.value)
+    assert "not as asked node_of_a, node_of_logits." in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@needs_rtx
+def test_a_half_graph_is_not_taken_for_fp32():
+    with pytest.raises(EngineError, match="is not fp32: its weighted layers are 2 fp16"):
+        tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp32", RTX)
+
+
+@needs_rtx
+def test_fp32_builds_too():
+    assert tensorrt_build.build(tiny_graph(), tiny_spec(), "fp32", RTX).executed == {"fp32": 2}
+
+
+@needs_rtx
+def test_one_convolution_in_float32_between_casts_is_found():
+    with pytest.raises(EngineError, match="its weighted layers are 1 fp16, 1 fp32, not as asked hidden"):
+        tensorrt_build.build(_casting_graph(), tiny_spec(), "fp16", RTX)
+
+
+@needs_rtx
+def test_a_quantised_convolution_counts_as_int8():
+    assert _types(_quantised_graph()) == {"first": "int8", "second": "fp16"}
+
+
+@needs_rtx
+def test_a_node_that_is_not_taken_is_named_in_one_line():
+    node = helper.make_node("NonZero", ["frame"], ["logits"], name="where")
+    with pytest.raises(EngineError, match=r"^tensorrt-rtx cannot take node where \(NonZero\) of icnet: ") as error:
+        tensorrt_build.build(_model([node], [], output=TensorProto.INT64), tiny_spec(), "fp16", RTX)
+    assert "\n" not in str(error.value)
+
+
+@needs_rtx
+def test_what_is_no_onnx_is_refused_in_one_line():
+    with pytest.raises(EngineError, match=r"^tensorrt-rtx cannot take the graph of icnet: ") as error:
+        tensorrt_build.build(b"no graph", tiny_spec(), "fp16", RTX)
+    assert "\n" not in str(error.value)
+
+
+@needs_rtx
+def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
+    monkeypatch.setattr(tensorrt_build, "SECONDS_SHOWN", -1)
+    tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
+    shown = capsys.readouterr().err
+    assert "Building engine" in shown
+    assert "\n" not in shown
+    assert shown.endswith("\r\033[K")
+
+
+@needs_rtx
+def test_ctrl_c_ends_a_build_and_the_handler_is_restored():
+    before = signal.getsignal(signal.SIGINT)
+    _, half, spec = graph("enet")
+    threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(100):
+            tensorrt_build.build(half, spec, "fp16", RTX)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_tensorrt_without_a_gpu_says_so(monkeypatch):
+    monkeypatch.setattr(tensorrt_build.target.__globals__["nvidia"], "gpu", _no_gpu)
+    monkeypatch.setitem(tensorrt_build.target.__globals__, "installed_version", lambda *names: "11.4")
+    with pytest.raises(LibraryError, match="no NVIDIA GPU here"):
+        tensorrt_build.build(tiny_graph(), tiny_spec(), "fp32", "tensorrt")
+
+
+# As TensorRT's inspector prints layers; the type stands with the weights, or with the input.
+LAYERS = {
+    "cask": ({"Name": "a", "LayerType": "CaskConvolution", "Weights": {"Type": "Half", "Count": 9}}, "fp16"),
+    "int8": ({"Name": "a", "LayerType": "CaskConvolution", "Weights": {"Type": "Int8", "Count": 9}}, "int8"),
+    "parameter": (
+        {"Name": "a", "LayerType": "x", "ParameterType": "Convolution",
+         "Inputs": [{"Format/Datatype": "Row major linear FP16 format"}]},
+        "fp16",
+    ),
+    "gemm": ({"Name": "a", "LayerType": "gemm", "Inputs": [{"Format/Datatype": "Float"}]}, "fp32"),
+    "tensorrt 11": (
+        {"Name": "a", "LayerType": "CaskGemmConvolution", "Inputs": [{"Format": "Linear", "DataType": "BF16"}]},
+        "bf16",
+    ),
+    "unknown": ({"Name": "a", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "N/A"}]}, "other"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "expected"), LAYERS.values(), ids=LAYERS)
+def test_a_layer_of_a_finished_engine_is_read(layer, expected):
+    other = {"Name": "b", "LayerType": "Reformat", "Inputs": [{"Format/Datatype": "Float"}]}
+    assert tensorrt_precision.inspected_types(json.dumps({"Layers": [other, layer]})) == {"a": expected}
+
+
+def test_an_engine_that_only_names_its_layers_proves_nothing():
+    with pytest.raises(EngineError, match="does not describe its layers"):
+        tensorrt_precision.inspected_types(json.dumps({"Layers": ["a", "b"]}))
+
+
+@pytest.mark.parametrize(
+    ("types", "precision", "accepted"),
+    [
+        ({"a": "fp16", "b": "fp16"}, "fp16", True),
+        ({"a": "fp16", "b": "fp32"}, "fp16", False),
+        ({"a": "fp16", "b": "other"}, "fp16", False),
+        ({"a": "int8", "b": "fp16"}, "fp16", False),
+        ({"a": "fp32"}, "fp32", True),
+        ({"a": "int8", "b": "fp16"}, "int8", True),
+        ({"a": "fp16", "b": "fp32"}, "int8", False),
+        ({}, "fp16", False),
+    ],
+)
+def test_only_the_precision_asked_is_proven(types, precision, accepted):
+    if accepted:
+        assert sum(tensorrt_precision.prove(types, precision, "graph", "icnet").values()) == len(types)
+        return
+    with pytest.raises(EngineError, match=f"the graph of icnet is not {precision}"):
+        tensorrt_precision.prove(types, precision, "graph", "icnet")
+
+
+def test_many_layers_are_cut_short():
+    with pytest.raises(EngineError, match="not as asked c0, c1, c2, c3, c4 and 7 more"):
+        tensorrt_precision.prove({f"c{i}": "fp32" for i in range(12)}, "fp16", "engine", "enet")
+
+
+def _no_gpu():
+    raise LibraryError("no NVIDIA GPU here: a test says so")
+
+
+def _types(model):
+    from runtime.backends.tensorrt_library import library, log_of
+
+    trt = library(RTX)
+    builder = trt.Builder(log_of(trt))
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log_of(trt))
+    assert parser.parse(model)
+    return tensorrt_precision.network_types(trt, network)
+
+
+def _model(nodes, weights, output=TensorProto.FLOAT16):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT16, [1, 3, 32, 64])],
+        [helper.make_tensor_value_info("logits", output, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+
+
+def _conv(inputs, output, name):
+    return helper.make_node("Conv", inputs, [output], name=name, kernel_shape=[1, 1])
+
+
+def _casting_graph():
+    eye = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    nodes = [
+        _conv(["frame", "w"], "a", "plain"),
+        helper.make_node("Cast", ["a"], ["b"], to=TensorProto.FLOAT),
+        _conv(["b", "w32"], "c", "hidden"),
+        helper.make_node("Cast", ["c"], ["logits"], to=TensorProto.FLOAT16),
+    ]
+    return _model(nodes, [("w", eye.astype(np.float16)), ("w32", eye)])
+
+
+def _quantised_graph():
+    eye = np.eye(3, dtype=np.float16).reshape(3, 3, 1, 1)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["frame", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w8", "sw", "zw"], ["w"], axis=0),
+        _conv(["d", "w"], "a", "first"),
+        _conv(["a", "w16"], "logits", "second"),
+    ]
+    weights = [
+        ("s", np.float16(0.5)),
+        ("z", np.int8(0)),
+        ("w8", eye.astype(np.int8)),
+        ("sw", np.full(3, 0.5, np.float16)),
+        ("zw", np.zeros(3, np.int8)),
+        ("w16", eye),
+    ]
+    return _model(nodes, [(name, np.asarray(array)) for name, array in weights])
