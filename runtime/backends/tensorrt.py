@@ -1,5 +1,6 @@
 """TensorRT and TensorRT-RTX: a whole frame on one stream of the GPU, two copies, one synchronisation."""
 
+import atexit
 import functools
 import importlib
 from collections.abc import Iterator
@@ -144,6 +145,8 @@ def _cuda_driver() -> Any:
 
 @functools.cache
 def _primary_context(driver: Any) -> Any:
-    # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach would
-    # leave a dead context on the thread's stack.
-    return driver.Device(0).retain_primary_context()
+    # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach leaves
+    # the released context current. Detached then, because pycuda's destructor takes it for an ordinary one and warns.
+    context = driver.Device(0).retain_primary_context()
+    atexit.register(context.detach)
+    return context

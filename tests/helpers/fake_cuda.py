@@ -52,7 +52,7 @@ class Driver:
     def __init__(self):
         self.live, self.made, self.done, self.left = {}, 0, [], 1 << 40
         self.streams, self.waits, self.pushed = {}, 0, threading.local()
-        context = SimpleNamespace(push=lambda: self._stack().append(context))
+        context = SimpleNamespace(push=lambda: self._stack().append(context), detach=lambda: None)
         self.Context = SimpleNamespace(pop=lambda: self._stack().pop())
         self.Device = lambda index: SimpleNamespace(retain_primary_context=lambda: context)
 

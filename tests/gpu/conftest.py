@@ -1,0 +1,42 @@
+"""What needs an NVIDIA GPU. Asked for without one, these tests fail: they never pass or are skipped for want of it."""
+
+import importlib
+import importlib.util
+
+import pytest
+
+from runtime.backends import tensorrt, tensorrt_library
+from runtime.errors import LibraryError
+from runtime.kernels import nvidia
+
+BACKENDS = [name for name, module in tensorrt_library.MODULES.items() if importlib.util.find_spec(module)]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gpu():
+    """The GPU and its driver's CUDA version; without it the run ends here, as a failure."""
+    try:
+        return nvidia.gpu()
+    except LibraryError as error:
+        pytest.exit(f"{error}; make test-gpu needs one", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def driver(gpu):
+    """`pycuda.driver`, with the primary context current for the whole session."""
+    driver = importlib.import_module("pycuda.driver")
+    driver.init()
+    context = tensorrt._primary_context(driver)
+    context.push()
+    yield driver
+    driver.Context.pop()
+
+
+@pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
+def backend(request):
+    """Each of the libraries that is installed; one of them must be."""
+    if not BACKENDS:
+        pytest.fail("neither tensorrt nor tensorrt_rtx is installed: pip install tensorrt", pytrace=False)
+    if request.param not in BACKENDS:
+        pytest.skip(f"{request.param} is not installed")
+    return request.param

@@ -1,0 +1,130 @@
+"""Engines on a GPU: what they compute, what they cost in memory, and what is left when they close."""
+
+import gc
+import resource
+
+import cv2
+import numpy as np
+import pytest
+
+from engines.build import build_engine
+from export.to_onnx import Request, export
+from runtime import reference
+from runtime.backend import open_backend
+from runtime.manifest import read_manifest
+from tests.helpers.engines import built_engine
+from tests.helpers.graphs import tiny_spec
+
+pytestmark = pytest.mark.gpu
+
+MIB = 1 << 20
+# FP16 has 11 bits of mantissa and its sums run in another order: classes that are nearly equal change places.
+MASK_AGREEMENT = 0.995
+# Of the range of the logits, for two convolutions.
+LOGITS = {"fp32": 1e-4, "fp16": 2e-2}
+FRAMES = 10_000
+# The CUDA driver takes device memory in blocks of 2 MiB for its own use whenever it likes.
+GROWTH = 4 * MIB
+SIZES = ((32, 64), (1, 1), (17, 301), (100, 50))
+
+
+def frame(height, width, seed=0):
+    random = np.random.default_rng(seed)
+    return cv2.resize(random.integers(0, 256, (9, 16, 3), np.uint8), (width, height))
+
+
+def free_bytes(driver):
+    gc.collect()
+    return driver.mem_get_info()[0]
+
+
+def resident_bytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_logits_are_those_of_onnxruntime_and_the_mask_is_the_reference_of_them(tmp_path, backend, precision, block):
+    spec = tiny_spec(block=block)
+    judged = built_engine(tmp_path, backend=backend, precision=precision, spec=spec)
+    judge = built_engine(tmp_path, backend="onnxruntime", spec=spec)
+    with open_backend(judged) as engine, open_backend(judge) as referee:
+        for size in SIZES:
+            expected, got = referee.logits(frame(*size)), engine.logits(frame(*size))
+            assert np.abs(got - expected).max() <= LOGITS[precision] * np.ptp(expected)
+            np.testing.assert_array_equal(engine.segment(frame(*size)), reference.segment(got, spec, (*size, 3)))
+
+
+@pytest.mark.parametrize("model", ["enet", "icnet"])
+def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, backend, model):
+    image = frame(512, 1024)
+    half = build_engine(export(Request(model, "fp16", 512, 1024)), "fp16", backend, tmp_path)
+    single = build_engine(export(Request(model, "fp32", 512, 1024)), "fp32", "onnxruntime", tmp_path)
+    with open_backend(half) as engine, open_backend(single) as referee:
+        assert (engine.segment(image) == referee.segment(image)).mean() >= MASK_AGREEMENT
+    assert set(read_manifest(half).executed) == {"fp16"}
+
+
+def test_the_copies_are_from_and_to_page_locked_memory(tmp_path, backend, driver):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        engine.segment(frame(40, 50))
+        before = engine._frame.frame_pinned, engine._frame.mask_pinned
+        engine.segment(frame(40, 50, seed=1))
+        assert (engine._frame.frame_pinned, engine._frame.mask_pinned) == before
+        assert all(isinstance(array.base, driver.PagelockedHostAllocation) for array in before)
+
+
+@pytest.mark.slow
+def test_ten_thousand_frames_take_no_memory(tmp_path, backend, driver):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        for seed in range(10):
+            engine.segment(frame(64, 128, seed))
+        expected, free, resident = engine.segment(frame(64, 128)), free_bytes(driver), resident_bytes()
+        image = frame(64, 128)
+        for _ in range(FRAMES):
+            mask = engine.segment(image)
+        np.testing.assert_array_equal(mask, expected)
+        assert free - free_bytes(driver) <= GROWTH
+        assert resident_bytes() - resident <= GROWTH
+
+
+def test_a_frame_size_that_changes_takes_no_memory(tmp_path, backend, driver):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        expected = {size: engine.segment(frame(*size)) for size in SIZES}
+        free = free_bytes(driver)
+        for _ in range(50):
+            for size in SIZES:
+                np.testing.assert_array_equal(engine.segment(frame(*size)), expected[size])
+        assert free - free_bytes(driver) <= GROWTH
+
+
+def test_close_frees_what_was_taken(tmp_path, backend, driver):
+    path = built_engine(tmp_path, backend=backend, precision="fp16")
+    with open_backend(path) as engine:  # the library keeps some memory from its first engine on
+        engine.segment(frame(1024, 2048))
+    free = free_bytes(driver)
+    for _ in range(20):
+        with open_backend(path) as engine:
+            engine.segment(frame(1024, 2048))
+            assert free - free_bytes(driver) >= 4 * 1024 * 2048
+    assert free - free_bytes(driver) <= GROWTH
+
+
+def test_two_engines_are_open_at_once(tmp_path, backend):
+    paths = [built_engine(tmp_path, backend=backend, precision=precision) for precision in ("fp16", "fp32")]
+    alone = []
+    for path in paths:
+        with open_backend(path) as engine:
+            alone.append(engine.segment(frame(40, 50)))
+    with open_backend(paths[0]) as first, open_backend(paths[1]) as second:
+        for _ in range(3):
+            np.testing.assert_array_equal(first.segment(frame(40, 50)), alone[0])
+            np.testing.assert_array_equal(second.segment(frame(40, 50)), alone[1])
+
+
+def test_stages_are_timed_by_the_gpu(tmp_path, backend):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        engine.segment(frame(1024, 2048))
+        engine.segment(frame(1024, 2048))
+        assert list(engine.stages_ms) == ["preprocess", "network", "postprocess"]
+        assert all(ms > 0 for ms in engine.stages_ms.values())

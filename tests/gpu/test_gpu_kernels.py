@@ -1,0 +1,73 @@
+"""segment.cu on the GPU itself: the same cases as on the CPU, and frames of the size that matters."""
+
+import numpy as np
+import pytest
+
+from runtime import reference
+from runtime.backends.tensorrt_buffers import Memory
+from runtime.kernels.cuda import Kernels
+from tests.helpers import kernel_cases, kernel_runs
+
+pytestmark = pytest.mark.gpu
+
+
+class Device:
+    """The place of `kernel_runs` that is a GPU."""
+
+    def __init__(self, driver, kernels):
+        self._driver, self._kernels, self._stream, self.memory = driver, kernels, driver.Stream(), Memory(driver)
+
+    def put(self, array):
+        return self.memory.upload(np.ascontiguousarray(array))
+
+    def get(self, address, like):
+        array = np.empty_like(like)
+        self._driver.memcpy_dtoh(array, address)
+        return array
+
+    def launch(self, launch):
+        self._kernels.launch(launch, self._stream)
+        self._stream.synchronize()
+
+
+@pytest.fixture(scope="module")
+def kernels(driver, gpu):
+    return Kernels(driver, gpu.capability)
+
+
+@pytest.fixture
+def device(driver, kernels):
+    device = Device(driver, kernels)
+    yield device
+    device.memory.free()
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("base", [kernel_cases.STREET, kernel_cases.RAW_BGR], ids=["rgb", "bgr"])
+@pytest.mark.parametrize(
+    ("size", "network"),
+    [*kernel_cases.INPUT_SIZES, ((1024, 2048), (1024, 2048)), ((720, 1280), (1024, 2048))],
+    ids=str,
+)
+def test_resize_normalize_equals_the_reference_bit_for_bit(device, size, network, base, dtype):
+    preprocess = base.__class__(*network, base.scale, base.mean, base.std, base.channel_order)
+    for what, frame in kernel_cases.frames(*size).items():
+        expected = reference.preprocess(frame, preprocess).astype(kernel_runs.DTYPES[dtype])
+        np.testing.assert_array_equal(kernel_runs.preprocess(device, frame, preprocess, dtype), expected, what)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("classes", kernel_cases.CLASSES)
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_upsample_argmax_equals_the_reference_on_every_pixel(device, coarse, size, classes, block, dtype):
+    for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
+        expected = reference.postprocess(logits, *size, block=block)
+        np.testing.assert_array_equal(kernel_runs.postprocess(device, logits, *size, block), expected, what)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_full_mask_equals_the_reference_on_every_pixel(device, dtype):
+    coarse = np.random.default_rng(0).normal(0, 5, (1, 19, 256, 512)).astype(dtype)
+    expected = reference.postprocess(coarse, 1024, 2048)
+    np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, 1024, 2048, 1), expected)
