@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from export.models.enet import DeployedENet, ENet
-from export.models.icnet import DeployedICNet, ICNet
+from export.models.icnet import ICNet
+from export.models.icnet_deployed import DeployedICNet
 from runtime.cli import closest
 from runtime.errors import ModelError
 

@@ -1,12 +1,10 @@
 """ICNet: Zhao, Qi, Shen, Shi, Jia 2018, arXiv:1704.08545, as released (hszhao/ICNet, icnet_cityscapes.prototxt)."""
 
-import copy
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.models.layers import ConvBN
 
@@ -177,33 +175,3 @@ class ICNet(nn.Module):
         if not self.training:
             return logits
         return Guided(logits, self.conv6_sub2(sub24), self.conv6_sub4(sub4))
-
-
-class DeployedICNet(nn.Module):
-    """The same function of raw pixels in an equal, cheaper form.
-
-    - A 1x1 convolution commutes with resizing and pooling, whose weights sum to one and which act on each channel
-      alone. So `conv6_cls` runs before the last doubling (a quarter of the pixels), and `conv5_4`, without its bias,
-      before the pyramid (a quarter of the channels).
-    - The normalisation's gain moves into the two convolutions that read the image.
-    """
-
-    def __init__(self, net: ICNet, gain: torch.Tensor) -> None:
-        """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
-        super().__init__()
-        self.net = copy.deepcopy(net).eval()
-        for first in (self.net.conv1_1.conv, self.net.conv1_sub1.conv):
-            first.weight.data *= gain.reshape(1, 3, 1, 1)
-        self.context = fuse_conv_bn_eval(self.net.conv5_4.conv, self.net.conv5_4.bn)
-        assert self.context.bias is not None
-        self.context_bias = nn.Parameter(self.context.bias.detach().reshape(1, -1, 1, 1))
-        self.context.bias = None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float (N, 3, H, W) -> logits float (N, classes, H/4, W/4), as the network gives for `x * gain`."""
-        net, corners = self.net, self.net.align_corners
-        fine = net.shared(halve(x, align_corners=corners))
-        deep = net.deep(halve(fine, align_corners=corners))
-        sub4 = double(F.relu(net.pyramid(self.context(deep)) + self.context_bias), align_corners=corners)
-        sub24 = double(net.fusion_24(sub4, fine), align_corners=corners)
-        return double(net.conv6_cls(net.fusion_12(sub24, net.shallow(x))), align_corners=corners)
