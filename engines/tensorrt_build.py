@@ -23,8 +23,8 @@ SECONDS_SHOWN = 0.1  # a phase has hundreds of steps
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
     """The engine of a strongly typed graph, proven to compute in the precision asked.
 
-    TensorRT measures its kernels on the GPU that it builds for. TensorRT-RTX builds without a GPU, for those of
-    compute capability 8.0 and later, and finishes where the engine is opened.
+    TensorRT measures its kernels on the GPU that it builds for. TensorRT-RTX builds without one, for all RTX GPUs from
+    Ampere on, and compiles the kernels where the engine is opened.
 
     Args:
         onnx: a graph whose types are its precision; no flag changes them.

@@ -35,7 +35,7 @@ def inspected_types(information: str) -> dict[str, str]:
         information: the engine inspector's JSON, of an engine built with detailed profiling.
 
     Returns:
-        Only what the inspector tells: kernels that TensorRT fused from a whole subgraph have no such line.
+        Only what the inspector tells: a kernel fused from a whole subgraph has no such line, or one without a type.
 
     Raises:
         EngineError: the JSON names layers without describing them.
@@ -43,7 +43,8 @@ def inspected_types(information: str) -> dict[str, str]:
     layers = json.loads(information)["Layers"]
     if any(isinstance(layer, str) for layer in layers):
         raise EngineError("the engine does not describe its layers: build it with ProfilingVerbosity.DETAILED")
-    return {layer["Name"]: _inspected_type(layer) for layer in layers if _is_weighted(layer)}
+    types = {layer["Name"]: _inspected_type(layer) for layer in layers if _is_weighted(layer)}
+    return {name: found for name, found in types.items() if found is not None}
 
 
 def prove(types: dict[str, str], precision: Precision, where: str, model: str) -> dict[str, int]:
@@ -114,10 +115,9 @@ def _is_weighted(layer: dict[str, Any]) -> bool:
     return "Weights" in layer or any(word in kind for word in WEIGHTED)
 
 
-def _inspected_type(layer: dict[str, Any]) -> str:
-    described = layer.get("Weights", {}).get("Type")
-    if described is None:
-        tensor = layer["Inputs"][0]
+def _inspected_type(layer: dict[str, Any]) -> str | None:
+    described = layer.get("Weights", {}).get("Type", "")
+    for tensor in layer.get("Inputs", [])[:1] if not described else []:
         described = tensor.get("DataType", tensor.get("Format/Datatype", ""))  # two keys since TensorRT 11
     words = described.lower().replace("-", " ").replace("_", " ").split()
-    return next((SPELLINGS[word] for word in words if word in SPELLINGS), "other")
+    return next((SPELLINGS[word] for word in words if word in SPELLINGS), None)

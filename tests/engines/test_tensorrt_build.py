@@ -20,13 +20,13 @@ from tests.helpers.graphs import tiny_graph, tiny_spec
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 RTX = "tensorrt-rtx"
-# Convolutions, deconvolutions and matmuls of the deployed form; ICNet's auxiliary classifiers are not in it.
-WEIGHTED_LAYERS = {"enet": 89, "icnet": 66}
+MODELS = ("enet", "icnet")
+WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 @functools.cache
 def graph(model):
-    """A real network at its full size, with random weights: (FP32 graph, FP16 graph, spec)."""
+    """A real network at its full size, with random weights: (FP32 graph, FP16 graph, spec, weighted layers)."""
     from export import registry
     from export.half import half_from_float
     from export.to_onnx import deployed, trace
@@ -35,23 +35,24 @@ def graph(model):
     preprocess = Preprocess(1024, 2048, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
     spec = ModelSpec(model, preprocess, CITYSCAPES, entry.output_stride, entry.block, 1, "0" * 64, "random weights")
     single = trace(deployed(entry, entry.build(len(CITYSCAPES)).eval()), spec)
-    return single.SerializeToString(), half_from_float(single).SerializeToString(), spec
+    count = sum(node.op_type in WEIGHTED for node in single.graph.node)
+    return single.SerializeToString(), half_from_float(single).SerializeToString(), spec, count
 
 
 @needs_rtx
-@pytest.mark.parametrize("model", sorted(WEIGHTED_LAYERS))
+@pytest.mark.parametrize("model", MODELS)
 def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(model):
-    _, half, spec = graph(model)
+    _, half, spec, count = graph(model)
     built = tensorrt_build.build(half, spec, "fp16", RTX)
-    assert built.executed == {"fp16": WEIGHTED_LAYERS[model]}
+    assert count > 50
+    assert built.executed == {"fp16": count}
     assert len(built.engine) > 2**20
 
 
 @needs_rtx
-@pytest.mark.parametrize("model", sorted(WEIGHTED_LAYERS))
+@pytest.mark.parametrize("model", MODELS)
 def test_a_float32_graph_is_not_taken_for_fp16(model):
-    single, _, spec = graph(model)
-    count = WEIGHTED_LAYERS[model]
+    single, _, spec, count = graph(model)
     with pytest.raises(EngineError, match=rf"{model} is not fp16: its weighted layers are {count} fp32, not as asked"):
         tensorrt_build.build(single, spec, "fp16", RTX)
 
@@ -118,7 +119,7 @@ def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch, c
 @needs_rtx
 def test_ctrl_c_ends_a_build_and_the_handler_is_restored():
     before = signal.getsignal(signal.SIGINT)
-    _, half, spec = graph("enet")
+    _, half, spec, _ = graph("enet")
     threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         for _ in range(100):
@@ -147,14 +148,17 @@ LAYERS = {
         {"Name": "a", "LayerType": "CaskGemmConvolution", "Inputs": [{"Format": "Linear", "DataType": "BF16"}]},
         "bf16",
     ),
-    "unknown": ({"Name": "a", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "N/A"}]}, "other"),
+    "unknown": ({"Name": "a", "LayerType": "CaskConvolution", "Inputs": [{"Format/Datatype": "N/A"}]}, None),
+    "bare": ({"Name": "a", "LayerType": "CaskConvolution"}, None),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("layer", "expected"), LAYERS.values(), ids=LAYERS)
-def test_a_layer_of_a_finished_engine_is_read(layer, expected):
+def test_a_layer_of_a_finished_engine_is_read_if_it_tells_its_type(layer, expected):
     other = {"Name": "b", "LayerType": "Reformat", "Inputs": [{"Format/Datatype": "Float"}]}
-    assert tensorrt_precision.inspected_types(json.dumps({"Layers": [other, layer]})) == {"a": expected}
+    assert tensorrt_precision.inspected_types(json.dumps({"Layers": [other, layer]})) == (
+        {"a": expected} if expected else {}
+    )
 
 
 def test_an_engine_that_only_names_its_layers_proves_nothing():
