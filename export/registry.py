@@ -6,8 +6,11 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from export.models.enet import DeployedENet, ENet
+from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
 from export.models.icnet import ICNet
+from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
+from export.models.icnet_mmseg import deployed_icnet_mmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from runtime.cli import closest
 from runtime.errors import ModelError
 
@@ -32,11 +35,12 @@ class Network(NamedTuple):
     name: str
     build: Callable[[int], nn.Module]
     deploy: Callable[[Any, Tensor], nn.Module]
-    size_multiple: int  # height and width must be multiples of it
+    size_multiple: int  # height and width must be multiples of it, plus `size_offset`
     output_stride: int  # of the logits, before they are upsampled to the frame
     block: int  # of the deployed form
     source: str
     normalization: Normalization = Normalization()
+    size_offset: int = 0  # 1 where corners are aligned, so that sizes halve to whole cells
 
 
 _NETWORKS: dict[str, Network] = {}
@@ -69,20 +73,44 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_NETWORKS))
 
 
+def nearest_size(network: Network, height: int, width: int) -> tuple[int, int]:
+    """The height and width nearest to these that the network can take."""
+    step, offset = network.size_multiple, network.size_offset
+    near = [max(step, round((n - offset) / step) * step) + offset for n in (height, width)]
+    return near[0], near[1]
+
+
 def check_size(network: Network, height: int, width: int) -> None:
     """Refuse a size that the network cannot take, naming the nearest that it can.
 
     Raises:
-        ModelError: height or width is not a positive multiple of the network's.
+        ModelError: height or width is not a positive multiple of the network's, plus its offset.
     """
-    step = network.size_multiple
-    near = [max(step, round(n / step) * step) for n in (height, width)]
-    if near != [height, width]:
+    near = nearest_size(network, height, width)
+    if near != (height, width):
+        plus = f" plus {network.size_offset}" if network.size_offset else ""
         raise ModelError(
-            f"{network.name} takes heights and widths that are multiples of {step}, got {height}x{width}; "
-            f"the nearest is {near[0]}x{near[1]}: SIZE={near[0]}x{near[1]}"
+            f"{network.name} takes heights and widths that are multiples of {network.size_multiple}{plus}, "
+            f"got {height}x{width}; the nearest is {near[0]}x{near[1]}: SIZE={near[0]}x{near[1]}"
         )
 
 
 register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
 register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545, half width as released"))
+# Published checkpoints of other definitions: export/layouts.py gives their tensors our names.
+register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
+register(
+    Network(
+        "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,
+        "Zhao et al. 2018, arXiv:1704.08545, hszhao/ICNet, icnet_cityscapes.prototxt",
+        Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"),
+        size_offset=1,
+    )
+)  # fmt: skip
+for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", icnet_mmseg_r50)):
+    register(
+        Network(
+            _name, _build, deployed_icnet_mmseg, 32, 8, 1, "open-mmlab/mmsegmentation, configs/icnet, Apache-2.0",
+            Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        )
+    )  # fmt: skip

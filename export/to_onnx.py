@@ -183,7 +183,7 @@ def _raw_mean(mean: tuple[float, float, float], scale: float) -> tuple[float, fl
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__)
-    parser.add_argument("--model", required=True, help="enet or icnet")
+    parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--batch", type=int, default=1, help="frames in one input (1)")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.registry import Network
+from export.registry import Network, nearest_size
 from runtime.reference import postprocess, preprocess
 from runtime.spec import Preprocess
 
@@ -13,9 +13,7 @@ DEPLOYED_SIZE = (1024, 2048)
 
 def native_size(network: Network, frame: np.ndarray) -> tuple[int, int]:
     """The height and width nearest to the frame's that the network takes."""
-    step = network.size_multiple
-    height, width = (max(step, round(n / step) * step) for n in frame.shape[:2])
-    return height, width
+    return nearest_size(network, *frame.shape[:2])
 
 
 def confusion(mask: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from export.layouts import recognised
+from export.npy import SCALARS, read_npy
 from export.sources import check_file
 from runtime.artifacts import sha256_of
 from runtime.errors import WeightsError
@@ -24,6 +26,8 @@ REFUSED = (
     AssertionError, struct.error,
 )  # fmt: skip
 LISTED = 5  # tensors named in an error before it counts the rest
+# The layer whose outputs are the classes, and along which axis.
+CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
 
 
 class Weights(NamedTuple):
@@ -33,10 +37,13 @@ class Weights(NamedTuple):
     classes: tuple[Label, ...]
     sha256: str
     source: str
+    network: str = ""  # the one whose published layout they came in; empty where they have our own names
 
 
 def read_weights(path: Path) -> Weights:
-    """A checkpoint: safetensors, or what torch.save wrote of tensors alone (a bare or nested `state_dict`).
+    """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or a .npy.
+
+    A published layout is recognised by its keys and given our names.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
@@ -45,9 +52,13 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
-        tensors, metadata = _read_pickle(path), {}
+        tensors, metadata = _read_npy(path) if path.suffix == ".npy" else _read_pickle(path), {}
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
-    return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), metadata.get("source", path.name))
+    layout = recognised(tensors)
+    tensors = layout.remap(tensors) if layout else tensors
+    source = metadata.get("source", path.name)
+    network = layout.network if layout else ""
+    return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), source, network)
 
 
 def load(network: nn.Module, weights: Weights) -> None:
@@ -71,7 +82,8 @@ def load(network: nn.Module, weights: Weights) -> None:
         ),
     ]
     if any(problems):
-        raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}")
+        hint = f". Their layout is that of MODEL={weights.network}" if weights.network else ""
+        raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}{hint}")
     network.load_state_dict(given, strict=False)
 
 
@@ -99,7 +111,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(SCALARS):
             warnings.simplefilter("ignore")  # of odd pickle protocols, which are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except REFUSED as error:
@@ -109,6 +121,13 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def _read_npy(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return read_npy(path)
+    except (*REFUSED, MemoryError) as error:
+        raise _refused_pickle(path, str(error)) from None
 
 
 def _refused_pickle(path: Path, message: str) -> WeightsError:
@@ -131,7 +150,8 @@ def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: P
         except (ValueError, TypeError) as error:
             raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
     counts = {len(classes): classes for classes in DATASETS.values()}
-    found = [tensors[name].numel() for name in ("conv6_cls.bias", "fullconv.bias") if name in tensors]
+    heads = ((tensors[name].shape, axis) for name, axis in CLASSIFIERS.items() if name in tensors)
+    found = [shape[axis] for shape, axis in heads if len(shape) > axis]
     if found and found[0] not in counts:
         raise WeightsError(f"weights {path} have {found[0]} classes and do not name them; known are {sorted(counts)}")
     return counts[found[0]] if found else CITYSCAPES

@@ -1,0 +1,200 @@
+"""Published checkpoints: which network a file's keys belong to, and its tensors by that network's own names."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from export.models.enet import DECODER, ENCODER
+from export.models.icnet import TRUNK
+from export.models.icnet_mmseg import RESNET_50, STAGES, STEM
+from runtime.errors import WeightsError
+
+Tensors = dict[str, torch.Tensor]
+BATCH_NORM_EPS = 1e-5
+
+
+class Layout(NamedTuple):
+    """How a project outside names its tensors: `remap` gives ours; what it does not know keeps its name."""
+
+    network: str  # the registered network that it is
+    key: re.Pattern[str]  # a key that no other layout has
+    remap: Callable[[Tensors], Tensors]
+
+
+def recognised(tensors: Tensors) -> Layout | None:
+    """The published layout of a checkpoint's keys; None where they are our own names or nobody's."""
+    return next((layout for layout in LAYOUTS if any(layout.key.match(name) for name in tensors)), None)
+
+
+def _renamed(tensors: Tensors, modules: dict[str, str]) -> Tensors:
+    found = {}
+    for name, tensor in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        found[f"{modules[module]}.{leaf}" if module in modules else name] = tensor
+    return found
+
+
+DAVIDTVS_BOTTLENECK = {
+    "ext_conv1.0": "project", "ext_conv1.1": "project_bn", "ext_conv1.2": "project_activation",
+    "ext_conv2.0": "conv", "ext_conv2.1": "conv_bn", "ext_conv2.2": "conv_activation",
+    "ext_conv2.3": "conv_across", "ext_conv2.4": "conv_across_bn", "ext_conv2.5": "conv_across_activation",
+    "ext_conv3.0": "expand", "ext_conv3.1": "expand_bn", "ext_conv3.2": "expand_activation",
+    "out_activation": "activation",
+}  # fmt: skip
+DAVIDTVS_UPSAMPLE = {
+    "main_conv1.0": "shortcut", "main_conv1.1": "shortcut_bn", "ext_conv1.0": "project", "ext_conv1.1": "project_bn",
+    "ext_tconv1": "conv", "ext_tconv1_bnorm": "conv_bn", "ext_conv2.0": "expand", "ext_conv2.1": "expand_bn",
+}  # fmt: skip
+# Where its class "unlabeled" is, which is not one of ours. The others have the order of their data set's train ids:
+# data/cityscapes.py and data/camvid.py of PyTorch-ENet.
+DAVIDTVS_UNLABELED = {20: 0, 12: 11}
+
+
+def davidtvs_modules() -> dict[str, str]:
+    """Its modules -> ours. It counts stage 3 from 0, the paper from 1.
+
+    Source: davidtvs/PyTorch-ENet e17d404, models/enet.py.
+    """
+    modules = {
+        "initial_block.main_branch": "initial.conv",
+        "initial_block.batch_norm": "initial.bn",
+        "initial_block.out_activation": "initial.activation",
+        "transposed_conv": "fullconv",
+    }
+    for name, kind, _, _ in ENCODER + DECODER:
+        stage, index = name.split("_")
+        theirs = f"{kind}{stage}_{int(index) - (stage == '3')}"
+        inner = DAVIDTVS_UPSAMPLE if kind == "upsample" else DAVIDTVS_BOTTLENECK
+        modules.update({f"{theirs}.{part}": f"bottleneck{name}.{ours}" for part, ours in inner.items()})
+    return modules
+
+
+def from_davidtvs(tensors: Tensors) -> Tensors:
+    """PyTorch-ENet's tensors by our names, without the class "unlabeled".
+
+    Raises:
+        WeightsError: not of Cityscapes (20 classes) or CamVid (12), so that nobody knows which class to drop.
+    """
+    ours = _renamed(tensors, davidtvs_modules())
+    last = ours.get("fullconv.weight")
+    if last is None or last.dim() != 4:
+        return ours
+    if last.shape[1] not in DAVIDTVS_UNLABELED:
+        raise WeightsError(
+            f"the weights are PyTorch-ENet's with {last.shape[1]} classes; expected 20 (Cityscapes) or 12 (CamVid)"
+        )
+    unlabeled = DAVIDTVS_UNLABELED[last.shape[1]]
+    return {**ours, "fullconv.weight": torch.cat((last[:, :unlabeled], last[:, unlabeled + 1 :]), dim=1)}
+
+
+CAFFE_STATISTICS = {"mean": "running_mean", "variance": "running_var", "scale": "weight", "offset": "bias"}
+
+
+def caffe_layers() -> dict[str, str]:
+    """Caffe's convolutions -> our `ConvBN`.
+
+    Source: hszhao/ICNet, icnet_cityscapes.prototxt; hellochick/ICNet-tensorflow, model.py.
+    """
+    layers = {
+        "conv1_1_3x3_s2": "conv1_1", "conv1_2_3x3": "conv1_2", "conv1_3_3x3": "conv1_3", "conv5_4_k1": "conv5_4",
+        "conv_sub4": "fusion_24.conv", "conv3_1_sub2_proj": "fusion_24.project",
+        "conv_sub2": "fusion_12.conv", "conv3_sub1_proj": "fusion_12.project",
+        "conv1_sub1": "conv1_sub1", "conv2_sub1": "conv2_sub1", "conv3_sub1": "conv3_sub1",
+    }  # fmt: skip
+    for stage, count, *_ in TRUNK:
+        for i in range(1, count + 1):
+            parts = {"1x1_reduce": "reduce", "3x3": "conv", "1x1_increase": "increase"}
+            parts |= {"1x1_proj": "project"} if i == 1 else {}
+            layers.update({f"{stage}_{i}_{theirs}": f"{stage}_{i}.{ours}" for theirs, ours in parts.items()})
+    return layers
+
+
+def from_caffe(tensors: Tensors) -> Tensors:
+    """The tensors of ICNet's .npy files, `layer.parameter`, by our names, with normalisation merged or not.
+
+    A merged layer is a convolution with a bias: its normalisation here is the identity plus that bias.
+    """
+    layers, ours = caffe_layers(), {}
+    statistics = _in_their_place({k: v.flatten() for k, v in tensors.items() if k.partition(".")[0].endswith("_bn")})
+    for name, tensor in {**tensors, **statistics}.items():
+        layer, _, leaf = name.rpartition(".")
+        conv, merged = layers.get(layer.removesuffix("_bn")), f"{layer}_bn.scale" not in tensors
+        if leaf == "weights" and tensor.dim() == 4 and (conv or layer == "conv6_cls"):
+            ours[f"{conv}.conv.weight" if conv else "conv6_cls.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
+        elif name == "conv6_cls.biases":
+            ours["conv6_cls.bias"] = tensor
+        elif conv and leaf == "biases" and merged:
+            ours.update({f"{conv}.bn.{key}": value for key, value in _identity(tensor).items()})
+        elif conv and layer.endswith("_bn") and leaf in CAFFE_STATISTICS:
+            ours[f"{conv}.bn.{CAFFE_STATISTICS[leaf]}"] = tensor
+        else:
+            ours[name] = tensor
+    return ours
+
+
+def _identity(bias: torch.Tensor) -> Tensors:
+    ones = torch.ones_like(bias)
+    return {"weight": ones, "bias": bias, "running_mean": 0 * ones, "running_var": ones - BATCH_NORM_EPS}
+
+
+def _in_their_place(statistics: Tensors) -> Tensors:
+    """The first files of hellochick's hold slope, offset, mean and variance under each other's names.
+
+    A variance below zero shows it: that is the offset. Source: its translate_npy.ipynb, which puts them right.
+    """
+    if not any(bool((v < 0).any()) for k, v in statistics.items() if k.endswith(".variance")):
+        return statistics
+    right = {"mean": "scale", "variance": "offset", "scale": "mean", "offset": "variance"}
+    renamed = {}
+    for name, tensor in statistics.items():
+        layer, _, leaf = name.rpartition(".")
+        renamed[f"{layer}.{right.get(leaf, leaf)}"] = tensor
+    return renamed
+
+
+def mmseg_modules() -> dict[str, str]:
+    """mmsegmentation's modules -> ours, of the deepest network; a shallower one has fewer of them.
+
+    Source: mmseg/models/backbones/{icnet,resnet}.py, necks/ic_neck.py, decode_heads/fcn_head.py.
+    """
+    convolutions = {
+        "backbone.psp_bottleneck": "pyramid_bottleneck", "backbone.conv_sub2": "conv_sub2",
+        "backbone.conv_sub4": "conv_sub4", "decode_head.convs.0": "head.conv",
+        "auxiliary_head.0.convs.0": "auxiliary_sub4.conv", "auxiliary_head.1.convs.0": "auxiliary_sub24.conv",
+        **{f"backbone.psp_modules.{i}.1": f"pyramid.{i}" for i in range(4)},
+        **{f"backbone.conv_sub1.{i}": f"conv_sub1.{i}" for i in range(3)},
+        **{
+            f"neck.cff_{fusion}.conv_{theirs}": f"fusion_{fusion}.{ours}"
+            for fusion in ("24", "12") for theirs, ours in (("low", "conv"), ("high", "project"))
+        },
+    }  # fmt: skip
+    modules = {f"{k}.{part}": f"{v}.{part}" for k, v in convolutions.items() for part in ("conv", "bn")}
+    modules["decode_head.conv_seg"] = "head.classifier"
+    modules["auxiliary_head.0.conv_seg"] = "auxiliary_sub4.classifier"
+    modules["auxiliary_head.1.conv_seg"] = "auxiliary_sub24.classifier"
+    for i in range(len(STEM)):
+        modules[f"backbone.backbone.stem.{3 * i}"] = f"stem.{i}.conv"
+        modules[f"backbone.backbone.stem.{3 * i + 1}"] = f"stem.{i}.bn"
+    for (stage, *_), count in zip(STAGES, RESNET_50.blocks, strict=True):
+        for block in (f"{stage}.{i}" for i in range(count)):
+            modules.update({f"backbone.backbone.{block}.conv{i}": f"{block}.conv{i}.conv" for i in (1, 2, 3)})
+            modules.update({f"backbone.backbone.{block}.bn{i}": f"{block}.conv{i}.bn" for i in (1, 2, 3)})
+            modules[f"backbone.backbone.{block}.downsample.0"] = f"{block}.project.conv"
+            modules[f"backbone.backbone.{block}.downsample.1"] = f"{block}.project.bn"
+    return modules
+
+
+def from_mmseg(tensors: Tensors) -> Tensors:
+    """mmsegmentation's tensors by our names."""
+    return _renamed(tensors, mmseg_modules())
+
+
+LAYOUTS = (
+    Layout("enet-davidtvs", re.compile(r"(initial_block|(down|up)sample\d_\d|asymmetric\d_\d)\."), from_davidtvs),
+    Layout("icnet-caffe", re.compile(r"conv\d_\d_(1x1_|3x3)"), from_caffe),
+    # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
+    Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),
+    Layout("icnet-mmseg-r18", re.compile(r"backbone\.backbone\."), from_mmseg),
+)

@@ -1,0 +1,75 @@
+"""ICNet exactly as released (hszhao/ICNet, icnet_cityscapes.prototxt): corners aligned, its own pooling windows."""
+
+import torch
+import torch.nn.functional as F
+
+from export.models.icnet import PYRAMID_BINS, ICNet, double, halve, resize_matrix
+from export.models.icnet_deployed import DeployedICNet
+
+LAST_ZOOM = 4  # conv6_interp: from 257x513 to 1025x2049
+
+
+def window(bins: int, cells: int) -> tuple[int, int]:
+    """Kernel and stride of the pyramid's average pooling into `bins` along a map of `cells`.
+
+    The release gives them for maps of 33x65 alone (1, 2, 3 and 6 bins: 33x65, 17x33/16x32, 13x25/10x20, 8x15/5x10).
+    These formulas give the same there, and windows that overlap likewise on other maps.
+    """
+    stride = {1: cells, 2: cells // 2, 3: 2 * (cells // 6), 6: cells // 6}[bins]
+    return cells - stride * (bins - 1), stride
+
+
+def window_matrix(cells: int, bins: int) -> torch.Tensor:
+    """float32 (bins, cells): row i averages the cells of window i."""
+    kernel, stride = window(bins, cells)
+    matrix = torch.zeros(bins, cells)
+    for i in range(bins):
+        matrix[i, i * stride : i * stride + kernel] = 1 / kernel
+    return matrix
+
+
+def zoom(logits: torch.Tensor) -> torch.Tensor:
+    """Bilinear, corners aligned: from n to 4n - 3 cells."""
+    size = [LAST_ZOOM * n - (LAST_ZOOM - 1) for n in logits.shape[2:]]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+
+
+class ICNetCaffe(ICNet):
+    """The released ICNet for `classes` classes, without the training's auxiliary classifiers.
+
+    It zooms its logits to its input's size itself: the runtime's own resizing takes pixel centres at halves, which
+    would shift these logits, whose corners are aligned, by up to 1.5 pixels.
+
+    Source: icnet_cityscapes.prototxt (hszhao/ICNet, dd2bf78).
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, align_corners=True)
+        del self.conv6_sub4, self.conv6_sub2
+
+    def pyramid(self, x: torch.Tensor) -> torch.Tensor:
+        """x plus its window averages, each resized back; float (N, C, h, w) -> the same."""
+        height, width = x.shape[2:]
+        pools, spreads = [], []
+        for bins in PYRAMID_BINS:
+            pools.append(torch.kron(window_matrix(height, bins), window_matrix(width, bins)))
+            down, across = (resize_matrix(bins, n, align_corners=True) for n in (height, width))
+            spreads.append(torch.kron(down, across))
+        pool, spread = torch.cat(pools).T.contiguous().to(x), torch.cat(spreads, dim=1).T.contiguous().to(x)
+        return x + ((x.flatten(2) @ pool) @ spread).reshape(x.shape)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, H, W), H and W of the form 32k + 1 -> logits float (N, classes, H, W)."""
+        fine = self.shared(halve(x, align_corners=True))
+        sub4 = self.conv5_4(self.pyramid(self.deep(halve(fine, align_corners=True))))
+        sub24 = self.fusion_24(double(sub4, align_corners=True), fine)
+        sub124 = self.fusion_12(double(sub24, align_corners=True), self.shallow(x))
+        return zoom(self.conv6_cls(double(sub124, align_corners=True)))
+
+
+class DeployedICNetCaffe(DeployedICNet):
+    """The same function of raw pixels in an equal, cheaper form: see `DeployedICNet`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, H, W) -> logits float (N, classes, H, W), as the network gives for `x * gain`."""
+        return zoom(super().forward(x))
