@@ -4,7 +4,6 @@
 """
 
 import argparse
-import ctypes
 import hashlib
 import importlib
 import re
@@ -19,6 +18,7 @@ from runtime.artifacts import key_of, locked, sources_sha256
 from runtime.backend import backend_module
 from runtime.cli import DONE, log, run
 from runtime.errors import EngineError, GraphError, LibraryError
+from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, read_manifest, verified_engine, write_engine
 from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
 
@@ -78,7 +78,9 @@ def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: Backend
 
 def auto_backend() -> BackendName:
     """TensorRT where an NVIDIA GPU and one of its libraries are, OpenVINO everywhere else; the choice is logged."""
-    if not gpu_is_here():
+    try:
+        nvidia.gpu()
+    except LibraryError:
         return "openvino"
     gpu_backends: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx")
     for backend in gpu_backends:
@@ -90,16 +92,6 @@ def auto_backend() -> BackendName:
             return backend
     log("a GPU is here but no TensorRT: building for OpenVINO on the CPU. Install one: pip install tensorrt pycuda")
     return "openvino"
-
-
-def gpu_is_here() -> bool:
-    """Whether the NVIDIA driver reports a GPU."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def read_spec(onnx: bytes) -> ModelSpec:

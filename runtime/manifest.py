@@ -129,8 +129,11 @@ def this_system() -> str:
 @cache
 def _target_or_none(backend: BackendName) -> Target | None:
     from runtime.backend import backend_module
+    from runtime.kernels import nvidia
 
     try:
+        if backend == "tensorrt-rtx":  # its engines fit every machine, but not every machine has a GPU
+            nvidia.gpu()
         return backend_module(backend).this_target(backend)
     except LibraryError:
         return None

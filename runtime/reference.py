@@ -2,8 +2,9 @@
 
 Bilinear arithmetic is float32 and always `(a * u0 + b * u1) * v0 + (c * u0 + d * u1) * v1` with u across and v down,
 weights from `axis_table`, no fused multiply-add. Kernels that keep to it give the same bits. It is monotonic in
-a, b, c and d, so a class that is largest at four neighbouring logits, the lower id on ties, is so anywhere between
-them: that is what lets a kernel skip the arithmetic inside a region of one class.
+a, b, c and d, so a class that is largest at four neighbouring logits is largest anywhere between them: that is what
+lets a kernel skip the arithmetic inside a region of one class. Rounding can still make a lower class its equal there,
+and ties go to the lower one, so a kernel has to look again where the two are within a few units in the last place.
 """
 
 from typing import NamedTuple

@@ -77,9 +77,9 @@ class Segmenter:
         self._prepare(h, w, height, width)
         mask = np.empty((height, width), np.uint8)
         if (h, w) == (height, width):
-            in_bands(logits.shape[0], loops.label_rows, logits, self._block, mask)
+            in_bands(logits.shape[0], loops.label_rows, logits, self._block, loops.EXACT, mask)
             return mask
-        in_bands(logits.shape[0], loops.label_rows, logits, self._block, self._labels)
+        in_bands(logits.shape[0], loops.label_rows, logits, self._block, loops.MARGIN, self._labels)
         in_bands(h, loops.upsample_rows, logits, self._block, self._labels, *self._down, *self._across, mask)
         return mask
 

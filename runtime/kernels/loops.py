@@ -8,9 +8,13 @@ import functools
 
 import numpy as np
 
-# A class can be largest inside a cell only if its largest corner reaches the largest of the classes' smallest corners.
-# Interpolation rounds: a class this close below may still tie, so it is computed too.
-MARGIN = np.float32(1e-5)
+UNDECIDED = 255  # no class id: see `label_rows`
+EXACT = np.float32(-1)  # a margin that leaves nothing undecided
+
+# Between four logits a value is rounded four times, by under 2^-21 of their size; this is well above, and well below
+# the steps of 16-bit logits. SMALLEST keeps out products that underflow, whose relative errors say nothing.
+MARGIN = np.float32(2.0**-18)
+SMALLEST = np.float32(1e-24)
 
 
 def resize_rows(start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, resized):
@@ -25,17 +29,24 @@ def resize_rows(start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, re
                 resized[y, x, c] = np.uint8(np.rint(above * wy0 + below * wy1))
 
 
-def label_rows(start, stop, logits, block, labels):
-    """The largest class of every logit: float32 (h, w, C * block**2) -> uint8 (h * block, w * block)."""
+def label_rows(start, stop, logits, block, margin, labels):
+    """The largest class of every logit: float32 (h, w, C * block**2) -> uint8 (h * block, w * block).
+
+    UNDECIDED where a lower class comes within `margin` of it, as a share of their size: between four such logits
+    rounding can make the two equal, and then the lower one wins.
+    """
     places = block * block
     for y in range(start, stop):
         for x in range(logits.shape[1]):
             values = logits[y, x]
             for place in range(places):
-                best, label = values[place], 0
+                best, before, label = values[place], np.float32(-np.inf), 0
                 for c in range(1, values.size // places):
-                    if values[c * places + place] > best:
-                        best, label = values[c * places + place], c
+                    value = values[c * places + place]
+                    if value > best:
+                        best, before, label = value, best, c
+                if label > 0 and best - before <= (max(abs(best), abs(before)) + SMALLEST) * margin:
+                    label = UNDECIDED
                 labels[y * block + place // block, x * block + place % block] = label
 
 
@@ -45,11 +56,12 @@ def _corner(logits, block, y, x):
 
 
 def _candidates(a, b, c, d, classes):
-    # Writes the classes that may be largest somewhere between four corners; returns how many.
+    # Writes the classes that may be largest somewhere between four corners; returns how many. A class can only if its
+    # largest corner reaches the largest of the classes' smallest corners; this close below, rounding makes it a tie.
     floor = np.float32(-np.inf)
     for k in range(a.size):
         floor = max(floor, min(min(a[k], b[k]), min(c[k], d[k])))
-    floor -= abs(floor) * MARGIN
+    floor -= abs(floor) * MARGIN + SMALLEST
     count = 0
     for k in range(a.size):
         if max(max(a[k], b[k]), max(c[k], d[k])) >= floor:
@@ -73,7 +85,8 @@ def upsample_rows(start, stop, logits, block, labels, down, v0, v1, across, u0, 
         for j in range(width):
             right = min(j + 1, width - 1)
             label = labels[i, j]
-            if label == labels[i, right] and label == labels[below, j] and label == labels[below, right]:
+            uniform = label == labels[i, right] and label == labels[below, j] and label == labels[below, right]
+            if uniform and label != UNDECIDED:
                 for y in range(down[i], down[i + 1]):
                     for x in range(across[j], across[j + 1]):
                         mask[y, x] = label

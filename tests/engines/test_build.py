@@ -11,6 +11,7 @@ from engines.build import build_engine, engine_name, main
 from engines.openvino_build import refuse_other_precision
 from runtime.backends.openvino import compile_options
 from runtime.errors import EngineError, GraphError, LibraryError, ModelError, PipelineError
+from runtime.kernels import nvidia
 from runtime.manifest import read_manifest
 from runtime.spec import Target
 from tests.helpers.engines import built_engine
@@ -147,9 +148,12 @@ def test_what_is_no_graph_of_ours_is_refused_in_one_line(tmp_path, content, mess
 
 
 def test_auto_is_openvino_without_a_gpu_and_tensorrt_with_one(monkeypatch):
-    monkeypatch.setattr(build_module, "gpu_is_here", lambda: False)
+    def no_gpu():
+        raise LibraryError("no NVIDIA GPU here")
+
+    monkeypatch.setattr(nvidia, "gpu", no_gpu)
     assert build_module.auto_backend() == "openvino"
-    monkeypatch.setattr(build_module, "gpu_is_here", lambda: True)
+    monkeypatch.setattr(nvidia, "gpu", lambda: nvidia.Gpu("a GPU", "9.0", "13.0"))
 
     class Module:
         def __init__(self, works: bool) -> None:

@@ -7,6 +7,7 @@ import pytest
 from runtime import reference
 from runtime.kernels import cpu
 from runtime.spec import ModelSpec, Preprocess
+from tests.helpers import kernel_cases
 from tests.helpers.graphs import tiny_spec
 from tests.helpers.resize_cases import RESIZES, logits_with_ties
 
@@ -28,6 +29,17 @@ def test_masks_are_the_references_to_the_last_pixel(h, w, height, width, block, 
         mask = cpu.Segmenter(tiny_spec(block=block)).segment(channels_last(logits), height, width)
         assert mask.dtype == np.uint8
         assert np.array_equal(mask, reference.postprocess(logits, height, width, block=block))
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("sizes", kernel_cases.MASK_SIZES)
+def test_masks_of_values_that_break_kernels_are_the_references(sizes, block):
+    (h, w), (height, width) = sizes
+    for classes in kernel_cases.CLASSES:
+        for name, values in kernel_cases.logits(classes, block, h, w, np.float32).items():
+            mask = cpu.Segmenter(tiny_spec(block=block)).segment(channels_last(values), height * block, width * block)
+            expected = reference.postprocess(values, height * block, width * block, block=block)
+            assert np.array_equal(mask, expected), (name, classes)
 
 
 @pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
@@ -87,6 +99,7 @@ sys.modules["numba"] = None
 import numpy as np
 from runtime import reference
 from runtime.kernels import cpu
+from tests.helpers import kernel_cases
 from tests.helpers.graphs import tiny_spec
 from tests.helpers.resize_cases import logits_with_ties
 logits = logits_with_ties(11, 8, 16)
