@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from export.recipe import Recipe
+from export.weights import read_weights
 from runtime.errors import WeightsError
 
 
@@ -31,6 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write(temporary path)`, then give the file its name, so that a kill leaves the old one whole."""
     temporary = path.with_name(path.name + ".part")
     write(temporary)
+    temporary.chmod(0o644)  # safetensors writes 0600, which would hide the file from everyone else
     temporary.replace(path)
 
 
@@ -48,14 +50,15 @@ def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
 
 
 def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
-    """Continue from a checkpoint.
+    """Continue from a checkpoint; only the minutes may have changed, the rest of the schedule then fits itself to them.
 
     Raises:
         WeightsError: it is of another recipe.
     """
     content = torch.load(path, weights_only=True)
     asked = dataclasses.asdict(recipe)
-    changed = sorted(key for key in asked if content["recipe"].get(key) != asked[key])
+    free = {"minutes"} if recipe.minutes and content["recipe"]["minutes"] else set()
+    changed = sorted(key for key in asked.keys() - free if content["recipe"].get(key) != asked[key])
     if changed:
         raise WeightsError(f"{path} was begun with another {', '.join(changed)}; give the same, or another --out DIR")
     state.net.load_state_dict(content["net"])
@@ -63,6 +66,19 @@ def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     state.optimizer.load_state_dict(content["optimizer"])
     state.epoch, state.step, state.spent_s = content["counters"]
     state.rows = content["rows"]
+
+
+def load_start(net: nn.Module, path: Path) -> None:
+    """Copy the tensors of a weights file that the network has too, by name and shape; its others keep their values.
+
+    Raises:
+        WeightsError: the file cannot be read, or has no tensor in common with the network.
+    """
+    given, own = read_weights(path).tensors, net.state_dict()
+    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not common:
+        raise WeightsError(f"weights {path} have no tensor in common with the network; it has {next(iter(own))} ...")
+    net.load_state_dict(common, strict=False)
 
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:

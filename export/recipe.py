@@ -28,6 +28,8 @@ class Recipe:
     epochs: int
     minutes: float  # 0: train for `epochs`; else until this much time is spent
     dropout: float | None = None  # of every spatial dropout; None: as in the network's paper
+    encoder_only: bool = False  # ENet's encoder with a classifier at 1/8, which its paper trains first
+    start_sha256: str = ""  # of the weights that it starts from; empty: random ones
 
 
 class Step(NamedTuple):

@@ -18,26 +18,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.augment import NEAR, SCALES, WIDE, random_view
-from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights, write_log
+from export.batches import Batch, Frames, batches, load_split
+from export.checkpoint import State, load_checkpoint, load_start, save_checkpoint, save_weights, write_log
 from export.losses import class_weights, segmentation_loss
-from export.recipe import DEFAULTS, OTHERS, WIDE_SHARE, Recipe, Step, lr_share, make_optimizer, plan_epoch
+from export.models.enet import ENet
+from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
 from export.registry import Network, find, names
+from export.sources import check_file
 from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
+from runtime.artifacts import sha256_of
 from runtime.cli import DONE, log, run, size_from_text
-from runtime.datasets import DATASETS, Dataset, open_dataset, read_pair
+from runtime.datasets import DATASETS, open_dataset
 from runtime.labels import Label
 
 EMA_DECAY = 0.998
 LONGEST_STEP_S = 10.0  # a step that took longer was paused; only this much of it counts as time spent
 CHECKPOINT = "checkpoint.pt"
-
-
-class Frames(NamedTuple):
-    """A split in memory."""
-
-    frames: list[np.ndarray]
-    labels: list[np.ndarray]
 
 
 class Job(NamedTuple):
@@ -53,47 +49,19 @@ class Job(NamedTuple):
     out: Path
     command: str
     validate_every: int
+    start: Path | None
 
 
-def load_split(dataset: Dataset, split: str) -> Frames:
-    """Every frame and label of a split, in order.
+def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = None) -> State:
+    """A network with random weights of the seed, or those of `start`, its average and its optimizer.
 
     Raises:
-        DatasetError: one cannot be read, or does not fit its label.
+        WeightsError: `start` cannot be read, or fits nothing of the network.
     """
-    frames, labels = zip(*map(read_pair, dataset.pairs(split)), strict=True)
-    return Frames(list(frames), list(labels))
-
-
-def make_batch(job: Job, step: Step, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The views of a step, each drawn from the seed, the epoch and its frame.
-
-    Returns:
-        float32 (N, 3, h, w) channels-last, normalised, and uint8 (N, h, w) train ids.
-    """
-    views = []
-    for index in step.indices:
-        rng = np.random.default_rng((job.recipe.seed, epoch, index))
-        scales = SCALES[WIDE if rng.random() < WIDE_SHARE or step.large else NEAR]
-        views.append(random_view(job.data.frames[index], job.data.labels[index], step.size, scales, rng))
-    frames, labels = zip(*views, strict=True)
-    pixels = np.stack(frames) if job.network.normalization.channel_order == "RGB" else np.stack(frames)[..., ::-1]
-    return normalize(pixels, job.network), torch.from_numpy(np.stack(labels))
-
-
-def normalize(pixels: np.ndarray, network: Network) -> torch.Tensor:
-    """uint8 (N, h, w, 3) in the network's channel order -> its input, float32 (N, 3, h, w), channels-last."""
-    scale, mean, std, _ = network.normalization
-    values = torch.from_numpy(np.ascontiguousarray(pixels)).float() * scale
-    if any(mean) or set(std) != {1.0}:
-        values = (values - torch.tensor(mean)) / torch.tensor(std)
-    return values.permute(0, 3, 1, 2)
-
-
-def begin(network: Network, classes: int, recipe: Recipe) -> State:
-    """A network with random weights of the seed, its average and its optimizer."""
     torch.manual_seed(recipe.seed)
-    net = network.build(classes)
+    net = ENet(classes, encoder_only=True) if recipe.encoder_only else network.build(classes)
+    if start:
+        load_start(net, start)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in net.modules():
         if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
@@ -109,13 +77,12 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
     torch._foreach_lerp_(averages, values, 1 - decay)
 
 
-def train_step(job: Job, state: State, step: Step) -> float:
+def train_step(job: Job, state: State, batch: Batch) -> float:
     """One update; returns the loss."""
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
-    frames, labels = make_batch(job, step, state.epoch)
     with torch.autocast("cpu", torch.bfloat16):
-        output = state.net(frames)
-    loss = segmentation_loss(output, labels, job.weights)
+        output = state.net(batch.frames)
+    loss = segmentation_loss(output, batch.labels, job.weights)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
@@ -143,15 +110,17 @@ def train_epoch(job: Job, state: State) -> float:
     """One pass over the frames, cut short where the time is spent; returns the mean loss."""
     state.net.train()
     losses = []
-    for step in plan_epoch(len(job.data.frames), job.recipe, state.epoch):
-        start = time.monotonic()
+    steps = plan_epoch(len(job.data.frames), job.recipe, state.epoch)
+    start = time.monotonic()
+    for batch in batches(job.data, steps, state.epoch, job.recipe.seed, job.network.normalization):
         progress = progress_of(job, state)
         if progress >= 1:
             break
         for group in state.optimizer.param_groups:
             group["lr"] = job.recipe.lr * lr_share(progress)
-        losses.append(train_step(job, state, step))
-        state.spent_s += min(time.monotonic() - start, LONGEST_STEP_S)
+        losses.append(train_step(job, state, batch))
+        start, begun = time.monotonic(), start
+        state.spent_s += min(start - begun, LONGEST_STEP_S)
     state.epoch += 1
     return float(np.mean(losses))
 
@@ -168,7 +137,8 @@ def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[
 
 def weights_path(job: Job) -> Path:
     """Where a training leaves its weights."""
-    return job.out / f"{job.network.name}-{job.dataset}.safetensors"
+    part = "-encoder" if job.recipe.encoder_only else ""
+    return job.out / f"{job.network.name}{part}-{job.dataset}.safetensors"
 
 
 def metadata(job: Job, mious: dict[str, float]) -> dict[str, str]:
@@ -215,7 +185,7 @@ def train(job: Job) -> dict[str, float]:
         mIoU on the validation frames, by size: native, and 1024x2048.
     """
     native = native_size(job.network, job.val.frames[0])
-    state = begin(job.network, len(job.classes), job.recipe)
+    state = begin(job.network, len(job.classes), job.recipe, job.start)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")
@@ -241,12 +211,20 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
     parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
+    parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")
+    parser.add_argument("--start", type=Path, help="weights to start from, such as those of --encoder-only")
     parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
     args = parser.parse_args(argv)
     find(args.model)
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
-    return args, Recipe(batch=args.batch, seed=args.seed, epochs=args.epochs, minutes=args.minutes, **chosen)
+    if args.encoder_only and args.model != "enet":
+        parser.error("--encoder-only is for --model enet")
+    if args.start:
+        check_file(args.start)
+        chosen["start_sha256"] = sha256_of(args.start)
+    same = {key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only")}
+    return args, Recipe(**same, **chosen)
 
 
 def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
@@ -255,15 +233,34 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
     weights = class_weights(data.labels, len(dataset.classes), recipe.weight_offset)
     return Job(
-        network, dataset.name, dataset.classes, data, val, weights, recipe, args.out, command, args.validate_every
+        network,
+        dataset.name,
+        dataset.classes,
+        data,
+        val,
+        weights,
+        recipe,
+        args.out,
+        command,
+        args.validate_every,
+        args.start,
     )
+
+
+def command_of(argv: Sequence[str]) -> str:
+    """The command as the weights file keeps it, without the folders of the machine that it ran on."""
+    shown = list(argv)
+    for i in range(1, len(shown)):
+        if shown[i - 1] in ("--data", "--out", "--start"):
+            shown[i] = Path(shown[i]).name
+    return shlex.join(["python", "-m", "export.train", *shown])
 
 
 def main(argv: Sequence[str]) -> int:
     """The command; prints the validation mIoU."""
     args, recipe = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
-    job = job_of(args, recipe, shlex.join(["python", "-m", "export.train", *argv]))
+    job = job_of(args, recipe, command_of(argv))
     for size, miou in train(job).items():
         print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val.frames)} frames")
     return DONE

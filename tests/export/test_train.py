@@ -9,10 +9,11 @@ from safetensors import safe_open
 
 from export import train as training
 from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
+from export.batches import make_batch
 from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
 from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
 from export.registry import find
-from export.train import begin, main, progress_of, train, train_step
+from export.train import begin, command_of, main, progress_of, train, train_step
 from export.validate import confusion, iou
 from runtime.cli import DONE
 from runtime.errors import WeightsError
@@ -95,6 +96,14 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path):
         load_checkpoint(tmp_path / "c.pt", state, dataclasses.replace(RECIPE, lr=1.0, seed=4))
 
 
+def test_minutes_may_change_but_not_turn_into_epochs(tmp_path):
+    state, recipe = begin(find("enet"), 3, RECIPE), dataclasses.replace(RECIPE, minutes=5.0)
+    save_checkpoint(tmp_path / "c.pt", state, recipe)
+    load_checkpoint(tmp_path / "c.pt", state, dataclasses.replace(recipe, minutes=4.0))
+    with pytest.raises(WeightsError, match="another minutes"):
+        load_checkpoint(tmp_path / "c.pt", state, RECIPE)
+
+
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     state = begin(find("enet"), 3, RECIPE)
     save_checkpoint(tmp_path / "c.pt", state, RECIPE)
@@ -113,6 +122,38 @@ def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 def test_weights_hold_no_batch_counter(tmp_path):
     save_weights(tmp_path / "w.safetensors", find("enet").build(3), {"model": "enet"})
     assert not any("num_batches" in key for key in read(tmp_path / "w.safetensors")[0])
+
+
+def test_the_encoder_is_trained_first_and_the_network_starts_from_it(data, tmp_path):
+    assert main(options(data, tmp_path / "first", "--encoder-only", epochs=1)) == DONE
+    weights = tmp_path / "first/enet-encoder-camvid.safetensors"
+    args, recipe = training.parse(options(data, tmp_path / "second", "--start", weights))
+    job = training.job_of(args, recipe, "")
+    started = begin(job.network, 11, recipe, job.start).net.state_dict()
+    random = begin(job.network, 11, recipe).net.state_dict()
+    encoder, _ = read(weights)
+    assert torch.equal(started["bottleneck3_8.conv.weight"], encoder["bottleneck3_8.conv.weight"])
+    assert torch.equal(started["bottleneck3_8.conv_bn.running_var"], encoder["bottleneck3_8.conv_bn.running_var"])
+    assert torch.equal(started["fullconv.weight"], random["fullconv.weight"])
+
+
+def test_weights_of_another_network_are_no_start(data, tmp_path):
+    save_weights(tmp_path / "icnet.safetensors", find("icnet").build(3), {"dataset": "camvid"})
+    with pytest.raises(WeightsError, match="no tensor in common"):
+        begin(find("enet"), 11, RECIPE, tmp_path / "icnet.safetensors")
+    with pytest.raises(WeightsError, match="does not exist"):
+        main(options(data, tmp_path / "out", "--start", tmp_path / "absent.safetensors"))
+
+
+def test_only_enet_has_an_encoder_of_its_own(data, tmp_path):
+    with pytest.raises(SystemExit):
+        main(options(data, tmp_path / "out", "--encoder-only", model="icnet"))
+
+
+def test_the_weights_name_their_command_without_folders_of_the_machine(data, tmp_path):
+    given = options(data, tmp_path / "out", "--start", tmp_path / "w.safetensors")
+    assert str(tmp_path) in " ".join(given) and str(tmp_path) not in command_of(given)
+    assert "--data data --out out" in command_of(given) and "--start w.safetensors" in command_of(given)
 
 
 def test_an_epoch_takes_every_frame_once_in_an_order_of_its_own():
@@ -152,7 +193,10 @@ def test_training_lowers_the_loss(data, tmp_path):
     state: State = begin(job.network, len(job.classes), recipe)
     state.net.train()
     step = plan_epoch(len(job.data.frames), recipe, 0)[0]
-    losses = [train_step(job, state, step) for _ in range(25)]  # the same views each time: the epoch does not move
+    losses = [
+        train_step(job, state, make_batch(job.data, step, 0, job.recipe.seed, job.network.normalization))
+        for _ in range(25)
+    ]  # the same views each time: the epoch does not move
     assert losses[-1] < losses[0] / 1.2
 
 
