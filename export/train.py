@@ -30,6 +30,7 @@ from runtime.artifacts import sha256_of
 from runtime.cli import DONE, log, run, size_from_text
 from runtime.datasets import DATASETS, open_dataset
 from runtime.labels import Label
+from runtime.metrics import mean_iou
 
 EMA_DECAY = 0.998
 LONGEST_STEP_S = 10.0  # a step that took longer was paused; only this much of it counts as time spent
@@ -129,8 +130,8 @@ def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[
     """mIoU of the averaged network at each of the sizes; leaves its weights in the job's folder."""
     mious = {}
     for name, size in sizes.items():
-        ious = evaluate(state.ema, *job.val, len(job.classes), preprocess_at(job.network, size))
-        mious[name] = float(np.nanmean(ious))
+        matrix = evaluate(state.ema, *job.val, len(job.classes), preprocess_at(job.network, size))
+        mious[name] = mean_iou(matrix)
     save_weights(weights_path(job), state.ema, metadata(job, mious))
     return mious
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from export.registry import Network, nearest_size
+from runtime.metrics import confusion
 from runtime.reference import postprocess, preprocess
 from runtime.spec import Preprocess
 
@@ -14,20 +15,6 @@ DEPLOYED_SIZE = (1024, 2048)
 def native_size(network: Network, frame: np.ndarray) -> tuple[int, int]:
     """The height and width nearest to the frame's that the network takes."""
     return nearest_size(network, *frame.shape[:2])
-
-
-def confusion(mask: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """int64 (classes, classes): pixels by label (row) and mask (column), those that do not count left out."""
-    counted = label < classes
-    joint = label[counted].astype(np.int64) * classes + mask[counted]
-    return np.bincount(joint, minlength=classes**2).reshape(classes, classes)
-
-
-def iou(matrix: np.ndarray) -> np.ndarray:
-    """float64 (classes,): intersection over union; NaN for a class that neither labels nor masks hold."""
-    hits = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
 
 
 def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
@@ -40,7 +27,7 @@ def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
 def evaluate(
     net: nn.Module, frames: list[np.ndarray], labels: list[np.ndarray], classes: int, spec: Preprocess
 ) -> np.ndarray:
-    """IoU of each class over all frames: frames resized as `spec` says, logits resized back to each label's size.
+    """The confusion matrix over all frames: frames resized as `spec` says, logits resized back to each label's size.
 
     Args:
         net: in evaluation mode, float32.
@@ -48,10 +35,13 @@ def evaluate(
         labels: uint8 (H, W) train ids.
         classes: how many there are.
         spec: how a frame becomes the network's input.
+
+    Returns:
+        int64 (classes, classes), as `runtime.metrics.confusion`.
     """
     matrix = np.zeros((classes, classes), np.int64)
     for frame, label in zip(frames, labels, strict=True):
         tensor = torch.from_numpy(preprocess(frame, spec))
         logits = net(tensor.contiguous(memory_format=torch.channels_last)).float().numpy()
         matrix += confusion(postprocess(logits, *label.shape), label, classes)
-    return iou(matrix)
+    return matrix

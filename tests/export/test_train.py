@@ -14,7 +14,7 @@ from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weig
 from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
 from export.registry import find
 from export.train import begin, command_of, main, progress_of, train, train_step
-from export.validate import confusion, iou
+from export.validate import evaluate, native_size, preprocess_at
 from runtime.cli import DONE
 from runtime.errors import WeightsError
 from runtime.labels import IGNORED
@@ -233,12 +233,22 @@ def test_the_scales_reach_from_small_to_the_deployed_size():
     assert SCALES[NEAR].mean[0] <= 0.75
 
 
-def test_iou_counts_by_hand():
-    label = np.array([[0, 0, 1, IGNORED]], np.uint8)
-    mask = np.array([[0, 1, 1, 0]], np.uint8)
-    matrix = confusion(mask, label, 3)
-    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert iou(matrix)[:2].tolist() == [0.5, 0.5] and np.isnan(iou(matrix)[2])
+def test_logits_are_brought_back_to_each_labels_size():
+    class Sign(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.avg_pool2d(torch.cat((0.5 - x[:, :1], x[:, :1] - 0.5), dim=1), 4)
+
+    label = np.zeros((40, 72), np.uint8)
+    label[:, 36:] = 1
+    label[0] = IGNORED
+    frame = np.dstack([(label == 1).astype(np.uint8) * 255] * 3)
+    matrix = evaluate(Sign(), [frame], [label], 2, preprocess_at(find("icnet"), (32, 64)))
+    assert matrix.sum() == 39 * 72 and (np.diag(matrix) > 0.9 * 39 * 36).all()
+
+
+def test_the_native_size_is_the_nearest_that_the_network_takes():
+    frame = np.zeros((360, 480, 3), np.uint8)
+    assert [native_size(find(name), frame) for name in ("icnet", "enet")] == [(352, 480), (360, 480)]
 
 
 def test_every_default_names_what_a_recipe_has():
