@@ -7,6 +7,10 @@ BATCH ?= 1
 WEIGHTS ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_OPTIONS ?=
+DATASET ?= camvid
+DATA ?=
+ENGINES ?=
+TRAIN_OPTIONS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -25,6 +29,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --editable '.[export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps cityscapesscripts==2.3.0
 	touch $@
 
 install: $(VENV)/.installed ## .venv with every package
@@ -39,6 +44,15 @@ engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS: an engine fo
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
 	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS=)
 	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3
+
+evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
+	@$(PY) -m runtime.evaluate $(if $(ENGINES),--engine $(ENGINES)) --dataset '$(DATASET)' --data '$(DATA)'
+
+train: $(VENV)/.installed need-data ## MODEL DATASET DATA TRAIN_OPTIONS: weights in artifacts/train/MODEL; goes on where it was stopped
+	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out 'artifacts/train/$(MODEL)' $(TRAIN_OPTIONS)
+
+need-data:
+	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 
 bench: $(VENV)/.installed ## frame to mask against onnxruntime FP32 with OpenCV and NumPy, interleaved
 	@for model in icnet enet; do
@@ -63,4 +77,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove what was built; keeps .venv
 	rm -rf artifacts
 
-.PHONY: help install onnx engine demo bench test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate train need-data bench test test-gpu lint clean

@@ -59,6 +59,24 @@ class Backend(Protocol):
         """Calls `close`."""
 
 
+class ClosedOnExit:
+    """The `with` statement for a class that has `close`."""
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        """The object itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Calls `close`."""
+        self.close()
+
+
 class Stopwatch:
     """Milliseconds between laps, by the host's clock."""
 

@@ -95,12 +95,12 @@ def read_label(path: Path, table: tuple[int, ...]) -> np.ndarray:
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if stored is None or stored.ndim != 2 or stored.dtype != np.uint8:
         raise DatasetError(f"{path} is missing or is not an image of one channel and 8 bits")
-    ids = np.asarray(table, np.int16)[stored]
+    ids: np.ndarray = np.asarray(table, np.int16)[stored]
     if ids.min() == OUT_OF_RANGE:
         taken = [value for value, train_id in enumerate(table) if train_id != OUT_OF_RANGE]
         wrong = int(stored[ids == OUT_OF_RANGE].max())
         raise DatasetError(f"{path} holds the value {wrong}; labels are {_ranges(taken)}")
-    return ids.astype(np.uint8)
+    return np.asarray(ids, np.uint8)
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:

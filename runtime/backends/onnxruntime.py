@@ -1,12 +1,9 @@
 """onnxruntime: the referee. Pre- and post-processing are the NumPy definitions themselves."""
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 
 from runtime import reference
-from runtime.backend import Stopwatch, check_frame
+from runtime.backend import ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, Target
@@ -35,7 +32,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend"
     return OnnxRuntimeBackend(engine, manifest)
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(ClosedOnExit):
     """A graph in onnxruntime; `provider` names where it runs."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
@@ -77,14 +74,6 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Free the session; a second call does nothing."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _infer(self, values: np.ndarray) -> np.ndarray:
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)

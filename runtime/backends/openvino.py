@@ -4,12 +4,11 @@ import io
 import platform
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from runtime.backend import Stopwatch, check_frame
+from runtime.backend import ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels.cpu import FrameResizer, Segmenter
 from runtime.manifest import installed_version, this_system
@@ -90,7 +89,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OpenVinoBackend":
     return OpenVinoBackend(engine, manifest)
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
@@ -135,14 +134,6 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Free the engine and its buffers; a second call does nothing."""
         self._request = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         # uint8 (height, width, 3) -> a view of the engine's float32 (h, w, channels), valid until the next call

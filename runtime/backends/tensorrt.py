@@ -5,12 +5,11 @@ import functools
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, check_frame
+from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
 from runtime.backends.tensorrt_clock import FrameClock
@@ -43,7 +42,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
         driver.Context.pop()
 
 
-class TensorRT:
+class TensorRT(ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
@@ -100,16 +99,6 @@ class TensorRT:
             self._memory.free()
             # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
             self._frame = self._clock = self._stream = self._kernels = self._engine = None
-
-    def __enter__(self) -> Self:
-        """The backend itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Calls `close`."""
-        self.close()
 
     @contextmanager
     def _current(self) -> Iterator[None]:

@@ -7,15 +7,13 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import pytest
 
 from runtime import backend as runtime_backend
 from runtime import cli, infer
-from runtime.backend import check_frame
+from runtime.backend import ClosedOnExit, check_frame
 from runtime.errors import LibraryError
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
@@ -29,7 +27,7 @@ PREPROCESS = Preprocess(64, 128, 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB
 SPEC = ModelSpec("icnet", PREPROCESS, CAMVID, 4, 2, 1, "0" * 64, "a test")
 
 
-class FakeBackend:
+class FakeBackend(ClosedOnExit):
     """Classes that follow from the pixels alone."""
 
     def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True) -> None:
@@ -50,14 +48,6 @@ class FakeBackend:
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def expected_mask(frame: np.ndarray) -> np.ndarray:
