@@ -3,10 +3,17 @@
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+
+
+def _bytes_from_text(text: str, encoding: str) -> bytes:
+    # Python 3 writes bytes so into pickles that Python 2 can read.
+    return text.encode("latin1")
+
 
 # What pickles of arrays, dtypes and NumPy's numbers name, before NumPy 2 and since. None of them runs code of the file.
 _NUMPY = {
@@ -17,6 +24,7 @@ _NUMPY = {
 }
 ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _bytes_from_text,
     **{
         (module, name): value
         for name, value in _NUMPY.items()
@@ -71,6 +79,9 @@ def read_npy(path: Path) -> dict[str, torch.Tensor]:
 def _skip_header(file: BinaryIO) -> None:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    _, _, dtype = read(file)
+    try:
+        _, _, dtype = read(file)
+    except (SyntaxError, TokenError) as error:  # the header is a dictionary in Python's own syntax
+        raise ValueError(f"no header: {error}") from None
     if not dtype.hasobject:
         raise ValueError("an array, no dictionary")

@@ -125,8 +125,10 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_npy(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return read_npy(path)
-    except (*REFUSED, MemoryError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers and dtypes of older versions
+            return read_npy(path)
+    except (*REFUSED, MemoryError, OverflowError) as error:
         raise _refused_pickle(path, str(error)) from None
 
 
