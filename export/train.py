@@ -192,7 +192,8 @@ def train(job: Job) -> dict[str, float]:
         log(f"goes on after epoch {state.epoch}")
     while progress_of(job, state) < 1:
         finish_epoch(job, state, train_epoch(job, state), native)
-    return validate(job, state, {"native": native, "x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE})
+    deployed = {} if job.recipe.encoder_only else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
+    return validate(job, state, {"native": native, **deployed})
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -163,3 +164,15 @@ def test_own_classes_that_are_not_understood_are_refused(tmp_path, text):
 def test_own_needs_its_classes(tmp_path):
     with pytest.raises(DatasetError, match=r"there is no .*classes\.json"):
         open_dataset("own", tmp_path)
+
+
+@pytest.mark.data
+def test_camvid_itself_reads_whole():
+    root = Path(__file__).parents[2] / "data" / "camvid"
+    if not root.is_dir():
+        pytest.skip("no data/camvid")
+    dataset = open_dataset("camvid", root)
+    for split, count in (("train", 367), ("val", 101)):
+        pairs = dataset.pairs(split)
+        assert len(pairs) == count
+        assert all(read_pair(pair)[0].shape == (360, 480, 3) for pair in pairs)
