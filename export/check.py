@@ -102,6 +102,9 @@ def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> tuple[np.ndarray, l
 
     Returns:
         Float32 (1, C, h, w); per pooling with positions the three comparisons of `layers.max_pool_2x2`.
+
+    Raises:
+        GraphError: the comparisons are not three for each pooling.
     """
     import onnxruntime
 
@@ -113,6 +116,8 @@ def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> tuple[np.ndarray, l
     wanted = session.get_inputs()[0]
     dtype = np.float16 if "float16" in wanted.type else np.float32
     output, *flags = session.run(None, {wanted.name: np.repeat(values, wanted.shape[0], axis=0).astype(dtype)})
+    if len(flags) % 3:
+        raise GraphError(f"the graph has {len(flags)} comparisons of maxima, expected three for each pooling")
     tensors = [torch.from_numpy(flag[:1]) for flag in flags]
     return output[:1].astype(np.float32), [tuple(tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
 
