@@ -1,0 +1,139 @@
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from export.models.layers import ConvBN, max_pool_2x2, max_unpool_2x2, replaying
+
+SHAPES = [(1, 1, 2, 2), (1, 3, 2, 8), (2, 3, 6, 2), (2, 5, 8, 10)]
+
+
+def noise(shape):
+    return torch.from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
+
+
+def ties(shape):
+    """Three values, so that most windows hold their maximum more than once."""
+    return torch.from_numpy(np.random.default_rng(1).integers(-1, 2, shape).astype(np.float32))
+
+
+def there_and_back(x, y):
+    pooled, positions = max_pool_2x2(x)
+    return pooled, max_unpool_2x2(y, positions)
+
+
+def by_pytorch(x, y):
+    pooled, indices = F.max_pool2d(x, 2, return_indices=True)
+    return pooled, F.max_unpool2d(y, indices, 2)
+
+
+@pytest.fixture
+def exporting(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+
+
+@pytest.mark.parametrize("values", [noise, ties])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_exported_form_unpools_as_pytorch_does(shape, values, exporting):
+    x, y = values(shape), noise((*shape[:2], shape[2] // 2, shape[3] // 2))
+    _, positions = max_pool_2x2(x)
+    assert [p.dtype for p in positions] == [torch.bool] * 3
+    for got, expected in zip(there_and_back(x, y), by_pytorch(x, y), strict=True):
+        assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("window", list(np.ndindex(2, 2, 2, 2)))
+def test_of_equal_maxima_the_first_is_taken(window, exporting):
+    x = torch.tensor(window, dtype=torch.float32).reshape(1, 1, 2, 2)
+    y = torch.full((1, 1, 1, 1), 7.0)
+    assert torch.equal(there_and_back(x, y)[1], by_pytorch(x, y)[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_eagerly_it_is_pytorchs_own(shape):
+    x, y = ties(shape), noise((*shape[:2], shape[2] // 2, shape[3] // 2))
+    for got, expected in zip(there_and_back(x, y), by_pytorch(x, y), strict=True):
+        assert torch.equal(got, expected)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    class ThereAndBack(nn.Module):
+        forward = staticmethod(there_and_back)
+
+    example = (torch.zeros(2, 3, 8, 12), torch.zeros(2, 3, 4, 6))
+    program = torch.onnx.export(ThereAndBack().eval(), example, dynamo=True, opset_version=20, verbose=False)
+    return program.model_proto.SerializeToString()
+
+
+@pytest.mark.parametrize("values", [noise, ties])
+def test_the_graph_unpools_as_pytorch_does(graph, values):
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    tensors = values((2, 3, 8, 12)), noise((2, 3, 4, 6))
+    feed = {put.name: x.numpy() for put, x in zip(session.get_inputs(), tensors, strict=True)}
+    for got, expected in zip(session.run(None, feed), by_pytorch(*tensors), strict=True):
+        np.testing.assert_array_equal(got, expected.numpy())
+
+
+def test_the_graph_needs_no_index(graph):
+    kinds = {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    assert kinds <= {
+        "Slice", "Max", "GreaterOrEqual", "Where", "Unsqueeze", "Concat", "Reshape", "DepthToSpace"
+    }  # fmt: skip
+
+
+def choices(x):
+    a, b, c, d = (x[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    return torch.maximum(a, b) >= torch.maximum(c, d), a >= b, c >= d
+
+
+def test_a_replay_takes_the_choices_it_is_given():
+    x, y = ties((1, 3, 8, 12)), noise((1, 3, 4, 6))
+    top, left_top, left_bottom = choices(x)
+    with replaying([(top, left_top, left_bottom)]) as replay:
+        pooled, positions = max_pool_2x2(x)
+    assert all(torch.equal(got, kept) for got, kept in zip(positions, (top, left_top, left_bottom), strict=True))
+    assert torch.equal(pooled, F.max_pool2d(x, 2)) and replay.slack == 0
+    assert torch.equal(max_unpool_2x2(y, positions), by_pytorch(x, y)[1])
+
+
+def test_any_of_equal_maxima_replays_without_slack():
+    x = torch.ones(1, 1, 2, 2)
+    x[..., 0, 0] = 0  # three maxima are left
+    for top, left_top, left_bottom in ((True, False, True), (False, True, True), (False, True, False)):
+        with replaying(
+            [tuple(torch.tensor(flag).reshape(1, 1, 1, 1) for flag in (top, left_top, left_bottom))]
+        ) as replay:
+            max_pool_2x2(x)
+        assert replay.slack == 0
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_slack_tells_of_a_choice_that_is_no_maximum(wrong):
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    flags = [flag.clone() for flag in choices(x)]
+    # The maxima are in the lower right corners: each wrong flag leads to the left, or up.
+    flags[wrong] = ~flags[wrong]
+    with replaying([tuple(flags)]) as replay:
+        pooled, _ = max_pool_2x2(x)
+    assert torch.equal(pooled, F.max_pool2d(x, 2))
+    assert replay.slack == pytest.approx({0: 4 / 15, 1: 0, 2: 1 / 15}[wrong])
+
+
+def test_replays_are_taken_in_order_and_end_with_their_block():
+    first, second = noise((1, 1, 4, 4)), ties((1, 2, 2, 2))
+    with replaying([choices(first), choices(second)]) as replay:
+        max_pool_2x2(first)
+        max_pool_2x2(second)
+    assert replay.slack == 0 and replay.positions == []
+    assert len(max_pool_2x2(first)[1]) == 1
+
+
+def test_a_convolution_keeps_the_size_at_stride_1_and_halves_it_up_at_2():
+    x = torch.zeros(1, 3, 7, 10)
+    for kernel, dilation in ((1, 1), (3, 1), (3, 4)):
+        assert ConvBN(3, 4, kernel, dilation=dilation).eval()(x).shape == (1, 4, 7, 10)
+        assert ConvBN(3, 4, kernel, stride=2, dilation=dilation).eval()(x).shape == (1, 4, 4, 5)
