@@ -1,7 +1,8 @@
 """Labelled frames in memory, and the batches of random views that a step sees."""
 
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Frames(NamedTuple):
 class Batch(NamedTuple):
     """What a step sees."""
 
-    frames: torch.Tensor  # float32 (N, 3, h, w) channels-last, normalised
+    frames: torch.Tensor  # uint8 (N, h, w, 3) RGB
     labels: torch.Tensor  # uint8 (N, h, w) train ids
 
 
@@ -37,7 +38,7 @@ def load_split(dataset: Dataset, split: str) -> Frames:
     return Frames(list(frames), list(labels))
 
 
-def make_batch(data: Frames, step: Step, epoch: int, seed: int, normalization: Normalization) -> Batch:
+def make_batch(data: Frames, step: Step, epoch: int, seed: int) -> Batch:
     """The views of a step, each drawn from the seed, the epoch and its frame alone."""
     views = []
     for index in step.indices:
@@ -45,23 +46,26 @@ def make_batch(data: Frames, step: Step, epoch: int, seed: int, normalization: N
         scales = SCALES[WIDE if rng.random() < WIDE_SHARE or step.large else NEAR]
         views.append(random_view(data.frames[index], data.labels[index], step.size, scales, rng))
     frames, labels = zip(*views, strict=True)
-    return Batch(normalize(np.stack(frames), normalization), torch.from_numpy(np.stack(labels)))
+    return Batch(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(labels)))
 
 
-def normalize(frames: np.ndarray, normalization: Normalization) -> torch.Tensor:
+def normalize(frames: torch.Tensor, normalization: Normalization) -> torch.Tensor:
     """uint8 (N, h, w, 3) RGB -> a network's input, float32 (N, 3, h, w) channels-last, its channel order."""
-    channels = frames if normalization.channel_order == "RGB" else np.ascontiguousarray(frames[..., ::-1])
-    values = torch.from_numpy(channels).float() * normalization.scale
+    values = frames.float() * normalization.scale
+    if normalization.channel_order == "BGR":
+        values = values.flip(3)
     if any(normalization.mean) or set(normalization.std) != {1.0}:
-        values = (values - torch.tensor(normalization.mean)) / torch.tensor(normalization.std)
+        values = (values - values.new_tensor(normalization.mean)) / values.new_tensor(normalization.std)
     return values.permute(0, 3, 1, 2)
 
 
-def batches(data: Frames, steps: list[Step], epoch: int, seed: int, normalization: Normalization) -> Iterator[Batch]:
-    """The batch of each step, the next one made while one is trained on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make_batch, data, steps[0], epoch, seed, normalization)
-        for step in steps[1:]:
-            batch, coming = coming.result(), pool.submit(make_batch, data, step, epoch, seed, normalization)
-            yield batch
-        yield coming.result()
+def batches(data: Frames, steps: list[Step], epoch: int, seed: int, workers: int) -> Iterator[Batch]:
+    """The batch of each step, in order; `workers` threads make the next ones while one is trained on."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Batch]] = deque()
+        for step in steps:
+            waiting.append(pool.submit(make_batch, data, step, epoch, seed))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.batches import Batch, Frames, batches, load_split
+from export.batches import Batch, Frames, batches, load_split, normalize
 from export.checkpoint import State, load_checkpoint, load_start, save_checkpoint, save_weights, write_log
 from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
@@ -29,6 +29,7 @@ from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
 from runtime.artifacts import sha256_of
 from runtime.cli import DONE, log, run, size_from_text
 from runtime.datasets import DATASETS, open_dataset
+from runtime.errors import LibraryError
 from runtime.labels import Label
 from runtime.metrics import mean_iou
 
@@ -51,9 +52,11 @@ class Job(NamedTuple):
     command: str
     validate_every: int
     start: Path | None
+    device: str
+    workers: int
 
 
-def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = None) -> State:
+def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = None, device: str = "cpu") -> State:
     """A network with random weights of the seed, or those of `start`, its average and its optimizer.
 
     Raises:
@@ -63,7 +66,7 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     net = ENet(classes, encoder_only=True) if recipe.encoder_only else network.build(classes)
     if start:
         load_start(net, start)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in net.modules():
         if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
             module.p = recipe.dropout
@@ -81,9 +84,10 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
 def train_step(job: Job, state: State, batch: Batch) -> float:
     """One update; returns the loss."""
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
-    with torch.autocast("cpu", torch.bfloat16):
-        output = state.net(batch.frames)
-    loss = segmentation_loss(output, batch.labels, job.weights)
+    frames = normalize(batch.frames.to(job.device), job.network.normalization)
+    with torch.autocast(job.device, torch.bfloat16):
+        output = state.net(frames)
+    loss = segmentation_loss(output, batch.labels.to(job.device), job.weights.to(job.device))
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
@@ -113,7 +117,7 @@ def train_epoch(job: Job, state: State) -> float:
     losses = []
     steps = plan_epoch(len(job.data.frames), job.recipe, state.epoch)
     start = time.monotonic()
-    for batch in batches(job.data, steps, state.epoch, job.recipe.seed, job.network.normalization):
+    for batch in batches(job.data, steps, state.epoch, job.recipe.seed, job.workers):
         progress = progress_of(job, state)
         if progress >= 1:
             break
@@ -186,7 +190,7 @@ def train(job: Job) -> dict[str, float]:
         mIoU on the validation frames, by size: native, and 1024x2048.
     """
     native = native_size(job.network, job.val.frames[0])
-    state = begin(job.network, len(job.classes), job.recipe, job.start)
+    state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")
@@ -208,6 +212,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--batch", type=int, default=8, help="frames a step (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--validate-every", type=int, default=5, help="epochs (default %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--workers", type=int, default=1, help="threads that make batches (default %(default)s)")
     parser.add_argument("--optimizer", choices=("sgd", "adamw"))
     parser.add_argument("--lr", type=float)
     parser.add_argument("--weight-decay", type=float)
@@ -218,6 +224,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
     args = parser.parse_args(argv)
     find(args.model)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise LibraryError(
+            "training on cuda was asked, but torch finds no CUDA device; --device cpu is slower but works"
+        )
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
     if args.encoder_only and args.model != "enet":
@@ -246,6 +256,8 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
         command,
         args.validate_every,
         args.start,
+        args.device,
+        args.workers,
     )
 
 

@@ -40,8 +40,9 @@ def evaluate(
         int64 (classes, classes), as `runtime.metrics.confusion`.
     """
     matrix = np.zeros((classes, classes), np.int64)
+    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     for frame, label in zip(frames, labels, strict=True):
         tensor = torch.from_numpy(preprocess(frame, spec))
-        logits = net(tensor.contiguous(memory_format=torch.channels_last)).float().numpy()
+        logits = net(tensor.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
         matrix += confusion(postprocess(logits, *label.shape), label, classes)
     return matrix

@@ -9,14 +9,14 @@ from safetensors import safe_open
 
 from export import train as training
 from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
-from export.batches import make_batch
+from export.batches import Frames, batches, make_batch, normalize
 from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
 from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
-from export.registry import find
+from export.registry import Normalization, find
 from export.train import begin, command_of, main, progress_of, train, train_step
 from export.validate import evaluate, native_size, preprocess_at
 from runtime.cli import DONE
-from runtime.errors import WeightsError
+from runtime.errors import LibraryError, WeightsError
 from runtime.labels import IGNORED
 
 RECIPE = Recipe("adamw", 1e-3, 1e-2, 4, (32, 32), 1.1, seed=3, epochs=2, minutes=0.0)
@@ -194,8 +194,7 @@ def test_training_lowers_the_loss(data, tmp_path):
     state.net.train()
     step = plan_epoch(len(job.data.frames), recipe, 0)[0]
     losses = [
-        train_step(job, state, make_batch(job.data, step, 0, job.recipe.seed, job.network.normalization))
-        for _ in range(25)
+        train_step(job, state, make_batch(job.data, step, 0, job.recipe.seed)) for _ in range(25)
     ]  # the same views each time: the epoch does not move
     assert losses[-1] < losses[0] / 1.2
 
@@ -254,6 +253,31 @@ def test_the_native_size_is_the_nearest_that_the_network_takes():
 def test_every_default_names_what_a_recipe_has():
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert all(set(defaults) <= fields for defaults in DEFAULTS.values())
+
+
+def test_batches_are_the_same_and_in_order_for_any_number_of_threads():
+    frames = Frames(
+        [np.full((8, 8, 3), i, np.uint8) for i in range(20)], [np.full((8, 8), i, np.uint8) for i in range(20)]
+    )
+    steps = plan_epoch(20, RECIPE, 0)
+    alone, many = ([*batches(frames, steps, 0, 0, workers)] for workers in (1, 5))
+    assert [len(batch.labels) for batch in many] == [len(step.indices) for step in steps]
+    assert all(
+        torch.equal(a.frames, b.frames) and torch.equal(a.labels, b.labels) for a, b in zip(alone, many, strict=True)
+    )
+
+
+def test_normalizing_follows_the_network():
+    frames = torch.tensor([10, 20, 40], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    assert normalize(frames, Normalization(scale=1.0)).flatten().tolist() == [10, 20, 40]
+    other = Normalization(scale=0.5, mean=(1, 2, 3), std=(1, 2, 4), channel_order="BGR")
+    assert normalize(frames, other).flatten().tolist() == [19, 4, 0.5]
+
+
+def test_training_on_cuda_is_refused_where_there_is_none(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(LibraryError, match="no CUDA device"):
+        main(options(data, tmp_path / "out", "--device", "cuda"))
 
 
 def test_training_a_finished_job_again_only_measures(data, tmp_path):
