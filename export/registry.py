@@ -10,7 +10,7 @@ from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
 from export.models.icnet import ICNet
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
-from export.models.icnet_mmseg import deployed_icnet_mmseg, icnet_mmseg_r18, icnet_mmseg_r50
+from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from runtime.cli import closest
 from runtime.errors import ModelError
 
@@ -110,7 +110,7 @@ register(
 for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", icnet_mmseg_r50)):
     register(
         Network(
-            _name, _build, deployed_icnet_mmseg, 32, 8, 1, "open-mmlab/mmsegmentation, configs/icnet, Apache-2.0",
+            _name, _build, DeployedICNetMmseg, 32, 8, 1, "open-mmlab/mmsegmentation, configs/icnet, Apache-2.0",
             Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
         )
     )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.models.icnet import PYRAMID_BINS, Guided, pyramid_matrices
 from export.models.icnet_deployed import halved_into
@@ -119,29 +120,47 @@ class ICNetMmseg(nn.Module):
         self.head = Head(classes)
         self.auxiliary_sub4, self.auxiliary_sub24 = Head(classes), Head(classes)  # used in training alone
 
-    def pooled(self, x: torch.Tensor) -> torch.Tensor:
-        """Averages over 1, 2, 3 and 6 bins a side, convolved, resized back; float (N, C, h, w) -> (N, 2048, h, w)."""
-        pool, spread = pyramid_matrices(*x.shape[2:], align_corners=False)
-        flat, maps, start = x.flatten(2), [], 0
-        for bins, conv in zip(PYRAMID_BINS, self.pyramid, strict=True):
-            cells = slice(start, start + bins**2)
-            averages = (flat @ pool[:, cells].to(x)).unsqueeze(3)
-            maps.append(conv(averages).squeeze(3) @ spread[cells].to(x))
-            start += bins**2
-        return torch.cat(maps, dim=1).reshape(x.shape[0], -1, *x.shape[2:])
+    def averages(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The pyramid of float (N, C, h, w), before it is resized.
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | Guided:
-        """float (N, 3, H, W), H and W multiples of 32 -> logits float (N, classes, H/8, W/8); `Guided` in training."""
+        Returns:
+            For 1, 2, 3 and 6 bins a side: float (N, 512, bins ** 2, 1), the bins' averages convolved; and float
+            (bins ** 2, h * w), each average's bilinear share in a cell.
+        """
+        pool, spread = (matrix.to(x) for matrix in pyramid_matrices(*x.shape[2:], align_corners=False))
+        flat, found, spreads, start = x.flatten(2), [], [], 0
+        for bins, conv in zip(PYRAMID_BINS, self.pyramid, strict=True):
+            cells = slice(start, start + bins**2)  # the exporter computes slices of constants, and leaves splits
+            found.append(conv((flat @ pool[:, cells]).unsqueeze(3)))
+            spreads.append(spread[cells])
+            start += bins**2
+        return found, spreads
+
+    def trunk(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image, float (N, 3, H, W) -> layer2 at about 1/16, layer4 at 1/32."""
         half = F.max_pool2d(self.stem(self.halve(x)), 3, stride=2, padding=1, ceil_mode=True)
         fine = self.get_submodule("layer2")(self.get_submodule("layer1")(half))
-        deep = self.get_submodule("layer4")(self.get_submodule("layer3")(F.avg_pool2d(fine, 2)))
-        sub4 = self.conv_sub4(self.pyramid_bottleneck(torch.cat((self.pooled(deep), deep), dim=1)))
-        sub24, guide_4 = self.fusion_24(sub4, self.conv_sub2(fine))
+        return fine, self.get_submodule("layer4")(self.get_submodule("layer3")(F.avg_pool2d(fine, 2)))
+
+    def context(self, deep: torch.Tensor) -> torch.Tensor:
+        """layer4 with its pyramid, convolved; float (N, C, h, w) -> float (N, 512, h, w)."""
+        pooled = [average.squeeze(3) @ spread for average, spread in zip(*self.averages(deep), strict=True)]
+        maps = [values.reshape(*values.shape[:2], *deep.shape[2:]) for values in pooled]
+        return self.pyramid_bottleneck(torch.cat((*maps, deep), dim=1))
+
+    def cascade(self, x: torch.Tensor, fine: torch.Tensor, context: torch.Tensor) -> torch.Tensor | Guided:
+        """The image and both of its coarser maps -> what `forward` returns."""
+        sub24, guide_4 = self.fusion_24(self.conv_sub4(context), self.conv_sub2(fine))
         sub124, guide_24 = self.fusion_12(sub24, self.conv_sub1(x))
         logits = self.head(sub124)
         if not self.training:
             return cast(torch.Tensor, logits)
         return Guided(logits, self.auxiliary_sub24(guide_24), self.auxiliary_sub4(guide_4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | Guided:
+        """float (N, 3, H, W), H and W multiples of 32 -> logits float (N, classes, H/8, W/8); `Guided` in training."""
+        fine, deep = self.trunk(x)
+        return self.cascade(x, fine, self.context(deep))
 
 
 def _chain(cin: int, widths: tuple[int, ...], strides: tuple[int, ...]) -> nn.Sequential:
@@ -159,14 +178,51 @@ def icnet_mmseg_r50(classes: int) -> ICNetMmseg:
     return ICNetMmseg(classes, RESNET_50)
 
 
-def deployed_icnet_mmseg(net: ICNetMmseg, gain: torch.Tensor) -> ICNetMmseg:
-    """A copy in evaluation mode that takes its input before it is multiplied with `gain`, float32 (3,).
+class DeployedICNetMmseg(nn.Module):
+    """The same function of raw pixels in an equal, cheaper form.
 
-    The image is halved inside the stem's first convolution (`halved_into`).
+    - The bottleneck's 3x3 convolution of a resized average is a sum, over its nine taps, of that average times the
+      tap's weight times a constant: how the resizing spreads it, shifted by the tap. So the pyramid's 2048 channels
+      are convolved as the 50 cells that they are, not as maps (a quarter of the network's arithmetic on ResNet-18).
+    - The image is halved inside the stem's first convolution (`halved_into`); the normalisation's gain moves into the
+      two convolutions that read it.
     """
-    net = copy.deepcopy(net).eval()
-    stem, shallow = (cast(ConvBN, chain[0]) for chain in (net.stem, net.conv_sub1))
-    for first in (stem.conv, shallow.conv):
-        first.weight.data *= gain.reshape(1, 3, 1, 1)
-    net.halve, stem.conv = nn.Identity(), halved_into(stem.conv)
-    return net
+
+    def __init__(self, net: ICNetMmseg, gain: torch.Tensor) -> None:
+        """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
+        super().__init__()
+        self.net = copy.deepcopy(net).eval()
+        stem, shallow = (cast(ConvBN, chain[0]) for chain in (self.net.stem, self.net.conv_sub1))
+        for first in (stem.conv, shallow.conv):
+            first.weight.data *= gain.reshape(1, 3, 1, 1)
+        self.net.halve, stem.conv = nn.Identity(), halved_into(stem.conv)
+        whole = fuse_conv_bn_eval(self.net.pyramid_bottleneck.conv, self.net.pyramid_bottleneck.bn)
+        *pooled, direct = whole.weight.detach().split(
+            [PYRAMID_CHANNELS] * len(PYRAMID_BINS) + [whole.in_channels - len(PYRAMID_BINS) * PYRAMID_CHANNELS], dim=1
+        )
+        self.direct = nn.Conv2d(direct.shape[1], PYRAMID_CHANNELS, 3, padding=1)
+        self.direct.weight, self.direct.bias = nn.Parameter(direct), whole.bias
+        self.taps = nn.ModuleList(nn.Conv2d(PYRAMID_CHANNELS, 9 * PYRAMID_CHANNELS, 1, bias=False) for _ in pooled)
+        for conv, weight in zip(self.taps, pooled, strict=True):
+            # Channel `c * 9 + tap`, so that a reshape puts the taps beside the cells.
+            cast(nn.Conv2d, conv).weight.data = weight.permute(0, 2, 3, 1).reshape(-1, PYRAMID_CHANNELS, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, H, W) -> logits float (N, classes, H/8, W/8), as the network gives for `x * gain`."""
+        fine, deep = self.net.trunk(x)
+        return cast(torch.Tensor, self.net.cascade(x, fine, self._context(deep)))
+
+    def _context(self, deep: torch.Tensor) -> torch.Tensor:
+        tapped, spreads = [], []
+        for averages, spread, taps in zip(*self.net.averages(deep), self.taps, strict=True):
+            tapped.append(taps(averages).reshape(deep.shape[0], PYRAMID_CHANNELS, -1))
+            spreads.append(_shifted(spread.reshape(-1, *deep.shape[2:])))
+        pooled = torch.cat(tapped, dim=2) @ torch.cat(spreads)
+        return F.relu(self.direct(deep) + pooled.reshape(deep.shape[0], -1, *deep.shape[2:]))
+
+
+def _shifted(spread: torch.Tensor) -> torch.Tensor:
+    """float (cells, h, w) -> float (9 * cells, h * w): as each tap of a 3x3 convolution with zeros around sees it."""
+    padded, (height, width) = F.pad(spread, (1, 1, 1, 1)), spread.shape[1:]
+    taps = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return torch.cat(taps).reshape(-1, height * width)
