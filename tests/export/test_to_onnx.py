@@ -11,6 +11,7 @@ import torch
 
 from export import check, registry, to_onnx
 from export.check import FP32_LOGITS
+from export.models.icnet import ICNet
 from export.to_onnx import Request
 from runtime import cli, reference
 from runtime.artifacts import sha256_of
@@ -167,6 +168,17 @@ def test_a_second_export_is_a_cache_hit_without_torch_or_onnx(exported, weights,
     assert (folder / done.stdout.strip(), done.returncode) == (made, 0), done.stderr
     assert "is up to date" in done.stderr
     assert made.stat() == before
+
+
+def test_the_pyramid_of_a_full_size_graph_is_constants_too():
+    class Pyramid(ICNet):
+        forward = ICNet.pyramid
+
+    # The pyramid's map at 1024x2048: its matrices are larger than what the exporter folds unasked.
+    preprocess = Preprocess(32, 64, 1.0, (0.0,) * 3, (1.0,) * 3, "RGB")
+    spec = ModelSpec("pyramid", preprocess, CAMVID, 1, 1, 1, "", "")
+    nodes = to_onnx.trace(Pyramid(3, width=1).eval(), spec).graph.node
+    assert Counter(node.op_type for node in nodes) == {"Reshape": 2, "MatMul": 2, "Add": 1}
 
 
 def test_another_request_weights_packages_or_code_is_another_key(weights, tmp_path, monkeypatch):
