@@ -20,6 +20,7 @@ from torch import nn
 
 from export.batches import Batch, Frames, batches, load_split, normalize
 from export.checkpoint import State, load_checkpoint, load_start, save_checkpoint, save_weights, write_log
+from export.curve import write_curve
 from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
 from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
@@ -179,6 +180,7 @@ def finish_epoch(job: Job, state: State, loss: float, native: tuple[int, int]) -
     )
     save_checkpoint(job.out / CHECKPOINT, state, job.recipe)
     write_log(job.out / "log.csv", state.rows)
+    write_curve(job.out / "curve.png", state.rows)
     shown = "" if math.isnan(miou) else f", val mIoU {100 * miou:.2f}"
     log(f"epoch {state.epoch}: loss {loss:.4f}{shown}, {left / 60:.1f} min left")
 
