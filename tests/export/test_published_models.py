@@ -1,5 +1,6 @@
 """The networks of published checkpoints: what they cost, and the release's own windows; test_layouts.py runs them."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,13 +74,13 @@ def test_windows_of_any_map_stay_inside_and_reach_its_end(cells):
 
 def test_the_runtimes_resizing_would_shift_aligned_corners():
     """Why the released ICNet zooms its logits in the graph: a ramp of cell numbers, resized both ways."""
-    ramp = torch.arange(257.0)
-    aligned = zoom(ramp.reshape(1, 1, 1, -1))[0, 0, 0]
+    ramp = np.arange(257, dtype=np.float32)
+    aligned = zoom(torch.from_numpy(ramp).reshape(1, 1, 1, -1))[0, 0, 0].numpy()
     table = axis_table(257, 1025)
     halves = ramp[table.first] * table.weight_first + ramp[table.second] * table.weight_second
     apart = 4 * (aligned - halves)  # in pixels
     # The outermost pixels lie outside the outermost centres, where resizing repeats the edge.
-    assert apart.abs()[2:-2].max() == pytest.approx(1.5, abs=0.02) and aligned[-1] == 256
+    assert np.abs(apart)[2:-2].max() == pytest.approx(1.5, abs=0.02) and aligned[-1] == 256
 
 
 @pytest.mark.parametrize(
