@@ -29,6 +29,7 @@ class Recipe:
     minutes: float  # 0: train for `epochs`; else until this much time is spent
     dropout: float | None = None  # of every spatial dropout; None: as in the network's paper
     encoder_only: bool = False  # ENet's encoder with a classifier at 1/8, which its paper trains first
+    decoder_only: bool = False  # ENet with its encoder as it starts: the second stage
     start_sha256: str = ""  # of the weights that it starts from; empty: random ones
 
 
@@ -77,8 +78,9 @@ def lr_share(progress: float) -> float:
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer; norms, biases and PReLU slopes do not decay."""
-    matrices = [p for p in net.parameters() if p.ndim > 1]
-    vectors = [p for p in net.parameters() if p.ndim <= 1]
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

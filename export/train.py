@@ -37,6 +37,7 @@ from runtime.metrics import mean_iou
 EMA_DECAY = 0.998
 LONGEST_STEP_S = 10.0  # a step that took longer was paused; only this much of it counts as time spent
 CHECKPOINT = "checkpoint.pt"
+DECODER_PARTS = ("bottleneck4", "bottleneck5", "fullconv")  # of ENet
 
 
 class Job(NamedTuple):
@@ -68,6 +69,8 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     if start:
         load_start(net, start)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not recipe.decoder_only or name.startswith(DECODER_PARTS))
     for module in net.modules():
         if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
             module.p = recipe.dropout
@@ -198,7 +201,9 @@ def train(job: Job) -> dict[str, float]:
         log(f"goes on after epoch {state.epoch}")
     while progress_of(job, state) < 1:
         finish_epoch(job, state, train_epoch(job, state), native)
-    deployed = {} if job.recipe.encoder_only else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
+    deployed = (
+        {} if job.recipe.encoder_only or job.recipe.decoder_only else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
+    )
     return validate(job, state, {"native": native, **deployed})
 
 
@@ -222,6 +227,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
     parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
     parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")
+    parser.add_argument("--decoder-only", action="store_true", help="ENet: its decoder alone, the second of the stages")
     parser.add_argument("--start", type=Path, help="weights to start from, such as those of --encoder-only")
     parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
     args = parser.parse_args(argv)
@@ -232,12 +238,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
         )
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
-    if args.encoder_only and args.model != "enet":
-        parser.error("--encoder-only is for --model enet")
+    if (args.encoder_only or args.decoder_only) and args.model != "enet":
+        parser.error("--encoder-only and --decoder-only are for --model enet")
     if args.start:
         check_file(args.start)
         chosen["start_sha256"] = sha256_of(args.start)
-    same = {key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only")}
+    same = {key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only")}
     return args, Recipe(**same, **chosen)
 
 

@@ -13,7 +13,7 @@ from export.batches import Frames, batches, make_batch, normalize
 from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
 from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
 from export.registry import Normalization, find
-from export.train import begin, command_of, main, progress_of, train, train_step
+from export.train import begin, command_of, main, progress_of, train, train_epoch, train_step
 from export.validate import evaluate, native_size, preprocess_at
 from runtime.cli import DONE
 from runtime.errors import LibraryError, WeightsError
@@ -137,6 +137,16 @@ def test_the_encoder_is_trained_first_and_the_network_starts_from_it(data, tmp_p
     assert torch.equal(started["fullconv.weight"], random["fullconv.weight"])
 
 
+def test_the_decoder_alone_leaves_the_encoder_as_it_started(data, tmp_path):
+    args, recipe = training.parse(options(data, tmp_path, "--decoder-only"))
+    job = training.job_of(args, recipe, "")
+    state = begin(job.network, 11, recipe)
+    before = {name: parameter.clone() for name, parameter in state.net.named_parameters()}
+    train_epoch(job, state)
+    moved = {name.split(".")[0] for name, value in state.net.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"bottleneck4_0", "bottleneck4_1", "bottleneck4_2", "bottleneck5_0", "bottleneck5_1", "fullconv"}
+
+
 def test_weights_of_another_network_are_no_start(data, tmp_path):
     save_weights(tmp_path / "icnet.safetensors", find("icnet").build(3), {"dataset": "camvid"})
     with pytest.raises(WeightsError, match="no tensor in common"):
@@ -145,9 +155,10 @@ def test_weights_of_another_network_are_no_start(data, tmp_path):
         main(options(data, tmp_path / "out", "--start", tmp_path / "absent.safetensors"))
 
 
-def test_only_enet_has_an_encoder_of_its_own(data, tmp_path):
+@pytest.mark.parametrize("option", ["--encoder-only", "--decoder-only"])
+def test_only_enet_is_trained_in_parts(data, tmp_path, option):
     with pytest.raises(SystemExit):
-        main(options(data, tmp_path / "out", "--encoder-only", model="icnet"))
+        main(options(data, tmp_path / "out", option, model="icnet"))
 
 
 def test_the_weights_name_their_command_without_folders_of_the_machine(data, tmp_path):
