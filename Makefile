@@ -16,7 +16,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO_FRAME := tests/data/street.jpg
 .ONESHELL:
-.SHELLFLAGS := -euc
+.SHELLFLAGS := -eu -o pipefail -c
 SHELL := bash
 .DEFAULT_GOAL := help
 
@@ -38,11 +38,12 @@ onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX
 	@$(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' --batch '$(BATCH)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS: an engine for this machine; its path is the last line
-	@graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))
+	@$(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)' >/dev/null
+	graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))
 	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
 
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
-	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS=)
+	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
 	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3
 
 evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
@@ -56,9 +57,9 @@ need-data:
 
 bench: $(VENV)/.installed ## frame to mask against onnxruntime FP32 with OpenCV and NumPy, interleaved
 	@for model in icnet enet; do
-	ours=$$($(MAKE) --no-print-directory engine MODEL=$$model PRECISION=fp16)
+	ours=$$($(MAKE) --no-print-directory engine MODEL=$$model PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model $$model --precision fp32 --plain)
-	theirs=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime)
+	theirs=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	$(PY) -m runtime.bench --engine "$$ours" --baseline "$$theirs"
 	done
 
@@ -74,7 +75,7 @@ lint: $(VENV)/.installed ## ruff and mypy
 	$(VENV)/bin/mypy --strict runtime
 	$(VENV)/bin/mypy export engines calib
 
-clean: ## remove what was built; keeps .venv
-	rm -rf artifacts
+clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
 .PHONY: help install onnx engine demo evaluate train need-data bench test test-gpu lint clean

@@ -11,15 +11,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
 
 import runtime
 from runtime.artifacts import key_of, locked, sources_sha256
 from runtime.backend import backend_module
-from runtime.cli import DONE, log, run
+from runtime.cli import DONE, log, one_of, run
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
-from runtime.manifest import ENGINE_SUFFIX, ENGINES, read_manifest, verified_engine, write_engine
+from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
 from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
 
 RUNTIME = Path(runtime.__file__).parent
@@ -54,7 +53,8 @@ def build_engine(graph: Path, precision: Precision, backend: BackendName, folder
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)
     with locked(path):
-        if _is_whole(path):
+        if _is_whole(path, onnx, precision, backend, target):
+            manifest_path(path).touch()  # the newest engine is the one that was asked for last
             log(f"{path} is up to date")
         else:
             _build_new(path, onnx, precision, backend, target)
@@ -69,7 +69,9 @@ def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: Backend
             "precision": precision,
             "backend": backend,
             "target": [getattr(target, name) for name in Target.__slots__],
-            "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "backends"))),
+            "code": sources_sha256(
+                Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "reference.py", "backends"))
+            ),
         }
     )
     stem = re.sub(r"-[0-9a-f]{10}$", "", graph.stem)
@@ -109,7 +111,7 @@ def read_spec(onnx: bytes) -> ModelSpec:
     except DecodeError:
         raise GraphError("the graph is not an ONNX file; export one: python -m export.to_onnx --model icnet") from None
     except (StopIteration, ValueError) as error:
-        raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({error or 'none there'})") from None
+        raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({str(error) or 'none there'})") from None
 
 
 def graph_precision(onnx: bytes) -> Precision:
@@ -149,27 +151,37 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     log(f"built in {time.monotonic() - start:.1f} s, {len(built.engine) / 2**20:.1f} MiB; weighted layers: {layers}")
 
 
-def _is_whole(path: Path) -> bool:
+def _is_whole(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> bool:
     if not path.is_file():
         return False
     try:
-        verified_engine(path, read_manifest(path))
+        manifest = read_manifest(path)
+        verified_engine(path, manifest)
     except EngineError as error:
         log(f"building it again: {error}")
         return False
-    return True
+    made_from = (manifest.onnx_sha256, manifest.precision, manifest.backend, manifest.target)
+    return made_from == (hashlib.sha256(onnx).hexdigest(), precision, backend, target)
 
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m engines.build", description=__doc__)
-    parser.add_argument("graph", type=Path, help="an ONNX file that export.to_onnx wrote")
-    parser.add_argument("--precision", choices=PRECISIONS, required=True)
-    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto", help="auto: TensorRT or OpenVINO")
+    parser.add_argument("graph", type=Path, nargs="?", help="an ONNX file that export.to_onnx wrote")
+    parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (fp16); the graph's own")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    parser.add_argument("--folder", type=Path, default=ENGINES, help=f"where engines are kept ({ENGINES})")
+    parser.add_argument("--check", action="store_true", help="only print which backend it would be, if it is here")
     arguments = parser.parse_args(argv)
-    backend = auto_backend() if arguments.backend == "auto" else arguments.backend
-    assert backend in get_args(BackendName)
-    print(build_engine(arguments.graph, arguments.precision, backend))
+    backend = auto_backend() if arguments.backend == "auto" else one_of(arguments.backend, BACKENDS, "backend")
+    precision = one_of(arguments.precision, PRECISIONS, "precision")
+    backend_module(backend).this_target(backend)
+    if arguments.check:
+        print(backend)
+        return DONE
+    if arguments.graph is None:
+        parser.error("which graph?")
+    print(build_engine(arguments.graph, precision, backend, arguments.folder))
     return DONE
 
 

@@ -17,7 +17,7 @@ from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, progress, run
 from runtime.errors import GraphError, ModelError
 from runtime.frames import find_frames, read_frame
-from runtime.spec import EngineManifest
+from runtime.spec import EngineManifest, ModelSpec
 
 
 class Difference(NamedTuple):
@@ -47,6 +47,22 @@ def open_either(path: Path) -> Backend:
     return module.open_engine(
         onnx, EngineManifest(read_spec(onnx), graph_precision(onnx), {}, "onnxruntime", target, "", "", "")
     )
+
+
+def refuse_incomparable(a: ModelSpec, b: ModelSpec) -> None:
+    """Refuse two networks whose masks or logits do not mean the same.
+
+    Raises:
+        ModelError: other classes, another size of input or logits, or more than one frame at once.
+    """
+    if a.classes != b.classes:
+        raise ModelError(f"{a.name} and {b.name} have other classes: their masks cannot be compared")
+    shapes = [(s.preprocess.height, s.preprocess.width, s.output_stride, s.batch) for s in (a, b)]
+    if shapes[0] != shapes[1] or a.batch != 1:
+        raise ModelError(
+            "their logits cannot be compared: height, width, output stride and batch are "
+            f"{shapes[0]} of {a.name} and {shapes[1]} of {b.name}; equal ones at batch 1 are needed"
+        )
 
 
 def compare(a: Backend, b: Backend, frame: np.ndarray, name: str = "") -> Difference:
@@ -85,8 +101,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args(argv)
     with open_either(arguments.a) as a, open_either(arguments.b) as b:
-        if a.spec.classes != b.spec.classes:
-            raise ModelError(f"{arguments.a} and {arguments.b} have other classes: their masks cannot be compared")
+        refuse_incomparable(a.spec, b.spec)
         frames = [Path(found) for found in find_frames(arguments.frames)]
         found = summary([compare(a, b, read_frame(path), str(path)) for path in progress(frames, "comparing")])
     print(json.dumps(found, indent=1) if arguments.json else as_text(found))

@@ -6,6 +6,7 @@ import onnx as onnx_package
 from onnx import TensorProto
 
 from engines.built import Built
+from runtime.backends.onnxruntime import CPU, providers
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.spec import BackendName, ModelSpec, Precision
@@ -24,12 +25,14 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     try:
-        session = onnxruntime.InferenceSession(onnx, providers=onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(onnx, providers=providers(onnxruntime.get_available_providers()))
     except (Fail, InvalidGraph, NotImplemented) as error:
         raise EngineError(f"onnxruntime refuses the graph of {spec.name}: {str(error).splitlines()[0]}") from None
-    if precision == "fp16" and session.get_providers() == ["CPUExecutionProvider"]:
-        log("onnxruntime has no fp16 convolutions on this CPU: it casts to fp32 around each, which is slow but exact")
-    return Built(onnx, weight_types(onnx_package.load_from_string(onnx)))
+    executed = weight_types(onnx_package.load_from_string(onnx))
+    if "fp16" in executed and session.get_providers()[0] == CPU:
+        log("onnxruntime has no fp16 convolutions on a CPU: fp16 runs as fp32, with casts around each")
+        executed["fp32"] = executed.pop("fp16") + executed.get("fp32", 0)
+    return Built(onnx, executed)
 
 
 def weight_types(model: onnx_package.ModelProto) -> dict[str, int]:

@@ -10,8 +10,13 @@ from runtime.errors import WeightsError
 
 RUNTIME = Path(runtime.__file__).parent
 SHIPPED = Path(__file__).parents[1] / "weights"
-# What the exported bytes depend on beside the arguments: these packages, and the code of these folders.
+# What the exported bytes depend on beside the arguments: these packages, and this code.
 MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+CODE = (
+    *(Path(__file__).parent / name for name in ("models", "registry.py", "to_onnx.py", "half.py", "check.py")),
+    *(Path(__file__).parent / name for name in ("weights.py", "layouts.py", "npy.py")),
+    *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
+)
 
 
 def default_weights(model: str) -> Path | None:
@@ -40,6 +45,6 @@ def export_key(arguments: dict[str, Any], weights: Path | None) -> str:
             **arguments,
             "weights": sha256_of(weights) if weights else "random",
             "packages": {name: metadata.version(name) for name in MADE_BY},
-            "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "reference.py"))),
+            "code": sources_sha256(*CODE),
         }
     )

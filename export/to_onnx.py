@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from export.sources import check_file, default_weights, export_key
-from runtime.artifacts import ARTIFACTS, locked, write_atomically
-from runtime.cli import DONE, log, run, size_from_text
+from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
+from runtime.cli import DONE, log, one_of, run, size_from_text
 from runtime.spec import ModelSpec, Preprocess, to_json
 
 if TYPE_CHECKING:
@@ -64,10 +64,10 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     if not path.is_file():
         check_request(request)
     with locked(path):
-        if path.is_file():
+        if is_sealed(path):
             log(f"{path} is up to date")
         else:
-            write_atomically(path, build_graph(request, weights).SerializeToString())
+            write_sealed(path, build_graph(request, weights).SerializeToString())
     return path
 
 
@@ -184,7 +184,7 @@ def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__)
     parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (fp32)")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--batch", type=int, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
@@ -194,6 +194,7 @@ def main(argv: Sequence[str]) -> int:
         check_file(arguments.weights)
     if arguments.batch < 1:
         parser.error(f"--batch is {arguments.batch}, expected 1 or more")
+    one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
     request = Request(arguments.model, arguments.precision, height, width, arguments.batch, arguments.plain)
     print(export(request, arguments.weights))

@@ -120,6 +120,11 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
+    odd = sorted(str(name) for name, v in content.items() if v.layout != torch.strided or v.is_complex())
+    if odd:
+        raise WeightsError(
+            f"weights {path} hold sparse or complex tensors, dense real ones are read: {_list('such', odd)}"
+        )
     return {str(name): tensor for name, tensor in content.items()}
 
 

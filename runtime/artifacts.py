@@ -33,6 +33,17 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write the file, then its sha256 beside it; `is_sealed` tells whether both are still whole."""
+    write_atomically(path, data)
+    write_atomically(_seal(path), hashlib.sha256(data).hexdigest().encode())
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is there and is to the last bit what `write_sealed` wrote."""
+    return path.is_file() and _seal(path).is_file() and _seal(path).read_text() == sha256_of(path)
+
+
 def key_of(parts: dict[str, Any]) -> str:
     """Ten hexadecimal digits that stand for all of `parts` (JSON values): another value is another key."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:10]
@@ -54,3 +65,7 @@ def locked(path: Path) -> Iterator[None]:
     with (path.parent / f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")

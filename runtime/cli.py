@@ -67,6 +67,17 @@ def closest(name: str, names: Iterable[str], what: str) -> ModelError:
     return ModelError(f"unknown {what} {name!r}.{guess} There are: {', '.join(known)}")
 
 
+def one_of(name: str, names: Sequence[T], what: str) -> T:
+    """The one of `names` that is written so.
+
+    Raises:
+        ModelError: there is none; it names the closest.
+    """
+    if name not in names:
+        raise closest(name, map(str, names), what)
+    return names[names.index(name)]
+
+
 def progress(items: Sequence[T], what: str) -> Iterator[T]:
     """The items, with a bar, rate and time left on stderr while they are worked on; nothing for a single item."""
     start, width = time.monotonic(), 30

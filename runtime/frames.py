@@ -61,10 +61,12 @@ def locate_frames(inputs: Sequence[str], *, skip: Path | None = None) -> list[Fr
         skip: a folder below an input that is left out: where the results go.
 
     Raises:
-        FrameError: a folder cannot be read or holds no picture, or a glob matches none.
+        FrameError: an input is empty text, a folder cannot be read or holds no picture, or a glob matches none.
     """
     found: dict[Path, FrameFile] = {}
     for given in inputs:
+        if not given:
+            raise FrameError("an input is empty text; name a file, a folder or a glob")
         for file in _expand(given, skip):
             found.setdefault(file.path.parent.resolve() / file.path.name, file)
     return list(found.values())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,11 @@ from pathlib import Path
 
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.errors import EngineError, LibraryError
-from runtime.spec import BackendName, EngineManifest, Target, from_json, to_json
+from runtime.spec import MANIFEST_VERSION, BackendName, EngineManifest, Target, from_json, to_json
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
+CHECKSUM = "manifest_sha256"
 
 
 def manifest_path(engine: str | Path) -> Path:
@@ -33,7 +35,12 @@ def rebuild_command(manifest: EngineManifest) -> str:
 def write_engine(path: Path, engine: bytes, manifest: EngineManifest) -> None:
     """The engine and its manifest; the manifest last, so that an engine without one is an unfinished build."""
     write_atomically(path, engine)
-    write_atomically(manifest_path(path), to_json(manifest).encode())
+    write_atomically(manifest_path(path), manifest_text(manifest).encode())
+
+
+def manifest_text(manifest: EngineManifest) -> str:
+    """A manifest as it is written: its JSON, and the sha256 of that, so that an edited one is found out."""
+    return json.dumps({**json.loads(to_json(manifest)), CHECKSUM: _checksum(manifest)}, indent=1)
 
 
 def read_manifest(path: str | Path) -> EngineManifest:
@@ -49,11 +56,16 @@ def read_manifest(path: str | Path) -> EngineManifest:
     if not beside.is_file():
         raise EngineError(f"engine {engine} has no manifest {beside.name} beside it; build it again with make engine")
     try:
-        return from_json(EngineManifest, beside.read_text())
+        fields = json.loads(beside.read_text())
+        checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
+        manifest = from_json(EngineManifest, json.dumps(fields))
     except (ValueError, OSError) as error:
         raise EngineError(
             f"manifest {beside} is not readable ({error}); build the engine again with make engine"
         ) from None
+    if checksum != _checksum(manifest) or manifest.version != MANIFEST_VERSION:
+        raise EngineError(f"manifest {beside} is edited or of another version. Rebuild it: {rebuild_command(manifest)}")
+    return manifest
 
 
 def refuse_other_target(path: str | Path, manifest: EngineManifest, here: Target) -> None:
@@ -91,17 +103,18 @@ def verified_engine(path: str | Path, manifest: EngineManifest) -> bytes:
 
 
 def newest_engine(folder: Path = ENGINES) -> Path:
-    """The engine of this machine that was built last.
+    """The engine of this machine that was built, or asked to be built, last.
 
     Raises:
         EngineError: there is none; it names the command that builds one.
     """
+    here = cache(_target_or_none)
     found = []
     for path in folder.glob(f"*{ENGINE_SUFFIX}"):
         with _skipping_unreadable():
             manifest = read_manifest(path)
-            if manifest.target == _target_or_none(manifest.backend):
-                found.append((manifest.created, path))
+            if manifest.spec.batch == 1 and manifest.target == here(manifest.backend):
+                found.append((manifest_path(path).stat().st_mtime_ns, path))
     if not found:
         raise EngineError(f"no engine for this machine in {folder}. Build one: make engine MODEL=icnet PRECISION=fp16")
     return max(found)[1]
@@ -121,12 +134,15 @@ def installed_version(*distributions: str) -> str:
     raise LibraryError(f"{distributions[0]} is not installed: pip install {distributions[0]}")
 
 
+def _checksum(manifest: EngineManifest) -> str:
+    return hashlib.sha256(to_json(manifest).encode()).hexdigest()
+
+
 def this_system() -> str:
     """Operating system and instruction set, as a `Target` names them."""
     return f"{platform.system().lower()}-{platform.machine()}"
 
 
-@cache
 def _target_or_none(backend: BackendName) -> Target | None:
     from runtime.backend import backend_module
     from runtime.kernels import nvidia

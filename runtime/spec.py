@@ -13,6 +13,8 @@ BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
+MANIFEST_VERSION = 1  # of the manifest's fields and their meaning
+
 T = TypeVar("T")
 
 
@@ -78,7 +80,7 @@ class EngineManifest:
     onnx_sha256: str
     engine_sha256: str
     created: str
-    version: int = 1
+    version: int = MANIFEST_VERSION
 
 
 def to_json(noun: Any) -> str:

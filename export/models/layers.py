@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+SMALLEST_RANGE = 1e-30  # of a tensor: a constant one has no range to be a share of
+
 Positions = tuple[torch.Tensor, ...]
 
 
@@ -100,7 +102,7 @@ class Replay:
         a, b, c, d = _quarters(x)
         chosen = torch.where(top, torch.where(left_top, a, b), torch.where(left_bottom, c, d))
         pooled = F.max_pool2d(x, 2)
-        self.slack = max(self.slack, float((pooled - chosen).max() / (x.max() - x.min())))
+        self.slack = max(self.slack, float((pooled - chosen).max() / (x.max() - x.min()).clamp(min=SMALLEST_RANGE)))
         return pooled, (top, left_top, left_bottom)
 
 

@@ -22,6 +22,11 @@ def this_target(backend: BackendName) -> Target:
     return Target("onnxruntime", installed_version(*reversed(PACKAGES)), "any", "any", this_system())
 
 
+def providers(available: list[str]) -> list[str]:
+    """Where a graph runs, of what this package offers: CUDA, and the CPU for the rest."""
+    return [name for name in (CUDA, CPU) if name in available]
+
+
 def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend":
     """The graph in a session: on CUDA where the package has it, else on the CPU.
 
@@ -43,9 +48,8 @@ class OnnxRuntimeBackend(ClosedOnExit):
             raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
         self.spec = manifest.spec
         self.stages_ms: dict[str, float] = {}
-        wanted = [name for name in (CUDA, CPU) if name in onnxruntime.get_available_providers()]
         try:
-            session = onnxruntime.InferenceSession(engine, providers=wanted)
+            session = onnxruntime.InferenceSession(engine, providers=providers(onnxruntime.get_available_providers()))
         except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
             raise EngineError(f"onnxruntime refuses the engine: {str(error).splitlines()[0]}") from None
         self.provider: str = session.get_providers()[0]
@@ -77,5 +81,7 @@ class OnnxRuntimeBackend(ClosedOnExit):
 
     def _infer(self, values: np.ndarray) -> np.ndarray:
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
+        if self._session is None:
+            raise ValueError("the engine is closed")
         logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
         return logits

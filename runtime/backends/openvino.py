@@ -137,6 +137,10 @@ class OpenVinoBackend(ClosedOnExit):
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         # uint8 (height, width, 3) -> a view of the engine's float32 (h, w, channels), valid until the next call
+        if self._request is None:
+            raise ValueError("the engine is closed")
+        if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
+            image = image.copy()
         self._request.set_input_tensor(self._tensor(image[None], shared_memory=True))
         self._request.infer()
         logits: np.ndarray = self._request.get_output_tensor().data[0]

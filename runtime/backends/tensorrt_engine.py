@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from runtime.artifacts import write_atomically
 from runtime.backends import tensorrt_library
+from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.kernels.cuda import CACHE, Tensor
 from runtime.spec import EngineManifest, ModelSpec
@@ -73,13 +74,22 @@ class Engine:
 
     def close(self) -> None:
         """Free everything; what TensorRT-RTX compiled is kept for the next time."""
-        if self._jit_cache is not None and not self._jit_path.is_file():
-            write_atomically(self._jit_path, bytes(self._jit_cache.serialize()))
+        try:
+            self._keep_jit_cache()
+        except OSError as error:
+            log(f"what was compiled for this GPU is not kept, the next start compiles it again: {error}")
         # In this order: the library wants a context gone before its engine, and an engine before its runtime.
         self._context = None
         self._jit_cache = None
         self._engine = None
         self._runtime = None
+
+    def _keep_jit_cache(self) -> None:
+        if self._jit_cache is None:
+            return
+        compiled = bytes(self._jit_cache.serialize())
+        if not self._jit_path.is_file() or self._jit_path.read_bytes() != compiled:
+            write_atomically(self._jit_path, compiled)
 
     def _execution_context(self) -> Any:
         if self._manifest.backend != "tensorrt-rtx":

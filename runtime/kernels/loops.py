@@ -115,6 +115,9 @@ def compile_loops() -> None:
     """
     from numba import njit
 
-    compiled = njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
     for loop in (_corner, _candidates, resize_rows, label_rows, upsample_rows):
-        globals()[loop.__name__] = compiled(loop)
+        try:
+            compiled = njit(nogil=True, cache=True, error_model="numpy")(loop)
+        except RuntimeError:  # there is no folder to keep it in that can be written, as in many containers
+            compiled = njit(nogil=True, error_model="numpy")(loop)
+        globals()[loop.__name__] = compiled

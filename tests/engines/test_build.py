@@ -172,12 +172,22 @@ def test_auto_is_openvino_without_a_gpu_and_tensorrt_with_one(monkeypatch):
     assert build_module.auto_backend() == "openvino"
 
 
-def test_an_unknown_backend_and_precision_are_usage_errors(tmp_path, capsys):
-    for arguments in (["g.onnx", "--precision", "fp8"], ["g.onnx", "--precision", "fp32", "--backend", "tensorflow"]):
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        assert left.value.code == 2
-        assert "invalid choice" in capsys.readouterr().err
+def test_an_unknown_backend_or_precision_is_one_line_that_names_the_closest():
+    with pytest.raises(ModelError, match=r"unknown precision 'fp61'. Did you mean fp16\?"):
+        main(["g.onnx", "--precision", "fp61"])
+    with pytest.raises(ModelError, match=r"unknown backend 'openvin'. Did you mean openvino\?"):
+        main(["--check", "--backend", "openvin"])
+
+
+def test_a_backend_can_be_asked_for_before_a_graph_is_made(capsys):
+    assert main(["--check", "--backend", "onnxruntime"]) == 0
+    assert capsys.readouterr().out == "onnxruntime\n"
+    with pytest.raises(LibraryError):
+        main(["--check", "--backend", "tensorrt"])
+
+
+def test_fp16_on_onnxruntime_is_recorded_as_the_fp32_that_a_cpu_executes(tmp_path):
+    assert read_manifest(built_engine(tmp_path, backend="onnxruntime", precision="fp16")).executed == {"fp32": 2}
 
 
 def test_errors_of_users_are_one_family():

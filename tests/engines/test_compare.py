@@ -49,6 +49,14 @@ def test_other_classes_cannot_be_compared(tmp_path, frames):
         main([str(built_engine(tmp_path)), str(other), str(frames)])
 
 
+@pytest.mark.parametrize("other", [{"width": 96}, {"batch": 2}], ids=str)
+def test_other_sizes_and_batches_are_refused_in_one_line(tmp_path, frames, other):
+    graph = tmp_path / "other.onnx"
+    graph.write_bytes(tiny_graph(tiny_spec(**other)))
+    with pytest.raises(ModelError, match="their logits cannot be compared"):
+        main([str(built_engine(tmp_path)), str(graph), str(frames)])
+
+
 def test_a_missing_graph_is_named(tmp_path):
     with pytest.raises(GraphError, match="does not exist"):
         open_either(tmp_path / "none.onnx")

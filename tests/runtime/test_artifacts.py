@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.artifacts import key_of, locked, sha256_of, sources_sha256, write_atomically
+from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_atomically, write_sealed
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch):
@@ -25,6 +25,16 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, mon
 def test_a_written_file_is_readable_by_others(tmp_path):
     write_atomically(tmp_path / "deep" / "engine", b"x")
     assert (tmp_path / "deep" / "engine").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_sealed_file_that_is_cut_or_changed_is_found_out(tmp_path):
+    path = tmp_path / "graph.onnx"
+    assert not is_sealed(path)
+    write_sealed(path, b"a graph")
+    assert is_sealed(path)
+    for other in (b"a grap", b"a GRAPH"):
+        path.write_bytes(other)
+        assert not is_sealed(path)
 
 
 def test_keys_follow_every_part_and_not_their_order():

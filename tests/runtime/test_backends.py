@@ -75,6 +75,18 @@ def test_what_is_no_frame_is_refused(tmp_path, backend, frame):
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_a_frame_that_may_not_be_written_is_taken_and_a_closed_engine_says_so(tmp_path, backend):
+    engine = open_backend(built_engine(tmp_path, backend=backend))
+    frame = random_frame(32, 64)
+    mask = engine.segment(frame)
+    frame.flags.writeable = False
+    assert np.array_equal(engine.segment(frame), mask)
+    engine.close()
+    with pytest.raises(ValueError, match="the engine is closed"):
+        engine.segment(frame)
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_a_result_is_kept_when_the_next_frame_comes(tmp_path, backend):
     with open_backend(built_engine(tmp_path, backend=backend)) as engine:
         frame = random_frame(32, 64)

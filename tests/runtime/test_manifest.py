@@ -4,14 +4,14 @@ import pytest
 
 from runtime.backend import open_backend
 from runtime.errors import EngineError
-from runtime.manifest import manifest_path, newest_engine, read_manifest, write_engine
-from runtime.spec import EngineManifest, to_json
+from runtime.manifest import manifest_path, manifest_text, newest_engine, read_manifest, write_engine
+from runtime.spec import EngineManifest
 from tests.helpers.engines import built_engine
 
 
 def changed(path, **fields) -> EngineManifest:
     manifest = dataclasses.replace(read_manifest(path), **fields)
-    manifest_path(path).write_text(to_json(manifest))
+    manifest_path(path).write_text(manifest_text(manifest))
     return manifest
 
 
@@ -61,6 +61,27 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path):
         open_backend(path)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ('"block": 1', '"block": 2'),
+        ('"fp32": 2', '"bf16": 2'),
+        ('"height": 32', '"height": 96'),
+        ('"version": 1', '"version": 2'),
+    ],
+    ids=lambda edit: edit[1],
+)
+def test_an_edited_manifest_is_refused_and_the_named_command_mends_it(tmp_path, edit):
+    path = built_engine(tmp_path)
+    text = manifest_path(path).read_text()
+    assert edit[0] in text
+    manifest_path(path).write_text(text.replace(*edit))
+    with pytest.raises(EngineError, match=r"is edited or of another version. Rebuild it: make engine MODEL=icnet"):
+        open_backend(path)
+    assert built_engine(tmp_path) == path
+    open_backend(path).close()
+
+
 def test_an_engine_for_batches_is_refused(tmp_path):
     path = built_engine(tmp_path)
     changed(path, spec=dataclasses.replace(read_manifest(path).spec, batch=4))
@@ -87,8 +108,10 @@ def test_the_newest_engine_is_the_one_of_this_machine_that_was_built_last(tmp_pa
     changed(foreign, target=dataclasses.replace(read_manifest(foreign).target, device="another"))
     manifest_path(broken).write_text("")
     assert newest_engine(tmp_path) == new
-    changed(old, created="9999")
+    assert built_engine(tmp_path, seed=1) == old  # a cache hit: it was asked for last
     assert newest_engine(tmp_path) == old
+    changed(old, spec=dataclasses.replace(read_manifest(old).spec, batch=4))
+    assert newest_engine(tmp_path) == new
 
 
 def test_without_an_engine_the_command_that_builds_one_is_named(tmp_path):
