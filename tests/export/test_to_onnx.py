@@ -170,6 +170,16 @@ def test_a_second_export_is_a_cache_hit_without_torch_or_onnx(exported, weights,
     assert made.stat() == before
 
 
+@pytest.mark.parametrize("damage", [lambda graph: graph[:-1], lambda graph: graph.replace(b"frame", b"FRAME")])
+def test_a_graph_that_was_cut_or_edited_is_exported_again(tmp_path, monkeypatch, damage):
+    graph = onnx.helper.make_model(onnx.helper.make_graph([], "frame", [], []))
+    monkeypatch.setattr(to_onnx, "build_graph", lambda request, weights: graph)
+    path = to_onnx.export(Request("enet", "fp32", 64, 128), None, tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert to_onnx.export(Request("enet", "fp32", 64, 128), None, tmp_path) == path
+    assert path.read_bytes() == graph.SerializeToString()
+
+
 def test_the_pyramid_of_a_full_size_graph_is_constants_too():
     class Pyramid(ICNet):
         forward = ICNet.pyramid
@@ -218,6 +228,7 @@ def test_the_command_prints_the_path_alone(exported, weights, folder, monkeypatc
     [
         (["--model", "enett"], ["unknown model 'enett'", "Did you mean enet?", "icnet"]),
         (["--model", "../enet"], ["unknown model '../enet'"]),
+        (["--model", "enet", "--precision", "fp61"], ["unknown precision 'fp61'", "Did you mean fp16?"]),
         (["--model", "icnet", "--size", "100x200"], ["multiples of 32", "got 100x200", "SIZE=96x192"]),
         (["--model", "enet", "--weights", "none.pth"], ["none.pth does not exist", "WEIGHTS=path"]),
         (["--model", "enet", "--weights", "."], ["is a folder", "WEIGHTS=path"]),
@@ -241,7 +252,7 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(argv, said, tmp_path, mo
 @pytest.mark.parametrize(
     "argv",
     [
-        [], ["--model", "enet", "--precision", "int8"], ["--model", "enet", "--size", "1024"],
+        [], ["--model", "enet", "--size", "1024"],
         ["--model", "enet", "--size", "0x8"], ["--model", "enet", "--batch", "0"],
         ["--model", "enet", "--batch", "two"],
     ],
