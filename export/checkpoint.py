@@ -82,9 +82,9 @@ def load_start(net: nn.Module, path: Path) -> None:
 
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
-    """A network's parameters and statistics as float32 safetensors."""
+    """A network's parameters and statistics as safetensors: kernels in float16, half the file, the rest in float32."""
     tensors = {
-        key: value.detach().float().contiguous(memory_format=torch.contiguous_format)
+        key: value.detach().to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
         for key, value in net.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }

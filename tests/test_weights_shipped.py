@@ -1,0 +1,27 @@
+"""The weights in the repository are the ones that their model cards describe."""
+
+import hashlib
+
+import pytest
+
+from export import registry
+from export.sources import SHIPPED
+from export.weights import load, read_weights
+
+CARDS = sorted(SHIPPED.glob("*.md"))
+LARGEST = 20 << 20
+
+
+def test_every_network_of_the_papers_is_shipped_with_a_card():
+    assert {card.stem for card in CARDS} == {"enet-camvid", "icnet-camvid"}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
+def test_a_card_names_its_file_and_the_file_fits_its_network(card):
+    path = card.with_suffix(".safetensors")
+    content = path.read_bytes()
+    assert len(content) < LARGEST
+    assert hashlib.sha256(content).hexdigest() in card.read_text()
+    weights = read_weights(path)
+    load(registry.find(card.stem.partition("-")[0]).build(len(weights.classes)), weights)
+    assert all(label.name in card.read_text() for label in weights.classes)
