@@ -1,4 +1,4 @@
-"""ICNet in an equal form that costs a fifth less arithmetic, and none of the passes over the full image but two."""
+"""ICNet in an equal form that costs a sixth less arithmetic, and none of the passes over the full image but two."""
 
 import copy
 

@@ -85,18 +85,21 @@ def test_the_logits_have_the_stride_that_the_registry_says(name):
         assert logits.shape == (2, 7, height // entry.output_stride, width // entry.output_stride)
 
 
+# The smallest map, where ICNet's fusions are too small for strips, and ones where each has strips around a middle.
+@pytest.mark.parametrize(("height", "width"), [(32, 64), (96, 160)])
 @pytest.mark.parametrize("name", registry.names())
-def test_a_deployed_form_is_its_network_whatever_the_gain(name):
+def test_a_deployed_form_is_its_network_whatever_the_gain(name, height, width):
     entry = registry.find(name)
+    size = size_of(entry, height, width)
     network = seeded(entry.build(5)).double()
     rng = np.random.default_rng(1)
     gain = torch.from_numpy(rng.uniform(0.1, 2, 3))
-    frame = torch.from_numpy(rng.normal(size=(1, 3, *size_of(entry, 32, 64))))
+    frame = torch.from_numpy(rng.normal(size=(1, 3, *size)))
     with torch.inference_mode():
         expected = network(frame * gain.reshape(1, 3, 1, 1))
         blocks = entry.deploy(network, gain)(frame)
     step = entry.output_stride * entry.block
-    assert blocks.shape == (1, 5 * entry.block**2, *(n // step for n in size_of(entry, 32, 64)))
+    assert blocks.shape == (1, 5 * entry.block**2, *(n // step for n in size))
     got = torch.from_numpy(reference.unblock(blocks.numpy(), entry.block).copy())
     assert share_of_range(got, expected) < ALGEBRA_SHARE
 
