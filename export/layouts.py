@@ -89,6 +89,7 @@ def from_davidtvs(tensors: Tensors) -> Tensors:
     return {**ours, "fullconv.weight": torch.cat((last[:, :unlabeled], last[:, unlabeled + 1 :]), dim=1)}
 
 
+SCALE = "data_sub1.weights"
 CAFFE_STATISTICS = {"mean": "running_mean", "variance": "running_var", "scale": "weight", "offset": "bias"}
 
 
@@ -111,8 +112,22 @@ def caffe_layers() -> dict[str, str]:
     return layers
 
 
+def released(tensors: Tensors) -> tuple[Tensors, list[str]]:
+    """The tensors of the released ICNet's own layers, and the names of the other layers.
+
+    A .caffemodel holds what its training had, such as the auxiliary classifiers conv6_sub4 and conv6_sub2. Caffe
+    itself takes the layers that its network has and passes over the others (Net::CopyTrainedLayersFrom). The layer
+    data_sub1, which scales the input, may be left out where it scales by 1.
+    """
+    own = {"conv6_cls", *(name for layer in caffe_layers() for name in (layer, f"{layer}_bn"))}
+    if SCALE in tensors and bool((tensors[SCALE] != 1).any()):
+        own.add("data_sub1")
+    kept = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] in own}
+    return kept, sorted({name.rpartition(".")[0] for name in tensors} - own)
+
+
 def from_caffe(tensors: Tensors) -> Tensors:
-    """The tensors of ICNet's .npy files, `layer.parameter`, by our names, with normalisation merged or not.
+    """The tensors of ICNet's .npy and .caffemodel files, `layer.parameter`, by our names, normalisation merged or not.
 
     A merged layer is a convolution with a bias: its normalisation here is the identity plus that bias.
     """

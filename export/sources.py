@@ -14,7 +14,7 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 CODE = (
     *(Path(__file__).parent / name for name in ("models", "registry.py", "to_onnx.py", "half.py", "check.py")),
-    *(Path(__file__).parent / name for name in ("weights.py", "layouts.py", "npy.py")),
+    *(Path(__file__).parent / name for name in ("weights.py", "layouts.py", "npy.py", "caffemodel.py")),
     *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
 )
 

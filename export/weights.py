@@ -11,10 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from export.layouts import recognised
+from export.caffemodel import read_caffemodel
+from export.layouts import recognised, released
 from export.npy import SCALARS, read_npy
 from export.sources import check_file
 from runtime.artifacts import sha256_of
+from runtime.cli import log
 from runtime.errors import WeightsError
 from runtime.labels import CAMVID, CITYSCAPES, Label
 
@@ -41,9 +43,9 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> Weights:
-    """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or a .npy.
+    """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or ICNet's.
 
-    A published layout is recognised by its keys and given our names.
+    ICNet was published as .npy and .caffemodel. A published layout is recognised by its keys and given our names.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
@@ -52,7 +54,7 @@ def read_weights(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
-        tensors, metadata = _read_npy(path) if path.suffix == ".npy" else _read_pickle(path), {}
+        tensors, metadata = _READERS.get(path.suffix, _read_pickle)(path), {}
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
     layout = recognised(tensors)
     tensors = layout.remap(tensors) if layout else tensors
@@ -135,6 +137,21 @@ def _read_npy(path: Path) -> dict[str, torch.Tensor]:
             return read_npy(path)
     except (*REFUSED, MemoryError, OverflowError) as error:
         raise _refused_pickle(path, str(error)) from None
+
+
+def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors, others = released(read_caffemodel(path))
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"weights {path} are damaged, or not a .caffemodel: {error}") from None
+    if not tensors:
+        raise WeightsError(f"weights {path} are not of ICNet: {_list('other layers', others)}")
+    if others:
+        log(f"{path.name}: {_list('layers', others)} are of its training alone and left out")
+    return tensors
+
+
+_READERS = {".npy": _read_npy, ".caffemodel": _read_caffemodel}
 
 
 def _refused_pickle(path: Path, message: str) -> WeightsError:
