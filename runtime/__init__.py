@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtime.backend import Backend, open_backend
+    from runtime.lanes import Lanes, open_lanes
 
-__all__ = ["Backend", "open_backend"]
+__all__ = ["Backend", "Lanes", "open_backend", "open_lanes"]
 
 
 def __getattr__(name: str) -> Any:
     # NumPy is imported with the first engine and not before: commands that only look for one stay quick.
     if name in __all__:
-        from runtime import backend
+        from runtime import backend, lanes
 
-        return getattr(backend, name)
+        return getattr(backend if hasattr(backend, name) else lanes, name)
     raise AttributeError(f"module 'runtime' has no attribute {name!r}")

@@ -115,7 +115,18 @@ def backend_module(backend: BackendName) -> BackendModule:
 
 
 def open_backend(path: str | Path) -> Backend:
-    """The engine at `path`, checked against its manifest and this machine, ready to run.
+    """The engine at `path`, checked against its manifest and this machine, ready to run by one thread at a time.
+
+    Raises:
+        EngineError: missing, damaged, without manifest, or built for another machine.
+        LibraryError: its inference library is not installed.
+    """
+    module, engine, manifest = checked_engine(path)
+    return module.open_engine(engine, manifest)
+
+
+def checked_engine(path: str | Path) -> tuple[BackendModule, bytes, EngineManifest]:
+    """The engine at `path` and who opens it, checked against its manifest and this machine.
 
     Raises:
         EngineError: missing, damaged, without manifest, or built for another machine.
@@ -129,7 +140,7 @@ def open_backend(path: str | Path) -> Backend:
         raise EngineError(
             f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one: build it with BATCH=1"
         )
-    return module.open_engine(engine, manifest)
+    return module, engine, manifest
 
 
 def check_frame(frame: np.ndarray) -> None:

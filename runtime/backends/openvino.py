@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import ClosedOnExit, Stopwatch, check_frame
+from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels.cpu import FrameResizer, Segmenter
 from runtime.manifest import installed_version, this_system
-from runtime.spec import BackendName, EngineManifest, Precision, Target
+from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 
 DEVICE = "CPU"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -60,12 +60,12 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
     return "bf16" if "BF16" in capabilities else "f32"
 
 
-def compile_options(execution: str) -> dict[str, str]:
+def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
     """The plugin's options for an execution type; an exported engine forgets them, so opening it gives them again.
 
     Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too.
     """
-    return {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    return {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": str(lanes)}
 
 
 def executed_types(compiled: Any) -> dict[str, int]:
@@ -79,36 +79,34 @@ def executed_types(compiled: Any) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def open_engine(engine: bytes, manifest: EngineManifest) -> "OpenVinoBackend":
+def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
     """The engine, ready to run.
 
     Raises:
         EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
-    return OpenVinoBackend(engine, manifest)
+    return open_lanes(engine, manifest, 1)[0]
+
+
+def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
+    """The engine for so many threads at once: one copy of the weights, the cores shared out among the lanes.
+
+    Raises:
+        EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
+        LibraryError: OpenVINO is not installed.
+    """
+    compiled = _compiled(engine, manifest, lanes)
+    return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
 class OpenVinoBackend(ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
-    def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
-        self.spec = manifest.spec
+    def __init__(self, compiled: Any, spec: ModelSpec) -> None:
+        """A request to an openvino.CompiledModel, with buffers of its own."""
+        self.spec = spec
         self.stages_ms: dict[str, float] = {}
-        try:
-            core = openvino.Core()
-            wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-            compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
-        executed = executed_types(compiled)
-        if executed != manifest.executed:
-            raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
-        self._tensor = openvino.Tensor
         self._request = compiled.create_infer_request()
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
@@ -137,14 +135,33 @@ class OpenVinoBackend(ClosedOnExit):
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         # uint8 (height, width, 3) -> a view of the engine's float32 (h, w, channels), valid until the next call
+        import openvino
+
         if self._request is None:
             raise ValueError("the engine is closed")
         if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
             image = image.copy()
-        self._request.set_input_tensor(self._tensor(image[None], shared_memory=True))
+        self._request.set_input_tensor(openvino.Tensor(image[None], shared_memory=True))
         self._request.infer()
         logits: np.ndarray = self._request.get_output_tensor().data[0]
         return logits
+
+
+def _compiled(engine: bytes, manifest: EngineManifest, lanes: int) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
+    try:
+        core = openvino.Core()
+        wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
+    executed = executed_types(compiled)
+    if executed != manifest.executed:
+        raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
+    return compiled
 
 
 def _cpuinfo(field: str) -> str:

@@ -1,0 +1,82 @@
+"""Several ways through one engine, for programs with more than one thread or more than one frame in flight."""
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from runtime.backend import Backend, ClosedOnExit, checked_engine
+from runtime.spec import EngineManifest
+
+
+@runtime_checkable
+class SharesEngine(Protocol):
+    """A backend's module whose lanes share the engine's memory and the machine; others open the engine once a lane."""
+
+    def open_lanes(self, engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
+        """As many backends over one engine, each for one thread at a time."""
+
+
+class Lanes(ClosedOnExit):
+    """Backends over one engine. Thread-safe: any number of threads may call, as many run at once as there are lanes."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        """Take over the backends: `close` closes them."""
+        self.spec = backends[0].spec
+        self.count = len(backends)
+        self._free: queue.LifoQueue[Backend] = queue.LifoQueue()
+        self._backends = list(backends)
+        for backend in backends:
+            self._free.put(backend)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`."""
+        with self.lane() as backend:
+            return backend.segment(frame)
+
+    @contextmanager
+    def lane(self) -> Iterator[Backend]:
+        """A backend for this thread alone, when one is free; for its `stages_ms`."""
+        if not self._backends:
+            raise ValueError("the engine is closed")
+        backend = self._free.get()
+        try:
+            yield backend
+        finally:
+            self._free.put(backend)
+
+    def warm_up(self, frame: np.ndarray, runs: int) -> None:
+        """Segment the frame so many times on every lane, for what a first frame costs."""
+        for backend in self._backends:
+            for _ in range(runs):
+                backend.segment(frame)
+
+    def close(self) -> None:
+        """Free everything, once the lanes in use are back; a second call does nothing."""
+        for _ in range(len(self._backends)):
+            self._free.get().close()
+        self._backends = []
+
+
+def open_lanes(path: str | Path, lanes: int) -> Lanes:
+    """The engine at `path`, for `lanes` frames at once; checked as `runtime.backend.open_backend` does.
+
+    Raises:
+        EngineError: missing, damaged, without manifest, or built for another machine.
+        LibraryError: its inference library is not installed.
+    """
+    module, engine, manifest = checked_engine(path)
+    if isinstance(module, SharesEngine):
+        return Lanes(module.open_lanes(engine, manifest, lanes))
+    opened: list[Backend] = []
+    try:
+        for _ in range(lanes):
+            opened.append(module.open_engine(engine, manifest))
+    except BaseException:
+        for backend in opened:
+            backend.close()
+        raise
+    return Lanes(opened)

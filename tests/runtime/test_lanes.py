@@ -1,0 +1,103 @@
+"""Several ways through one engine."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import runtime
+from runtime.errors import EngineError, FrameError
+from runtime.lanes import Lanes
+from tests.helpers import fake_backend
+from tests.helpers.engines import built_engine
+from tests.helpers.fake_backend import SPEC, FakeBackend, write_fake_engine
+from tests.helpers.pictures import gradient
+
+THREADS = 4
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    return fake_backend.working_folder(tmp_path, monkeypatch)
+
+
+class Alone(FakeBackend):
+    """Fails when two threads are in it."""
+
+    def __init__(self, spec):
+        super().__init__(spec, delay_s=0.002)
+        self._inside = threading.Lock()
+
+    def segment(self, frame):
+        assert self._inside.acquire(blocking=False), "two threads in one backend"
+        try:
+            return super().segment(frame)
+        finally:
+            self._inside.release()
+
+
+def test_no_backend_is_given_to_two_threads_and_all_of_them_work():
+    backends = [Alone(SPEC), Alone(SPEC)]
+    with Lanes(backends) as lanes, ThreadPoolExecutor(THREADS) as pool:
+        masks = list(pool.map(lanes.segment, [gradient()] * 40))
+    assert all(np.array_equal(mask, fake_backend.expected_mask(gradient())) for mask in masks)
+    assert sum(backend.segmented for backend in backends) == 40 and min(backend.segmented for backend in backends) > 0
+    assert all(backend.closed for backend in backends)
+
+
+def test_a_lane_is_back_after_an_error():
+    with Lanes([FakeBackend(SPEC)]) as lanes:
+        for _ in range(3):
+            with pytest.raises(FrameError):
+                lanes.segment(np.zeros((4, 4), np.uint8))
+        assert lanes.segment(gradient()).shape == gradient().shape[:2]
+
+
+def test_close_waits_for_a_lane_in_use_and_may_be_called_twice():
+    lanes = Lanes([FakeBackend(SPEC)])
+    with lanes.lane() as backend:
+        closing = threading.Thread(target=lanes.close)
+        closing.start()
+        closing.join(0.05)
+        assert closing.is_alive() and not backend.closed
+    closing.join()
+    assert backend.closed
+    lanes.close()
+    with pytest.raises(ValueError, match="closed"):
+        lanes.segment(gradient())
+
+
+def test_a_backend_that_shares_nothing_is_opened_once_a_lane(here):
+    with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine", 3) as lanes:
+        assert lanes.count == 3 == len(fake_backend.opened) and lanes.spec == SPEC
+        lanes.warm_up(gradient(), 2)
+        assert [backend.segmented for backend in fake_backend.opened] == [2, 2, 2]
+    assert all(backend.closed for backend in fake_backend.opened)
+
+
+def test_lanes_that_were_opened_are_closed_when_one_fails(here, monkeypatch):
+    path = write_fake_engine(here / "engines")
+
+    def second_fails(engine, manifest):
+        if fake_backend.opened:
+            raise EngineError("out of memory")
+        fake_backend.opened.append(FakeBackend(manifest.spec))
+        return fake_backend.opened[0]
+
+    monkeypatch.setattr(fake_backend, "open_engine", second_fails)
+    with pytest.raises(EngineError, match="out of memory"):
+        runtime.open_lanes(path, 2)
+    assert fake_backend.opened[0].closed
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_lanes_give_the_masks_of_one_backend_from_all_threads(tmp_path, backend):
+    path = built_engine(tmp_path, backend=backend)
+    random = np.random.default_rng(0)
+    frames = [random.integers(0, 256, (20 + i % 3, 30 + i % 5, 3), dtype=np.uint8) for i in range(24)]
+    with runtime.open_backend(path) as alone:
+        expected = [alone.segment(frame) for frame in frames]
+    with runtime.open_lanes(path, 2) as lanes, ThreadPoolExecutor(THREADS) as pool:
+        for mask, wanted in zip(pool.map(lanes.segment, frames), expected, strict=True):
+            np.testing.assert_array_equal(mask, wanted)
