@@ -2,17 +2,27 @@
 
 import csv
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from export.recipe import Recipe
 from export.weights import read_weights
 from runtime.errors import WeightsError
+
+
+class Pruned(NamedTuple):
+    """One pruning of a network, as the metadata of its weights keeps it."""
+
+    width: int  # before
+    left: int  # after
+    weights_sha256: str  # of the weights that were pruned
 
 
 @dataclasses.dataclass(slots=True)
@@ -52,13 +62,15 @@ def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
 def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     """Continue from a checkpoint; only the minutes may have changed, the rest of the schedule then fits itself to them.
 
+    An older checkpoint lacks what recipes have since gained: it was begun with the defaults of that.
+
     Raises:
         WeightsError: it is of another recipe.
     """
     content = torch.load(path, weights_only=True)
-    asked = dataclasses.asdict(recipe)
-    free = {"minutes"} if recipe.minutes and content["recipe"]["minutes"] else set()
-    changed = sorted(key for key in asked.keys() - free if content["recipe"].get(key) != asked[key])
+    asked, begun = dataclasses.asdict(recipe), {**recipe_defaults(), **content["recipe"]}
+    free = {"minutes"} if recipe.minutes and begun["minutes"] else set()
+    changed = sorted(key for key in asked.keys() - free if begun.get(key) != asked[key])
     if changed:
         raise WeightsError(f"{path} was begun with another {', '.join(changed)}; give the same, or another --out DIR")
     state.net.load_state_dict(content["net"])
@@ -66,6 +78,13 @@ def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     state.optimizer.load_state_dict(content["optimizer"])
     state.epoch, state.step, state.spent_s = content["counters"]
     state.rows = content["rows"]
+
+
+def recipe_defaults() -> dict[str, Any]:
+    """The fields of a recipe that need not be given, with their values."""
+    return {
+        field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not dataclasses.MISSING
+    }
 
 
 def load_start(net: nn.Module, path: Path) -> None:
@@ -79,6 +98,35 @@ def load_start(net: nn.Module, path: Path) -> None:
     if not common:
         raise WeightsError(f"weights {path} have no tensor in common with the network; it has {next(iter(own))} ...")
     net.load_state_dict(common, strict=False)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a weights file says of itself; nothing where it is not safetensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
+def pruning_of(metadata: dict[str, str]) -> list[Pruned]:
+    """Every pruning that led to some weights, the first one first.
+
+    Raises:
+        WeightsError: the metadata have it in another form.
+    """
+    try:
+        return [
+            Pruned(int(width), int(left), str(sha)) for width, left, sha in json.loads(metadata.get("pruned", "[]"))
+        ]
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the weights tell what they were pruned from in a form that is not read: {error}") from None
+
+
+def pruned_text(history: list[Pruned]) -> str:
+    """What is added to the source of weights that were pruned; nothing for others."""
+    widths = [str(history[0].width), *(str(pruning.left) for pruning in history)] if history else []
+    return f", pruned from width {' to '.join(widths)}" if widths else ""
 
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:

@@ -1,13 +1,13 @@
 """Names -> networks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from export.models.enet import DeployedENet, ENet
 from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
-from export.models.icnet import ICNet
+from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
@@ -27,13 +27,14 @@ class Normalization(NamedTuple):
 class Network(NamedTuple):
     """A network that can be asked for by name.
 
-    `build(classes)` makes it with random weights; `deploy(network, gain)` gives the equal, cheaper form that is
+    `build(classes)` makes it with random weights. Where `width_of` tells a width from tensors it can be pruned, and
+    `build(classes, width=...)` makes one of that width. `deploy(network, gain)` gives the equal, cheaper form that is
     exported, which takes its input before it is multiplied with the gain and returns logits in blocks
     (`ModelSpec.block`).
     """
 
     name: str
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]
     deploy: Callable[[Any, Tensor], nn.Module]
     size_multiple: int  # height and width must be multiples of it, plus `size_offset`
     output_stride: int  # of the logits, before they are upsampled to the frame
@@ -41,6 +42,7 @@ class Network(NamedTuple):
     source: str
     normalization: Normalization = Normalization()
     size_offset: int = 0  # 1 where corners are aligned, so that sizes halve to whole cells
+    width_of: Callable[[Mapping[str, Tensor]], int] | None = None
 
 
 _NETWORKS: dict[str, Network] = {}
@@ -73,6 +75,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_NETWORKS))
 
 
+def build_like(network: Network, classes: int, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The network with random weights, of the width that the tensors have where it can have several."""
+    return network.build(classes, width=network.width_of(tensors)) if network.width_of else network.build(classes)
+
+
+def source_of(network: Network, module: nn.Module) -> str:
+    """Where a network is from, and its width where it can have several."""
+    return f"{network.source}, width {module.width} of {FULL_WIDTH}" if network.width_of else network.source
+
+
 def nearest_size(network: Network, height: int, width: int) -> tuple[int, int]:
     """The height and width nearest to these that the network can take."""
     step, offset = network.size_multiple, network.size_offset
@@ -96,7 +108,7 @@ def check_size(network: Network, height: int, width: int) -> None:
 
 
 register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
-register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545, half width as released"))
+register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545", width_of=width_of))
 # Published checkpoints of other definitions: export/layouts.py gives their tensors our names.
 register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
 register(
@@ -104,7 +116,7 @@ register(
         "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,
         "Zhao et al. 2018, arXiv:1704.08545, hszhao/ICNet, icnet_cityscapes.prototxt",
         Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"),
-        size_offset=1,
+        size_offset=1, width_of=width_of,
     )
 )  # fmt: skip
 for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", icnet_mmseg_r50)):

@@ -103,9 +103,9 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
         weights = random_weights(network, CITYSCAPES)
     else:
         weights = read_weights(weights_path)
-        network = entry.build(len(weights.classes)).eval()
+        network = registry.build_like(entry, len(weights.classes), weights.tensors).eval()
         load(network, weights)
-    spec = _spec(request, entry, weights)
+    spec = _spec(request, entry, registry.source_of(entry, network), weights)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
     graph = trace(network if request.plain else deployed(entry, network), spec)
     if request.precision == "fp16":
@@ -157,7 +157,7 @@ def _forget_sources(model: "onnx.ModelProto") -> None:
         del tensor.metadata_props[:]
 
 
-def _spec(request: Request, entry: "Network", weights: "Weights") -> ModelSpec:
+def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -> ModelSpec:
     norm = entry.normalization
     size = (request.height, request.width)
     # The deployed form multiplies with scale / std itself.
@@ -171,7 +171,7 @@ def _spec(request: Request, entry: "Network", weights: "Weights") -> ModelSpec:
         block=1 if request.plain else entry.block,
         batch=request.batch,
         weights_sha256=weights.sha256,
-        source=f"{entry.source}; {weights.source}",
+        source=f"{source}; {weights.source}",
     )
 
 

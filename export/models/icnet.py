@@ -1,5 +1,6 @@
 """ICNet: Zhao, Qi, Shen, Shi, Jia 2018, arXiv:1704.08545, as released (hszhao/ICNet, icnet_cityscapes.prototxt)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,20 @@ TRUNK = (
     ("conv5", 3, 8, 32, 1, 4),
 )
 RELEASED_WIDTH = 32
+FULL_WIDTH = 64
+LARGEST_WIDTH = 2 * FULL_WIDTH  # that is taken from a file: a damaged one could ask for more than the memory
 SHARED = ("conv2_1", "conv2_2", "conv2_3", "conv3_1")  # run on the 1/2 image; all after it on a quarter of that
 PYRAMID_BINS = (1, 2, 3, 6)
 CONTEXT = 8  # conv5_4_k1, in units of `width`
 FUSION_CHANNELS = 128  # both cascade feature fusions
 BRANCH_1_CHANNELS = (32, 32, 64)
+
+
+class Channels(NamedTuple):
+    """Channels that are kept or pruned together: whose filters make them, and which convolutions read them."""
+
+    makers: tuple[str, ...]  # each a `ConvBN`; several where their outputs meet in residual sums
+    readers: tuple[str, ...]  # each a `ConvBN`, or a classifier
 
 
 class Guided(NamedTuple):
@@ -118,6 +128,7 @@ class ICNet(nn.Module):
 
     def __init__(self, classes: int, *, width: int = RELEASED_WIDTH, align_corners: bool = False) -> None:
         super().__init__()
+        self.width = width
         self.align_corners = align_corners
         context = CONTEXT * width
         self.conv1_1 = ConvBN(3, width, 3, stride=2)
@@ -141,6 +152,26 @@ class ICNet(nn.Module):
         self.conv6_cls = nn.Conv2d(FUSION_CHANNELS, classes, 1)
         self.conv6_sub4 = nn.Conv2d(context, classes, 1)  # auxiliary, used in training alone
         self.conv6_sub2 = nn.Conv2d(FUSION_CHANNELS, classes, 1)
+
+    def channels(self) -> list[Channels]:
+        """What pruning narrows, all of it a multiple of `width`: the trunk, and the context that the fusion reads.
+
+        The fusions' 128 channels and the shallow branch are the same at every width, as in the release.
+        """
+        groups = [Channels(("conv1_1",), ("conv1_2",)), Channels(("conv1_2",), ("conv1_3",))]
+        groups.append(Channels(("conv1_3",), ("conv2_1.reduce", "conv2_1.project")))
+        for stage, count, *_ in TRUNK:
+            blocks = [f"{stage}_{i}" for i in range(1, count + 1)]
+            following = f"conv{int(stage[-1]) + 1}_1"
+            readers = [f"{following}.reduce", f"{following}.project"] if following in self.trunk else ["conv5_4"]
+            readers += ["fusion_24.project"] if blocks[0] in SHARED[-1:] else []
+            for block in blocks:
+                groups.append(Channels((f"{block}.reduce",), (f"{block}.conv",)))
+                groups.append(Channels((f"{block}.conv",), (f"{block}.increase",)))
+            makers = (f"{blocks[0]}.project", *(f"{block}.increase" for block in blocks))
+            groups.append(Channels(makers, (*(f"{block}.reduce" for block in blocks[1:]), *readers)))
+        auxiliary = ("conv6_sub4",) if hasattr(self, "conv6_sub4") else ()
+        return [*groups, Channels(("conv5_4",), ("fusion_24.conv", *auxiliary))]
 
     def shared(self, half: torch.Tensor) -> torch.Tensor:
         """The half image, float (N, 3, H/2, W/2) -> conv3_1, float (N, 256, H/16, W/16)."""
@@ -175,3 +206,10 @@ class ICNet(nn.Module):
         if not self.training:
             return logits
         return Guided(logits, self.conv6_sub2(sub24), self.conv6_sub4(sub4))
+
+
+def width_of(tensors: Mapping[str, torch.Tensor]) -> int:
+    """The width of an ICNet's tensors; the release's where they are none of an ICNet, which loading then refuses."""
+    first = tensors.get("conv1_1.conv.weight")
+    known = first is not None and first.dim() == 4 and 1 <= len(first) <= LARGEST_WIDTH
+    return len(first) if first is not None and known else RELEASED_WIDTH

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from export.models.icnet import PYRAMID_BINS, ICNet, double, halve, resize_matrix
+from export.models.icnet import PYRAMID_BINS, RELEASED_WIDTH, ICNet, double, halve, resize_matrix
 from export.models.icnet_deployed import DeployedICNet
 
 LAST_ZOOM = 4  # conv6_interp: from 257x513 to 1025x2049
@@ -43,8 +43,8 @@ class ICNetCaffe(ICNet):
     Source: icnet_cityscapes.prototxt (hszhao/ICNet, dd2bf78).
     """
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(classes, align_corners=True)
+    def __init__(self, classes: int, *, width: int = RELEASED_WIDTH) -> None:
+        super().__init__(classes, width=width, align_corners=True)
         del self.conv6_sub4, self.conv6_sub2
 
     def pyramid(self, x: torch.Tensor) -> torch.Tensor:

@@ -103,7 +103,7 @@ def test_input_and_output_are_as_the_spec_says(graph, name, form):
 
 @either_model
 @either_precision
-def test_the_spec_travels_in_the_graph(graph, weights, name, precision):
+def test_the_spec_travels_in_the_graph(graph, networks, weights, name, precision):
     entry, spec = registry.find(name), spec_of(graph(name, precision))
     assert spec == ModelSpec(
         name=name,
@@ -113,7 +113,7 @@ def test_the_spec_travels_in_the_graph(graph, weights, name, precision):
         block=entry.block,
         batch=1,
         weights_sha256=sha256_of(weights(name)),
-        source=f"{entry.source}; seeded",
+        source=f"{registry.source_of(entry, networks(name))}; seeded",
     )
     # The deployed form multiplies by itself: pixels go in as they are, but for a mean.
     norm = entry.normalization
