@@ -36,7 +36,7 @@ NODES = {
         "DepthToSpace": 2,
     },
     "icnet": {
-        "Conv": 68, "Relu": 57, "Add": 20, "AveragePool": 1, "MaxPool": 1, "MatMul": 2, "Reshape": 2, "Resize": 7,
+        "Conv": 68, "Relu": 57, "Add": 20, "AveragePool": 1, "MaxPool": 2, "MatMul": 2, "Reshape": 2, "Resize": 7,
         "Slice": 10, "Concat": 2, "Pad": 1,
     },
 }  # fmt: skip
