@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from export.augment import NEAR, SCALES, WIDE, random_view
-from export.recipe import WIDE_SHARE, Step
+from export.recipe import Step
 from export.registry import Normalization
 from runtime.datasets import Dataset, read_pair
 
@@ -43,7 +43,7 @@ def make_batch(data: Frames, step: Step, epoch: int, seed: int) -> Batch:
     views = []
     for index in step.indices:
         rng = np.random.default_rng((seed, epoch, index))
-        scales = SCALES[WIDE if rng.random() < WIDE_SHARE or step.large else NEAR]
+        scales = SCALES[WIDE if rng.random() < step.wide else NEAR]
         views.append(random_view(data.frames[index], data.labels[index], step.size, scales, rng))
     frames, labels = zip(*views, strict=True)
     return Batch(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(labels)))

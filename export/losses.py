@@ -1,5 +1,7 @@
 """What training minimises."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from runtime.labels import IGNORED
 
 # Zhao et al. 2018, section 3.3: the cascade label guidance at 1/4, 1/8 and 1/16.
 CASCADE_WEIGHTS = (1.0, 0.4, 0.16)
+LEAST_HARD = 1 / 16  # of the pixels that count; CoinCheung/BiSeNet, OhemCELoss
 
 
 def class_weights(labels: list[np.ndarray], classes: int, offset: float) -> torch.Tensor:
@@ -46,23 +49,77 @@ def resize_labels(labels: torch.Tensor, height: int, width: int) -> torch.Tensor
     return labels[:, rows][:, :, columns]
 
 
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+@torch.no_grad()
+def hard_pixels(logits: torch.Tensor, target: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Where the true class is given less than this probability; at least a sixteenth of the pixels, the hardest.
+
+    Args:
+        logits: float (N, classes, h, w).
+        target: int64 (N, h, w).
+        threshold: 0..1; 0.7 is usual.
+
+    Returns:
+        bool (N, h, w), false where the label is ignored.
+
+    Source: Wu, Shen, van den Hengel 2016, arXiv:1605.06885 (online bootstrapping); Shrivastava et al. 2016,
+    arXiv:1604.03540 (OHEM).
+    """
+    counted = target != IGNORED
+    least = math.ceil(LEAST_HARD * int(counted.sum()))
+    true = F.softmax(logits.float(), 1).gather(1, torch.where(counted, target, 0)[:, None])[:, 0]
+    true = torch.where(counted, true, torch.inf)
+    hard = true < threshold
+    return hard | (true <= true.flatten().kthvalue(least).values) if least else hard
+
+
+def dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """1 - 2 |P and T| / (|P| + |T|) of probabilities P and truth T, the mean over the classes that are there.
+
+    A class counts the same however few its pixels are. 0 where no pixel counts.
+
+    Args:
+        logits: float (N, classes, h, w).
+        labels: uint8 (N, H, W), resized to the logits' size.
+
+    Source: Drozdzal et al. 2016, arXiv:1608.04117; mmsegmentation's ce-1.0-dice-3.0 recipes give it the weight 3.
+    """
+    target = resize_labels(labels, *logits.shape[2:]).long()
+    counted = (target != IGNORED)[:, None]
+    truth = F.one_hot(torch.where(counted[:, 0], target, 0), logits.shape[1]).movedim(-1, 1) * counted
+    predicted = F.softmax(logits.float(), 1) * counted
+    pixels = truth.sum((0, 2, 3))
+    # A class that is there has a pixel or more, so that the clamp is for the others, which do not count.
+    overlap = 2 * (predicted * truth).sum((0, 2, 3)) / (predicted.sum((0, 2, 3)) + pixels).clamp(min=1)
+    present = pixels > 0
+    return ((1 - overlap) * present).sum() / present.sum().clamp(min=1)
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *, ohem: float = 0.0
+) -> torch.Tensor:
     """Class-weighted cross-entropy, the mean over the pixels that count; 0 where none does.
 
     Args:
         logits: float (N, classes, h, w).
         labels: uint8 (N, H, W), resized to the logits' size.
         weights: float32 (classes,).
+        ohem: where it is more than 0, only the `hard_pixels` below it count.
     """
     target = resize_labels(labels, *logits.shape[2:]).long()
+    if ohem:
+        target = torch.where(hard_pixels(logits, target, ohem), target, IGNORED)
     # Summed and divided here: PyTorch's own mean is 0/0 for a crop that holds no class.
     total = F.cross_entropy(logits.float(), target, weights, ignore_index=IGNORED, reduction="sum")
     return total / (target != IGNORED).sum().clamp(min=1)
 
 
-def segmentation_loss(output: torch.Tensor | Guided, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """`cross_entropy` of the logits, or of each of ICNet's three, weighted as in its paper."""
+def segmentation_loss(
+    output: torch.Tensor | Guided, labels: torch.Tensor, weights: torch.Tensor, *, dice: float = 0.0, ohem: float = 0.0
+) -> torch.Tensor:
+    """`cross_entropy` and `dice` times `dice_loss`, of the logits or of ICNet's three, weighted as in its paper."""
     if isinstance(output, Guided):
         parts = zip(CASCADE_WEIGHTS, output, strict=True)
-        return torch.stack([share * cross_entropy(logits, labels, weights) for share, logits in parts]).sum()
-    return cross_entropy(output, labels, weights)
+        losses = [share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem) for share, logits in parts]
+        return torch.stack(losses).sum()
+    loss = cross_entropy(output, labels, weights, ohem=ohem)
+    return loss + dice * dice_loss(output, labels) if dice else loss

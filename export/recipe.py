@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 LARGE_EVERY, LARGE_SIDE = 4, 2  # every 4th step takes wide views of twice the side, and a quarter as many
-WIDE_SHARE = 1 / 3  # of the views of the other steps
+WIDE_SHARE = 1 / 3  # of the views of the other steps; where it is 0 there are no large steps either
 WARM_UP = 0.03  # of the training
 POLY_POWER = 0.9
 MOMENTUM = 0.9
@@ -31,14 +31,19 @@ class Recipe:
     encoder_only: bool = False  # ENet's encoder with a classifier at 1/8, which its paper trains first
     decoder_only: bool = False  # ENet with its encoder as it starts: the second stage
     start_sha256: str = ""  # of the weights that it starts from; empty: random ones
+    # What follows came later: a checkpoint that does not have it was trained with these defaults.
+    dice: float = 0.0  # weight of `export.losses.dice_loss`
+    ohem: float = 0.0  # of `export.losses.hard_pixels`; 0: every pixel counts
+    wide: float = WIDE_SHARE
+    width: int | None = None  # of a network that can have several; None: the start's, or the usual one
 
 
 class Step(NamedTuple):
-    """The frames of one step and the size of their views; all of them wide where it is a large one."""
+    """The frames of one step, the size of their views, and how many of them are wide: all where it is a large one."""
 
     indices: list[int]
     size: tuple[int, int]
-    large: bool
+    wide: float
 
 
 OTHERS: dict[str, Any] = {
@@ -48,6 +53,10 @@ OTHERS: dict[str, Any] = {
     "weight_offset": 1.1,
     "crop": (352, 480),
     "dropout": None,
+    "dice": 0.0,
+    "ohem": 0.0,
+    "wide": WIDE_SHARE,
+    "width": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "icnet": {**OTHERS, "optimizer": "sgd", "lr": 0.04, "weight_decay": 5e-4},
@@ -61,10 +70,10 @@ def plan_epoch(count: int, recipe: Recipe, epoch: int) -> list[Step]:
     height, width = recipe.crop
     steps: list[Step] = []
     while order:
-        large = len(steps) % LARGE_EVERY == LARGE_EVERY - 1
+        large = recipe.wide > 0 and len(steps) % LARGE_EVERY == LARGE_EVERY - 1
         take = max(1, recipe.batch // LARGE_SIDE**2) if large else recipe.batch
         size = (height * LARGE_SIDE, width * LARGE_SIDE) if large else (height, width)
-        steps.append(Step(order[:take], size, large))
+        steps.append(Step(order[:take], size, 1.0 if large else recipe.wide))
         order = order[take:]
     return steps
 

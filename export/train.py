@@ -19,14 +19,25 @@ import torch
 from torch import nn
 
 from export.batches import Batch, Frames, batches, load_split, normalize
-from export.checkpoint import State, load_checkpoint, load_start, save_checkpoint, save_weights, write_log
+from export.checkpoint import (
+    State,
+    load_checkpoint,
+    load_start,
+    metadata_of,
+    pruned_text,
+    pruning_of,
+    save_checkpoint,
+    save_weights,
+    write_log,
+)
 from export.curve import write_curve
 from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
 from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
-from export.registry import Network, find, names
+from export.registry import Network, build_like, find, names
 from export.sources import check_file
 from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
+from export.weights import read_weights
 from runtime.artifacts import sha256_of
 from runtime.cli import DONE, log, run, size_from_text
 from runtime.datasets import DATASETS, open_dataset
@@ -58,6 +69,15 @@ class Job(NamedTuple):
     workers: int
 
 
+def build_for(network: Network, classes: int, recipe: Recipe, start: Path | None) -> nn.Module:
+    """The network with random weights, of the recipe's width, or of that of the weights it starts from."""
+    if recipe.encoder_only:
+        return ENet(classes, encoder_only=True)
+    if recipe.width:
+        return network.build(classes, width=recipe.width)
+    return build_like(network, classes, read_weights(start).tensors) if start else network.build(classes)
+
+
 def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = None, device: str = "cpu") -> State:
     """A network with random weights of the seed, or those of `start`, its average and its optimizer.
 
@@ -65,7 +85,7 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
         WeightsError: `start` cannot be read, or fits nothing of the network.
     """
     torch.manual_seed(recipe.seed)
-    net = ENet(classes, encoder_only=True) if recipe.encoder_only else network.build(classes)
+    net = build_for(network, classes, recipe, start)
     if start:
         load_start(net, start)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -91,7 +111,8 @@ def train_step(job: Job, state: State, batch: Batch) -> float:
     frames = normalize(batch.frames.to(job.device), job.network.normalization)
     with torch.autocast(job.device, torch.bfloat16):
         output = state.net(frames)
-    loss = segmentation_loss(output, batch.labels.to(job.device), job.weights.to(job.device))
+    labels, weights = batch.labels.to(job.device), job.weights.to(job.device)
+    loss = segmentation_loss(output, labels, weights, dice=job.recipe.dice, ohem=job.recipe.ohem)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
@@ -152,11 +173,13 @@ def weights_path(job: Job) -> Path:
 
 def metadata(job: Job, mious: dict[str, float]) -> dict[str, str]:
     """What the weights file says of itself, as safetensors wants it: strings."""
+    started = metadata_of(job.start) if job.start else {}
     return {
+        **{key: started[key] for key in ("pruned",) if key in started},
         "model": job.network.name,
         "dataset": job.dataset,
         "classes": json.dumps(job.classes),
-        "source": f"trained on {job.dataset} by export.train",
+        "source": f"trained on {job.dataset} by export.train{pruned_text(pruning_of(started))}",
         "seed": str(job.recipe.seed),
         "command": job.command,
         **{f"miou_{name}": f"{miou:.4f}" for name, miou in mious.items()},
@@ -225,26 +248,43 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--lr", type=float)
     parser.add_argument("--weight-decay", type=float)
     parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
+    parser.add_argument("--dice", type=float, help="weight of a dice loss beside the cross-entropy (0; usual is 3)")
+    parser.add_argument("--ohem", type=float, help="learn pixels whose class has less than this probability (off; 0.7)")
+    parser.add_argument("--wide", type=float, help="share of wide views, as large as the deployed size's (1/3)")
+    parser.add_argument("--width", type=int, help="of an ICNet: 64 is unpruned, 32 as released (default)")
     parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
     parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")
     parser.add_argument("--decoder-only", action="store_true", help="ENet: its decoder alone, the second of the stages")
     parser.add_argument("--start", type=Path, help="weights to start from, such as those of --encoder-only")
     parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
     args = parser.parse_args(argv)
-    find(args.model)
+    if wrong := refused(args, find(args.model)):
+        parser.error(wrong)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise LibraryError(
             "training on cuda was asked, but torch finds no CUDA device; --device cpu is slower but works"
         )
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
-    if (args.encoder_only or args.decoder_only) and args.model != "enet":
-        parser.error("--encoder-only and --decoder-only are for --model enet")
     if args.start:
         check_file(args.start)
         chosen["start_sha256"] = sha256_of(args.start)
     same = {key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only")}
     return args, Recipe(**same, **chosen)
+
+
+def refused(args: argparse.Namespace, network: Network) -> str:
+    """What is wrong with options that do not go together or are out of their range; empty where nothing is."""
+    if (args.encoder_only or args.decoder_only) and network.name != "enet":
+        return "--encoder-only and --decoder-only are for --model enet"
+    if args.width is not None and (not network.width_of or args.width < 1):
+        return f"--width {args.width} is for a network that can have several, and 1 or more: --model icnet --width 64"
+    if args.width is not None and args.start:
+        return "--width is for random weights; those of --start have a width of their own"
+    for name, highest in (("dice", 1000), ("ohem", 1), ("wide", 1)):
+        if not 0 <= (getattr(args, name) or 0) <= highest:
+            return f"--{name} is {getattr(args, name)}, expected 0 to {highest}"
+    return ""
 
 
 def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:

@@ -10,8 +10,8 @@ from safetensors import safe_open
 from export import train as training
 from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
 from export.batches import Frames, batches, make_batch, normalize
-from export.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
-from export.recipe import DEFAULTS, LARGE_SIDE, Recipe, lr_share, plan_epoch
+from export.checkpoint import State, load_checkpoint, metadata_of, save_checkpoint, save_weights
+from export.recipe import DEFAULTS, LARGE_SIDE, OTHERS, Recipe, Step, lr_share, plan_epoch
 from export.registry import Normalization, find
 from export.train import begin, command_of, main, progress_of, train, train_epoch, train_step
 from export.validate import evaluate, native_size, preprocess_at
@@ -97,6 +97,68 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path):
         load_checkpoint(tmp_path / "c.pt", state, dataclasses.replace(RECIPE, lr=1.0, seed=4))
 
 
+def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path):
+    state, path = begin(find("enet"), 3, RECIPE), tmp_path / "c.pt"
+    save_checkpoint(path, state, RECIPE)
+    content = torch.load(path, weights_only=True)
+    for later in ("dice", "ohem", "wide", "width", "start_sha256"):
+        del content["recipe"][later]
+    torch.save(content, path)
+    load_checkpoint(path, state, RECIPE)
+    with pytest.raises(WeightsError, match="another dice, wide;"):
+        load_checkpoint(path, state, dataclasses.replace(RECIPE, dice=3.0, wide=0.0))
+
+
+# A network that has learnt nothing gives every class of 11 less than 0.7: a lower threshold tells pixels apart.
+@pytest.mark.parametrize("losses", [["--dice", "3"], ["--ohem", "0.05"], ["--dice", "3", "--ohem", "0.05"]])
+@pytest.mark.parametrize("model", ["enet", "icnet"])
+def test_each_loss_trains_and_changes_what_is_learnt(model, losses, data, tmp_path):
+    learnt = []
+    for more in ([], losses):
+        args, recipe = training.parse(options(data, tmp_path, *more, model=model))
+        job = training.job_of(args, recipe, "")
+        state = begin(job.network, len(job.classes), recipe)
+        assert np.isfinite(train_epoch(job, state))
+        assert all(torch.isfinite(tensor).all() for tensor in state.net.state_dict().values())
+        learnt.append(torch.cat([p.detach().flatten() for p in state.net.parameters()]))
+    assert not torch.equal(*learnt)
+
+
+def test_a_training_starts_at_the_width_of_pruned_weights_and_tells_what_they_were(data, tmp_path):
+    start, out = tmp_path / "start.safetensors", tmp_path / "out"
+    pruned = {"pruned": '[[8, 4, "abc"]]', "dataset": "camvid"}
+    save_weights(start, find("icnet").build(11, width=4), pruned)
+    assert main(options(data, out, "--start", start, model="icnet", epochs=1)) == DONE
+    tensors, metadata = read(out / "icnet-camvid.safetensors")
+    assert tensors["conv5_4.conv.weight"].shape == (32, 128, 1, 1)
+    assert metadata["pruned"] == pruned["pruned"] and metadata["source"].endswith(", pruned from width 8 to 4")
+    assert metadata_of(out / "absent") == metadata_of(data / "train/0.png") == {}
+
+
+def test_an_icnet_of_any_width_is_trained(data, tmp_path):
+    assert main(options(data, tmp_path, "--width", 4, model="icnet", epochs=1)) == DONE
+    assert read(tmp_path / "icnet-camvid.safetensors")[0]["conv1_1.conv.weight"].shape[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--dice", "-1"], "--dice is -1.0, expected 0 to 1000"),
+        (["--dice", "nan"], "--dice is nan"),
+        (["--ohem", "1.5"], "--ohem is 1.5, expected 0 to 1"),
+        (["--wide", "2"], "--wide is 2.0, expected 0 to 1"),
+        (["--width", "0"], "--width 0"),
+        (["--width", "8", "--model", "enet"], "for a network that can have several"),
+        (["--width", "8", "--start", "w.safetensors"], "those of --start have a width of their own"),
+    ],
+    ids=str,
+)
+def test_an_option_out_of_its_range_is_a_usage_error(more, said, data, tmp_path, capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(options(data, tmp_path, *more, model="icnet") if "enet" not in more else options(data, tmp_path, *more))
+    assert raised.value.code == 2 and said in capsys.readouterr().err
+
+
 def test_minutes_may_change_but_not_turn_into_epochs(tmp_path):
     state, recipe = begin(find("enet"), 3, RECIPE), dataclasses.replace(RECIPE, minutes=5.0)
     save_checkpoint(tmp_path / "c.pt", state, recipe)
@@ -177,9 +239,23 @@ def test_an_epoch_takes_every_frame_once_in_an_order_of_its_own():
 
 def test_a_large_step_sees_as_many_pixels_as_another():
     steps = plan_epoch(23, RECIPE, 0)
-    assert [step.large for step in steps[:4]] == [False, False, False, True]
+    assert [step.wide for step in steps[:4]] == [1 / 3, 1 / 3, 1 / 3, 1]
     assert steps[3].size == (32 * LARGE_SIDE, 32 * LARGE_SIDE)
     assert len(steps[3].indices) * LARGE_SIDE**2 == len(steps[0].indices)
+
+
+def test_without_wide_views_there_is_no_large_step_and_every_scale_is_near():
+    recipe = dataclasses.replace(RECIPE, wide=0.0)
+    steps = plan_epoch(23, recipe, 0)
+    assert {(step.size, step.wide) for step in steps} == {((32, 32), 0.0)}
+    frame = np.zeros((32, 32, 3), np.uint8)
+    frames = Frames([frame] * 40, [np.tile(np.arange(32, dtype=np.uint8), (32, 1))] * 40)
+    widest = {}
+    for wide in (0.0, 1.0):
+        seen = make_batch(frames, Step(list(range(40)), (32, 32), wide), 0, 0).labels.numpy()
+        # The side of a view in pixels of the frame: its columns count them, and what is beyond it is ignored.
+        widest[wide] = np.mean([len(np.unique(ids[ids != IGNORED])) for ids in seen])
+    assert widest[0.0] > 25 > 20 > widest[1.0]
 
 
 def test_the_learning_rate_warms_up_then_falls_to_zero():
@@ -265,6 +341,8 @@ def test_the_native_size_is_the_nearest_that_the_network_takes():
 def test_every_default_names_what_a_recipe_has():
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert all(set(defaults) <= fields for defaults in DEFAULTS.values())
+    later = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    assert all(OTHERS[name] == later[name] for name in ("dropout", "dice", "ohem", "wide", "width"))
 
 
 def test_batches_are_the_same_and_in_order_for_any_number_of_threads():
