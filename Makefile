@@ -11,6 +11,7 @@ DATASET ?= camvid
 DATA ?=
 ENGINES ?=
 TRAIN_OPTIONS ?=
+PRUNE_TRAINING := --epochs 60 --lr 0.02
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -52,6 +53,17 @@ evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pi
 train: $(VENV)/.installed need-data ## MODEL DATASET DATA TRAIN_OPTIONS: weights in artifacts/train/MODEL; goes on where it was stopped
 	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out 'artifacts/train/$(MODEL)' $(TRAIN_OPTIONS)
 
+# The pruned start of a stage is left as it is where it is there already: its training goes on from its checkpoint.
+prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS TRAIN_OPTIONS: ICNet's filters to 3/4, train, to 1/2, train; goes on where it was stopped
+	@weights='$(WEIGHTS)'
+	for keep in 3/4 1/2; do
+	folder="artifacts/prune/$(MODEL)-$(DATASET)-$${keep/\//of}"
+	$(PY) -m export.prune --model '$(MODEL)' $${weights:+--weights "$$weights"} --keep $$keep --out "$$folder/start.safetensors" >/dev/null
+	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$folder/start.safetensors" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
+	weights=$$(ls "$$folder"/$(MODEL)-*.safetensors)
+	done
+	echo "$$weights"
+
 need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 
@@ -78,4 +90,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate train need-data bench test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate train prune need-data bench test test-gpu lint clean

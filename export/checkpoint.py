@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.recipe import Recipe
@@ -129,14 +129,27 @@ def pruned_text(history: list[Pruned]) -> str:
     return f", pruned from width {' to '.join(widths)}" if widths else ""
 
 
-def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
-    """A network's parameters and statistics as safetensors: kernels in float16, half the file, the rest in float32."""
-    tensors = {
+def stored(net: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's parameters and statistics as kept: kernels in float16, half the file, the rest in float32."""
+    return {
         key: value.detach().to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
         for key, value in net.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    write_atomic(path, lambda part: save_file(tensors, part, metadata))
+
+
+def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
+    """What is `stored` of a network as safetensors."""
+    write_atomic(path, lambda part: save_file(stored(net), part, metadata))
+
+
+def holds(path: Path, net: nn.Module) -> bool:
+    """Whether that file is there with just the tensors that `save_weights` would write of the network."""
+    try:
+        tensors, expected = load_file(path), stored(net)
+    except (SafetensorError, OSError):
+        return False
+    return tensors.keys() == expected.keys() and all(torch.equal(tensors[key], expected[key]) for key in expected)
 
 
 def write_log(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -168,7 +168,12 @@ def test_what_is_there_already_is_left_and_what_differs_is_made_again(weights, t
     prune(weights, "3/4", out)
     before = out.stat()
     prune(weights, "3/4", out)
+    write_weights(weights, network(classes=11), {"source": "measured again, which writes the file again"})
+    prune(weights, "3/4", out)
     assert out.stat() == before
+    out.write_bytes(out.read_bytes()[:1000])
+    prune(weights, "3/4", out)
+    assert read_weights(out).tensors["conv1_1.conv.weight"].shape[0] == LEFT
     prune(weights, "1/2", out)
     assert read_weights(out).tensors["conv1_1.conv.weight"].shape[0] == WIDTH // 2
 
