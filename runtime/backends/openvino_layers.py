@@ -1,0 +1,68 @@
+"""The layers that OpenVINO executes for a frame, read from an engine's execution graph."""
+
+import io
+from typing import Any
+
+from runtime.backends.openvino import DEVICE, compile_options, execution_type
+from runtime.errors import EngineError, LibraryError
+from runtime.proxies import Layer
+from runtime.spec import EngineManifest
+
+ENDS = ("Input", "Output")
+VIEWS = ("Reshape",)
+QUANTIZERS = ("FakeQuantize", "Quantize", "Dequantize")
+MOVERS = (
+    "Reorder",
+    "Convert",
+)  # they compute nothing: another type if input and output differ in it, else another layout
+
+
+def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
+    """Every layer on the way from the frame to the logits; what is made of weights once, at opening, is not.
+
+    Raises:
+        EngineError: OpenVINO refuses the engine.
+        LibraryError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
+    try:
+        core = openvino.Core()
+        wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
+    return frame_layers(compiled.get_runtime_model())
+
+
+def frame_layers(graph: Any) -> list[Layer]:
+    """The layers of an execution graph (openvino.Model) that depend on its input."""
+    reached: set[str] = set()
+    found = []
+    for node in graph.get_ordered_ops():
+        kind = node.get_rt_info()["layerType"].astype(str)
+        sources = [port.get_source_output() for port in node.inputs()]
+        if kind == "Input" or reached & {source.get_node().get_friendly_name() for source in sources}:
+            reached.add(node.get_friendly_name())
+            if kind not in ENDS:
+                found.append(_layer(kind, sources, node.outputs()))
+    return found
+
+
+def _layer(kind: str, sources: list[Any], outputs: list[Any]) -> Layer:
+    if kind in VIEWS:
+        return Layer("view", 0)
+    moved = sum(map(_nbytes, sources)) + sum(map(_nbytes, outputs))
+    if kind in MOVERS:
+        same_type = sources[0].get_element_type() == outputs[0].get_element_type()
+        return Layer("reorder" if same_type else "cast", moved)
+    return Layer("quantizer" if kind in QUANTIZERS else "work", moved)
+
+
+def _nbytes(tensor: Any) -> int:
+    elements = 1
+    for length in tensor.get_shape():
+        elements *= int(length)
+    return elements * int(tensor.get_element_type().bitwidth) // 8

@@ -1,0 +1,125 @@
+"""What `runtime.regress` found, for people, for a pull request and for CI: made of its JSON document alone."""
+
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import numpy as np
+
+BARS = " ▁▂▃▄▅▆▇█"
+COLUMNS = 48  # of a plot
+TITLES = {
+    "pass": "not slower",
+    "slower": "slower",
+    "ambiguous": "ambiguous: too noisy to tell",
+    "no baseline": "no baseline",
+    "recorded": "recorded",
+}
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """The outcome and its reasons, as lines."""
+    return "\n".join([_headline(document), *(f"  {line}" for line in _reasons(document) + _change_lines(document))])
+
+
+def as_markdown(document: dict[str, Any]) -> str:
+    """A summary with a plot of the times, as GitHub renders it."""
+    lines = [f"### Latency: {_headline(document)}", "", *(f"- {line}" for line in _reasons(document))]
+    if _timed(document):
+        lines += ["", *_table(document), "", "```", *_plot(document), "```"]
+    changes = _change_lines(document)
+    if changes:
+        lines += ["", "What is done for a frame:", "", *(f"- {line}" for line in changes)]
+    found = document["candidate"].get("fingerprint", document["candidate"])
+    machine, engine = found["machine"], found["engine"]
+    lines += [
+        "",
+        f"<sub>{engine['model']} {engine['precision']} on {engine['backend']}, "
+        f"{'x'.join(map(str, engine['network_size']))}; {machine['cpu']}, {machine['threads']} threads, "
+        f"GPU {machine['gpu']['name'] if machine['gpu'] else 'none'}; `{found['command']}`</sub>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def as_junit(document: dict[str, Any]) -> str:
+    """JUnit XML with a test case a check: the comparison, and the budget where there is one."""
+    reasons = "; ".join(_reasons(document))
+    checks = {"not slower than the base": (document.get("compared", document["outcome"]), reasons)}
+    budget = document.get("budget")
+    if budget:
+        checks["p99 within the budget"] = ("pass" if budget["kept"] else "slower", _budget_line(budget))
+    suite = ET.Element("testsuite", name="latency", tests=str(len(checks)))
+    for name, (outcome, message) in checks.items():
+        case = ET.SubElement(suite, "testcase", classname="runtime.regress", name=name)
+        kind = {"slower": "failure", "ambiguous": "error", "no baseline": "skipped", "recorded": "skipped"}.get(outcome)
+        if kind:
+            ET.SubElement(case, kind, message=message)
+    for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
+    ET.SubElement(suite, "system-out").text = as_text(document)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _headline(document: dict[str, Any]) -> str:
+    budget, verdict = document.get("budget"), document.get("verdict")
+    title = "over the budget" if budget and not budget["kept"] else TITLES[document["outcome"]]
+    return f"{title} ({verdict['slowdown']:+.1%})" if verdict else title
+
+
+def _reasons(document: dict[str, Any]) -> list[str]:
+    if document["outcome"] == "no baseline":
+        return [str(reason) for reason in document["reasons"]]
+    verdict, budget = document["verdict"], document["budget"]
+    lines = [_verdict_line(verdict, document["rule"], paired=document["paired"])] if verdict else []
+    lines += [_budget_line(budget)] if budget else []
+    return lines or ["nothing was timed" if not _timed(document) else "one engine, held to nothing"]
+
+
+def _verdict_line(verdict: dict[str, Any], rule: dict[str, Any], *, paired: bool) -> str:
+    how = "rounds in turns, signed-rank test" if paired else "rounds of two runs at two times, Mann-Whitney test"
+    return (
+        f"median slowdown {verdict['slowdown']:+.2%}, less than {verdict['slowdown_most']:+.2%} but for a chance of "
+        f"{rule['alpha']}; p = {verdict['p']:.2g} over {verdict['rounds']} {how}; fails above {rule['margin']:.0%} "
+        f"with p < {rule['alpha']}"
+    )
+
+
+def _budget_line(budget: dict[str, Any]) -> str:
+    return f"p99 {budget['p99_ms']:.1f} ms, budget {budget['limit_ms']:.1f} ms"
+
+
+def _change_lines(document: dict[str, Any]) -> list[str]:
+    if document.get("base") is None:
+        return []
+    return [change["in_words"] for change in document["changes"]] or ["layers, bytes moved and size are the same"]
+
+
+def _timed(document: dict[str, Any]) -> bool:
+    return "samples_ms" in document["candidate"]
+
+
+def _sides(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: document[name] for name in ("base", "candidate") if document.get(name)}
+
+
+def _table(document: dict[str, Any]) -> list[str]:
+    rows = ["| ms | p50 | p90 | p99 | max | frames | peak MiB | engine MiB |", "|---|---|---|---|---|---|---|---|"]
+    for name, side in _sides(document).items():
+        times = " | ".join(f"{side['percentiles_ms'][key]:.1f}" for key in ("p50", "p90", "p99", "max"))
+        size = side["counts"]["engine_bytes"] / 2**20
+        rows.append(f"| {name} | {times} | {side['frames']} | {side['peak_mib']:.0f} | {size:.1f} |")
+    return rows
+
+
+def _plot(document: dict[str, Any]) -> list[str]:
+    # The frames of both sides on one axis, to the 99th percentile so that one outlier does not squeeze the rest.
+    samples = {name: np.ravel(side["samples_ms"]) for name, side in _sides(document).items()}
+    together = np.concatenate(list(samples.values()))
+    low, high = float(together.min()), float(np.percentile(together, 99))
+    edges = np.linspace(low, max(high, low * 1.01), COLUMNS + 1)
+    rows = [f"{name:>9} {_bars(np.histogram(values, edges)[0])}" for name, values in samples.items()]
+    return [*rows, f"{'':>9} {f'{low:.1f} ms':<{COLUMNS // 2}}{f'{edges[-1]:.1f} ms':>{COLUMNS // 2}}"]
+
+
+def _bars(counts: np.ndarray) -> str:
+    heights = np.ceil(counts / max(counts.max(), 1) * (len(BARS) - 1)).astype(int)
+    return "".join(BARS[height] for height in heights)

@@ -1,0 +1,76 @@
+"""A path in a process of its own: what it answers, how it fails, and that it stands still between its turns."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import EngineError
+from runtime.worker import ENGINE, Job, Worker, frames_per_s
+from tests.helpers.engines import built_engine
+from tests.helpers.fake_code import sleeping_code
+from tests.helpers.pictures import gradient
+
+STATE = 2  # the field of /proc/PID/stat after the name; T is stopped
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> Path:
+    np.save(tmp_path / "frame.npy", gradient())
+    return tmp_path / "frame.npy"
+
+
+def test_an_engine_is_timed_and_gives_its_stages_mask_and_memory(tmp_path, frame):
+    with Worker(Job(ENGINE, (built_engine(tmp_path),)), frame) as worker:
+        answer = worker.ask(do="frame")
+        assert set(answer["stages_ms"]) == {"preprocess", "network", "postprocess"}
+        assert 0 < sum(answer["stages_ms"].values()) <= answer["ms"]
+        worker.ask(do="mask", file=str(tmp_path / "mask.npy"))
+        assert worker.ask(do="peak")["mib"] > 10
+        assert worker.ask(do="throughput", frames=3, in_flight=2)["frames_per_s"] > 0
+    assert np.load(tmp_path / "mask.npy").shape == gradient().shape[:2]
+
+
+def test_a_base_is_run_by_its_own_code(tmp_path, frame):
+    job = Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 30))
+    with Worker(job, frame) as worker:
+        assert worker.frame_ms() >= 30
+
+
+def test_what_the_child_cannot_open_is_one_line(tmp_path, frame):
+    with pytest.raises(EngineError, match=r"^refused\.engine: this engine is refused$"):
+        Worker(Job(ENGINE, (tmp_path / "refused.engine",), sleeping_code(tmp_path, 1)), frame)
+    with pytest.raises(EngineError, match="does not exist; build one: make engine"):
+        Worker(Job(ENGINE, (tmp_path / "missing.engine",)), frame)
+
+
+def test_a_worker_stands_still_between_its_turns_and_ends_with_the_parents_use(tmp_path, frame):
+    worker = Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 1)), frame)
+    stat = Path(f"/proc/{worker._process.pid}/stat")
+    for _ in range(3):
+        deadline = time.monotonic() + 5
+        while (state := stat.read_text().rpartition(")")[2].split()[0]) != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state == "T"
+        worker.frame_ms()
+    worker.close()
+    assert not stat.exists()
+    worker.close()
+
+
+def test_a_child_that_dies_is_an_error_that_says_so(tmp_path, frame):
+    with Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 1)), frame) as worker:
+        worker._process.kill()
+        worker._process.wait()
+        with pytest.raises(EngineError, match=r"any\.engine: its process ended"):
+            worker.frame_ms()
+
+
+def test_frames_in_flight_multiply_the_throughput_and_not_the_latency():
+    class Sleeping:
+        def segment(self, frame: np.ndarray) -> None:
+            time.sleep(0.02)
+
+    alone, four = (frames_per_s([Sleeping()] * n, gradient(), 5) for n in (1, 4))
+    assert alone < 50 and four > 2 * alone
