@@ -166,13 +166,13 @@ def _refused_pickle(path: Path, message: str) -> WeightsError:
 
 
 def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
-    if metadata.get("dataset") in DATASETS:
-        return DATASETS[metadata["dataset"]]
     if "classes" in metadata:
         try:
             return tuple(_label(name, *color) for name, color in json.loads(metadata["classes"]))
         except (ValueError, TypeError) as error:
             raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
+    if metadata.get("dataset") in DATASETS:
+        return DATASETS[metadata["dataset"]]
     counts = {len(classes): classes for classes in DATASETS.values()}
     heads = ((tensors[name].shape, axis) for name, axis in CLASSIFIERS.items() if name in tensors)
     found = [shape[axis] for shape, axis in heads if len(shape) > axis]

@@ -1,19 +1,20 @@
 """Frames and labels on disk, as evaluation, calibration and training read them."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from runtime.cli import closest
-from runtime.errors import DatasetError
+from runtime.errors import DatasetError, FrameError
+from runtime.frames import EXTENSIONS, shown
+from runtime.headers import refuse_truncated
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
+from runtime.own import NO_CLASS, Color, OwnClasses, ids_from_colors, own_classes_from_json
 
 OUT_OF_RANGE = -1  # in a dataset's table: a stored value that no label of it may hold
-FRAME_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 # mcordts/cityscapesScripts, helpers/labels.py: the id of each train id, in order; every other id up to 33 is ignored.
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -21,11 +22,12 @@ CITYSCAPES_LAST_ID = 33
 
 
 class Pair(NamedTuple):
-    """A frame and its label on disk; a label that must be mapped from other ids says how."""
+    """A frame and its label on disk, and what the label's values or colours stand for."""
 
     frame: Path
     label: Path
     table: tuple[int, ...]  # 256 entries: stored value -> train id, IGNORED or OUT_OF_RANGE
+    colors: dict[Color, int] | None = None  # RGB -> train id, or IGNORED; None where labels hold no colours
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,36 +72,67 @@ def read_frame(path: Path) -> np.ndarray:
     """A frame of a dataset as uint8 (height, width, 3) RGB.
 
     Raises:
-        DatasetError: the file is missing or is no image.
+        DatasetError: the file is missing, is no image, or is cut.
     """
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DatasetError(f"{path} is missing or is not an image")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
-def read_label(path: Path, table: tuple[int, ...]) -> np.ndarray:
+def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | None = None) -> np.ndarray:
     """A label as uint8 (height, width) train ids, `IGNORED` where a pixel does not count.
 
     Args:
-        path: an image of one channel and 8 bits.
-        table: `Pair.table`.
+        path: an image of one channel and 8 bits, or where `colors` is given also of three.
+        table, colors: those of `Pair`.
 
     Raises:
-        DatasetError: the file is no such image, or holds a value that the table does not take.
+        DatasetError: the file is no such image, or holds what the dataset does not take.
     """
     import cv2
 
-    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 2 or stored.dtype != np.uint8:
-        raise DatasetError(f"{path} is missing or is not an image of one channel and 8 bits")
+    stored = _decoded(path, cv2.IMREAD_UNCHANGED)
+    if stored.dtype == np.uint8 and stored.ndim == 2:
+        return _ids_from_values(path, stored, table)
+    channels = stored.size // (stored.shape[0] * stored.shape[1])
+    if colors is not None and stored.dtype == np.uint8 and channels == 3:
+        return _ids_from_colors(path, cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), colors)
+    found = f"{channels} channel{'s' * (channels > 1)} of {8 * stored.itemsize} bits"
+    taken = "one of 8 bits, class ids" + (", or three, the colours of classes.json" if colors is not None else "")
+    raise DatasetError(f"{shown(path)} has {found}; a label has {taken}")
+
+
+def _decoded(path: Path, flags: int) -> np.ndarray:
+    import cv2
+
+    try:
+        data = path.read_bytes()
+        refuse_truncated(data)  # of which OpenCV would make a picture that is grey at its end
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except (FrameError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DatasetError(f"{shown(path)} is missing or is not an image: {reason}") from None
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DatasetError(f"{shown(path)} is damaged: OpenCV cannot decode it")
+    return np.asarray(pixels)
+
+
+def _ids_from_values(path: Path, stored: np.ndarray, table: tuple[int, ...]) -> np.ndarray:
     ids: np.ndarray = np.asarray(table, np.int16)[stored]
     if ids.min() == OUT_OF_RANGE:
         taken = [value for value, train_id in enumerate(table) if train_id != OUT_OF_RANGE]
         wrong = int(stored[ids == OUT_OF_RANGE].max())
-        raise DatasetError(f"{path} holds the value {wrong}; labels are {_ranges(taken)}")
+        raise DatasetError(f"{shown(path)} holds the value {wrong}; labels are {_ranges(taken)}")
+    return np.asarray(ids, np.uint8)
+
+
+def _ids_from_colors(path: Path, stored: np.ndarray, colors: dict[Color, int]) -> np.ndarray:
+    ids = ids_from_colors(stored, colors)
+    if ids.min() == NO_CLASS:
+        wrong = stored[ids == NO_CLASS][0].tolist()
+        raise DatasetError(f"{shown(path)} holds the colour {wrong}, which classes.json neither names nor ignores")
     return np.asarray(ids, np.uint8)
 
 
@@ -109,10 +142,10 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DatasetError: one cannot be read, or they differ in size.
     """
-    frame, label = read_frame(pair.frame), read_label(pair.label, pair.table)
+    frame, label = read_frame(pair.frame), read_label(pair.label, pair.table, pair.colors)
     if frame.shape[:2] != label.shape:
         sizes = ["x".join(map(str, shape)) for shape in (frame.shape[:2], label.shape)]
-        raise DatasetError(f"{pair.frame} is {sizes[0]}, but its label {pair.label} is {sizes[1]}")
+        raise DatasetError(f"{shown(pair.frame)} is {sizes[0]}, but its label {shown(pair.label)} is {sizes[1]}")
     return frame, label
 
 
@@ -143,16 +176,21 @@ def _ranges(values: list[int]) -> str:
 def _images(folder: Path) -> dict[str, Path]:
     # stem -> path
     if not folder.is_dir():
-        raise DatasetError(f"there is no folder {folder}")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES)
-    return {path.stem: path for path in found}
+        raise DatasetError(f"there is no folder {shown(folder)}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+            if path.stem in found:
+                raise DatasetError(f"{shown(path)} and {found[path.stem].name} are two images of one name; keep one")
+            found[path.stem] = path
+    return found
 
 
 def _match(frames: dict[str, Path], labels: dict[str, Path], table: tuple[int, ...]) -> list[Pair]:
     alone = sorted(frames.keys() ^ labels.keys())
     if alone:
         path, other = (frames[alone[0]], "label") if alone[0] in frames else (labels[alone[0]], "frame")
-        raise DatasetError(f"{path} has no {other} of the same name; {len(alone)} files are unpaired")
+        raise DatasetError(f"{shown(path)} has no {other} of the same name; {len(alone)} files are unpaired")
     return [Pair(frames[key], labels[key], table) for key in sorted(frames)]
 
 
@@ -190,49 +228,26 @@ def _open_cityscapes(root: Path) -> Dataset:
     return Dataset("cityscapes", root, CITYSCAPES, _find_cityscapes)
 
 
-def classes_from_json(text: str) -> tuple[tuple[Label, ...], tuple[int, ...]]:
-    """A user's classes, and the stored values that are ignored.
-
-    Args:
-        text: `{"classes": [{"name": "road", "color": [128, 64, 128]}, ...], "ignored": [254]}`; the order gives the
-            ids, and `ignored` may be left out.
-
-    Raises:
-        ValueError: it is not JSON of that form, or there are no classes or more than 255.
-    """
-    content: Any = json.loads(text)
-    if not isinstance(content, dict) or not content.keys() <= {"classes", "ignored"}:
-        raise ValueError('expected {"classes": [...]} and at most "ignored" beside it')
-    rows = content.get("classes")
-    if not isinstance(rows, list) or not 0 < len(rows) <= IGNORED:
-        raise ValueError(f'"classes" is not a list of 1 to {IGNORED}')
-    ignored = content.get("ignored", [])
-    if not isinstance(ignored, list) or not all(map(_is_byte, ignored)):
-        raise ValueError('"ignored" is not a list of values 0..255')
-    return tuple(_label(row) for row in rows), tuple(ignored)
-
-
-def _is_byte(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= 255
-
-
-def _label(row: Any) -> Label:
-    good = isinstance(row, dict) and row.keys() == {"name", "color"} and isinstance(row["name"], str)
-    if not (good and isinstance(row["color"], list) and len(row["color"]) == 3 and all(map(_is_byte, row["color"]))):
-        raise ValueError(f'{json.dumps(row)} is not {{"name": ..., "color": [red, green, blue]}}')
-    red, green, blue = row["color"]
-    return Label(row["name"], (red, green, blue))
-
-
 def _open_own(root: Path) -> Dataset:
     path = root / "classes.json"
     if not path.is_file():
-        raise DatasetError(f"own: there is no {path}, the names and colours of the classes")
+        raise DatasetError(f"own: there is no {shown(path)}, the names and colours of the classes")
     try:
-        classes, ignored = classes_from_json(path.read_text())
+        own = own_classes_from_json(path.read_text("utf-8"))
     except ValueError as error:
-        raise DatasetError(f"{path}: {error}") from error
-    return Dataset(root.name, root, classes, _side_by_side(identity_table(len(classes), ignored)))
+        raise DatasetError(f"{shown(path)}: {error}") from error
+    return Dataset(root.resolve().name, root, own.classes, _find_own(own))
+
+
+def _find_own(own: OwnClasses) -> Callable[[Path, str], list[Pair]]:
+    table, colors = identity_table(len(own.classes), own.ignored_ids), own.colors()
+
+    def find(root: Path, split: str) -> list[Pair]:
+        frames, labels = own.folders.get(split, (split, f"{split}annot"))
+        pairs = _match(_images(root / frames), _images(root / labels), table)
+        return [pair._replace(colors=colors) for pair in pairs]
+
+    return find
 
 
 _OPENERS: dict[str, Callable[[Path], Dataset]] = {

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import cv2
@@ -8,7 +7,7 @@ import pytest
 from runtime import datasets
 from runtime.datasets import open_dataset, read_frame, read_pair
 from runtime.errors import DatasetError, ModelError
-from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
+from runtime.labels import CAMVID, CITYSCAPES, IGNORED
 
 
 def write(path, pixels):
@@ -89,10 +88,17 @@ def test_a_label_of_another_size_is_refused_with_both(tmp_path):
         read_first(open_dataset("camvid", tmp_path))
 
 
-@pytest.mark.parametrize("label", [np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint16)])
-def test_a_label_of_another_kind_is_refused(tmp_path, label):
+@pytest.mark.parametrize(
+    ("label", "found"),
+    [
+        (np.zeros((2, 2, 3), np.uint8), "3 channels of 8 bits"),
+        (np.zeros((2, 2, 4), np.uint8), "4 channels of 8 bits"),
+        (np.zeros((2, 2), np.uint16), "1 channel of 16 bits"),
+    ],
+)
+def test_a_label_of_another_kind_is_refused_with_what_it_is(tmp_path, label, found):
     write_pair(tmp_path, "a", label, frame_shape=(2, 2))
-    with pytest.raises(DatasetError, match="one channel and 8 bits"):
+    with pytest.raises(DatasetError, match=f"a.png has {found}; a label has one of 8 bits, class ids"):
         read_first(open_dataset("camvid", tmp_path))
 
 
@@ -101,6 +107,38 @@ def test_a_frame_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "train" / "a.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match="not an image"):
         read_first(open_dataset("camvid", tmp_path))
+
+
+@pytest.mark.parametrize("file", ["train/a.png", "trainannot/a.png"])
+def test_a_file_that_is_cut_is_refused(tmp_path, file):
+    write_pair(tmp_path, "a", np.random.default_rng(0).integers(0, 11, (64, 64), np.uint8))
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(DatasetError, match="truncated"):
+        read_first(open_dataset("camvid", tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".bmp", ".tif", ".webp"])
+def test_frames_of_any_kind_are_taken(tmp_path, suffix):
+    write_pair(tmp_path, "a", np.zeros((16, 16), np.uint8))
+    write(tmp_path / f"train/b{suffix}", np.full((16, 16, 3), 200, np.uint8))
+    write(tmp_path / "trainannot/b.bmp", np.zeros((16, 16), np.uint8))
+    pairs = open_dataset("camvid", tmp_path).pairs("train")
+    assert [pair.frame.name for pair in pairs] == ["a.png", f"b{suffix}"]
+    assert abs(read_pair(pairs[1])[0].astype(int) - 200).max() < 5
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    write_pair(tmp_path, "a", ids(0))
+    write(tmp_path / "train/a.jpg", np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"a\.png and a\.jpg are two images of one name"):
+        open_dataset("camvid", tmp_path).pairs("train")
+
+
+def test_hidden_files_are_no_frames(tmp_path):
+    write_pair(tmp_path, "a", ids(0))
+    write(tmp_path / "train/._a.png", np.zeros((1, 1, 3), np.uint8))
+    assert len(open_dataset("camvid", tmp_path).pairs("train")) == 1
 
 
 def write_city(root, label, kind):
@@ -129,41 +167,6 @@ def test_cityscapes_refuses_an_id_that_does_not_exist(tmp_path):
 
 def test_the_cityscapes_ids_are_as_many_as_its_classes():
     assert len(datasets.CITYSCAPES_IDS) == len(CITYSCAPES) and len(CAMVID) == 11
-
-
-def test_own_classes_come_from_json(tmp_path):
-    content = {"classes": [{"name": "rail", "color": [1, 2, 3]}, {"name": "tram", "color": [4, 5, 6]}], "ignored": [9]}
-    (tmp_path / "classes.json").write_text(json.dumps(content))
-    write_pair(tmp_path, "a", ids(0, 1, 9, 255))
-    dataset = open_dataset("own", tmp_path)
-    assert dataset.classes == (Label("rail", (1, 2, 3)), Label("tram", (4, 5, 6)))
-    assert dataset.name == tmp_path.name
-    assert read_first(dataset)[1].tolist() == [[0, 1, IGNORED, IGNORED]]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[1]",
-        "no json",
-        "{}",
-        '{"classes": []}',
-        '{"classes": [{"name": "a"}]}',
-        '{"classes": [{"name": "a", "color": [1, 2]}]}',
-        '{"classes": [{"name": "a", "color": [1, 2, 256]}]}',
-        '{"classes": [{"name": "a", "color": [1, 2, 3]}], "ignored": [-1]}',
-        '{"classes": [{"name": "a", "color": [1, 2, 3]}], "colour": 1}',
-    ],
-)
-def test_own_classes_that_are_not_understood_are_refused(tmp_path, text):
-    (tmp_path / "classes.json").write_text(text)
-    with pytest.raises(DatasetError, match=r"classes\.json: "):
-        open_dataset("own", tmp_path)
-
-
-def test_own_needs_its_classes(tmp_path):
-    with pytest.raises(DatasetError, match=r"there is no .*classes\.json"):
-        open_dataset("own", tmp_path)
 
 
 @pytest.mark.data
