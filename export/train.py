@@ -217,17 +217,21 @@ def train(job: Job) -> dict[str, float]:
     Returns:
         mIoU on the validation frames, by size: native, and 1024x2048.
     """
-    native = native_size(job.network, job.val.frames[0])
+    sizes = measured_sizes(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")
     while progress_of(job, state) < 1:
-        finish_epoch(job, state, train_epoch(job, state), native)
-    deployed = (
-        {} if job.recipe.encoder_only or job.recipe.decoder_only else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
-    )
-    return validate(job, state, {"native": native, **deployed})
+        finish_epoch(job, state, train_epoch(job, state), sizes["native"])
+    return validate(job, state, sizes)
+
+
+def measured_sizes(job: Job) -> dict[str, tuple[int, int]]:
+    """What a finished network is measured at: the frames' own size, and a whole network at the deployed one too."""
+    native = {"native": native_size(job.network, job.val.frames[0])}
+    part = job.recipe.encoder_only or job.recipe.decoder_only
+    return native if part else {**native, "x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
