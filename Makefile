@@ -11,6 +11,8 @@ DATASET ?= camvid
 DATA ?=
 ENGINES ?=
 TRAIN_OPTIONS ?=
+BASE ?= HEAD~1
+REGRESS_OPTIONS ?=
 PRUNE_TRAINING := --epochs 60 --lr 0.02
 
 VENV := .venv
@@ -75,6 +77,9 @@ bench: $(VENV)/.installed ## frame to mask against onnxruntime FP32 with OpenCV 
 	$(PY) -m runtime.bench --engine "$$ours" --baseline "$$theirs"
 	done
 
+regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
+	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
+
 test: $(VENV)/.installed ## everything that needs no GPU and no data set
 	$(PY) -m pytest -m 'not gpu and not data'
 
@@ -90,4 +95,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate train prune need-data bench test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate train prune need-data bench regress test test-gpu lint clean

@@ -90,7 +90,8 @@ def _budget_line(budget: dict[str, Any]) -> str:
 def _change_lines(document: dict[str, Any]) -> list[str]:
     if document.get("base") is None:
         return []
-    return [change["in_words"] for change in document["changes"]] or ["layers, bytes moved and size are the same"]
+    known = ", ".join(name for name in document["candidate"]["counts"] if name in document["base"]["counts"])
+    return [change["in_words"] for change in document["changes"]] or [f"the same in both: {known}"]
 
 
 def _timed(document: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime import cli, proxies
 from runtime.artifacts import write_atomically
-from runtime.errors import PipelineError
+from runtime.errors import EngineError, PipelineError
 from runtime.fingerprint import command_line, differences, fingerprint, load
 from runtime.frames import read_frame
 from runtime.gate_report import as_junit, as_markdown, as_text
@@ -59,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
     if reasons:
         return _finish(options, {"version": VERSION, "outcome": "no baseline", "reasons": reasons, "candidate": found})
     before = load()
-    sides: list[dict[str, Any]] = [{"engine": path.name, "counts": proxies.count(path)} for path in options.engines]
+    sides: list[dict[str, Any]] = [{"engine": path.name, "counts": _counts(path)} for path in options.engines[:-1]]
+    sides += [{"engine": candidate.name, "counts": proxies.count(candidate)}]
     verdict = None
     if not options.counts_alone:
         measured = measure(_jobs(options), frame, rule_of(options), options.seed, stored)
@@ -163,6 +164,15 @@ def rule_of(options: argparse.Namespace) -> Rule:
 def _jobs(options: argparse.Namespace) -> list[Job]:
     code = [options.base_code or CODE, CODE][-len(options.engines) :]
     return [Job(ENGINE, (engine,), folder) for engine, folder in zip(options.engines, code, strict=True)]
+
+
+def _counts(base: Path) -> dict[str, int]:
+    # A base with code of its own may be written in a way that this code does not read; it is timed all the same.
+    try:
+        return proxies.count(base)
+    except EngineError as error:
+        cli.log(f"the base's layers are not counted: {error}")
+        return {"engine_bytes": base.stat().st_size} if base.is_file() else {}
 
 
 def _network_size(engine: Path) -> tuple[int, int]:

@@ -1,0 +1,140 @@
+"""Is this tree slower than a revision of it? Builds the revision's engine with its own code, then asks runtime.regress.
+
+`python -m engines.revision REVISION --model icnet [options of runtime.regress]`, the same exit codes; `make regress`.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from runtime import regress
+from runtime.artifacts import ARTIFACTS
+from runtime.cli import log, run
+from runtime.errors import EngineError
+
+ROOT = Path(__file__).parents[1]
+
+
+class NoBase(Exception):
+    """The revision is not there, or gives no engine of what is asked; the message says which."""
+
+
+@contextmanager
+def worktree(revision: str, root: Path) -> Iterator[Path]:
+    """The files of a revision in a folder of their own, which is gone afterwards, also when this is interrupted.
+
+    Its artifacts are this tree's, so that an engine both have in common is built once.
+
+    Raises:
+        NoBase: there is no such revision, or no git.
+    """
+    with _terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="revision-") as folder:
+        tree = Path(folder) / "tree"
+        _git(root, "worktree", "add", "--detach", "--quiet", str(tree), f"{revision}^{{commit}}", what=revision)
+        try:
+            (root / ARTIFACTS).mkdir(exist_ok=True)
+            (tree / ARTIFACTS).symlink_to((root / ARTIFACTS).resolve())
+            yield tree
+        finally:
+            (tree / ARTIFACTS).unlink(missing_ok=True)
+            shutil.rmtree(tree, ignore_errors=True)
+            _git(root, "worktree", "prune", what="the worktrees")
+
+
+def built_engine(tree: Path, variables: Sequence[str]) -> Path:
+    """What `make engine` of that tree builds, with this one's packages.
+
+    Args:
+        tree: holds a Makefile.
+        variables: of make, for example "MODEL=icnet".
+
+    Raises:
+        EngineError: make fails, or names no engine; with its last line.
+    """
+    # The other tree's package list is not installed: -o takes what is installed as up to date.
+    venv = Path(sys.prefix)
+    make = ["make", "--no-print-directory", "-C", str(tree), "-o", f"{venv}/.installed", "engine", f"VENV={venv}"]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    done = subprocess.run([*make, *variables], env=environment, capture_output=True, text=True)
+    for line in done.stderr.splitlines():
+        log(f"  {line}")
+    lines = done.stdout.splitlines()
+    engine = tree / lines[-1] if lines else tree
+    if done.returncode or not engine.is_file():
+        raise EngineError(f"make engine {' '.join(variables)} fails: {(done.stderr or 'no output').splitlines()[-1]}")
+    return engine
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare this tree with the revision that `argv` names.
+
+    Raises:
+        PipelineError: this tree's engine cannot be built or measured.
+    """
+    options, rest = _parser().parse_known_args(argv)
+    weights = [f"WEIGHTS={options.weights.resolve()}"] if options.weights else []
+    variables = [
+        f"MODEL={options.model}", f"PRECISION={options.precision}", f"BACKEND={options.backend}",
+        f"SIZE={options.size}", *weights,
+    ]  # fmt: skip
+    log("building this tree's engine")
+    candidate = built_engine(ROOT, variables)
+    try:
+        with worktree(options.revision, ROOT) as tree:
+            log(f"building that of {options.revision}")
+            return regress.main([str(_base(tree, variables)), str(candidate), "--base-code", str(tree), *rest])
+    except NoBase as reason:
+        print(f"no baseline\n  {reason}")
+        return regress.NO_BASELINE
+
+
+def _base(tree: Path, variables: Sequence[str]) -> Path:
+    try:
+        return built_engine(tree, variables)
+    except EngineError as error:
+        raise NoBase(f"the base gives no engine: {error}") from None
+
+
+def _git(root: Path, *arguments: str, what: str) -> None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise NoBase("git is not installed") from None
+    if done.returncode:
+        raise NoBase(f"git cannot take {what}: {done.stderr.strip().splitlines()[-1]}")
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    # By default SIGTERM ends Python without any `finally`; as an interrupt it does not.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.revision", description=__doc__, epilog="Other options are those of runtime.regress."
+    )
+    parser.add_argument("revision", help="of git, for example HEAD~1 or main")
+    parser.add_argument("--model", default="icnet", help="default: %(default)s")
+    parser.add_argument("--precision", default="fp16", help="default: %(default)s")
+    parser.add_argument("--backend", default="auto", help="default: %(default)s")
+    parser.add_argument("--size", default="1024x2048", help="of the network, HEIGHTxWIDTH (%(default)s)")
+    parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one that each tree ships)")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

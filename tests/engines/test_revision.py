@@ -1,0 +1,109 @@
+"""Comparing with a revision: its files come, its engine is built by its own code, and nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engines import revision
+from engines.revision import NoBase, built_engine, main, worktree
+from runtime import regress
+from runtime.errors import EngineError
+
+MAKEFILE = """
+engine: $(VENV)/.installed
+	@echo building $(MODEL) >&2; mkdir -p artifacts; echo {text} > artifacts/{text}.engine; echo artifacts/{text}.engine
+$(VENV)/.installed:
+	@echo 'packages are installed again' >&2; exit 1
+"""
+WAIT = "import sys; from pathlib import Path; from engines.revision import worktree; import time\n"
+WAIT += "with worktree('HEAD', Path(sys.argv[1])) as tree: print(tree, flush=True); time.sleep(60)"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two commits of a project whose engine is named after them; it stands in for this one."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    for text in ("old", "new"):
+        (folder / "Makefile").write_text(MAKEFILE.format(text=text))
+        git(folder, "add", "Makefile")
+        git(folder, "commit", "--quiet", "-m", text)
+    monkeypatch.setattr(revision, "ROOT", folder)
+    return folder
+
+
+def worktrees(folder: Path) -> int:
+    return len(git(folder, "worktree", "list").splitlines())
+
+
+def test_a_revision_has_its_own_code_and_this_trees_artifacts(project):
+    with worktree("HEAD~1", project) as tree:
+        assert "old" in (tree / "Makefile").read_text()
+        assert built_engine(tree, ["MODEL=icnet"]).read_text() == "old\n"
+        assert (project / "artifacts" / "old.engine").is_file()
+    assert not tree.exists() and worktrees(project) == 1
+    assert (project / "artifacts" / "old.engine").is_file()
+
+
+def test_both_engines_are_compared_and_other_options_are_passed_on(project, monkeypatch):
+    compared = []
+
+    def fake(argv: list[str]) -> int:
+        compared.extend([Path(argv[0]).read_text(), Path(argv[1]).read_text(), *argv[2:3], *argv[4:]])
+        return regress.SLOWER
+
+    monkeypatch.setattr(regress, "main", fake)
+    assert main(["HEAD~1", "--model", "enet", "--budget-ms", "33.3"]) == regress.SLOWER
+    assert compared == ["old\n", "new\n", "--base-code", "--budget-ms", "33.3"]
+
+
+def test_a_revision_that_is_not_there_is_no_baseline(project, capsys):
+    assert main(["HEAD~7"]) == regress.NO_BASELINE
+    assert capsys.readouterr().out.startswith("no baseline\n  git cannot take HEAD~7: ")
+    assert worktrees(project) == 1
+
+
+def test_a_revision_that_builds_no_engine_is_no_baseline(project, capsys):
+    (project / "Makefile").write_text("engine:\n\t@echo this is broken >&2; exit 1\n")
+    git(project, "commit", "--quiet", "-am", "broken")
+    (project / "Makefile").write_text(MAKEFILE.format(text="new"))
+    assert main(["HEAD"]) == regress.NO_BASELINE
+    assert "the base gives no engine: " in capsys.readouterr().out
+
+
+def test_a_candidate_that_builds_no_engine_is_an_error(project):
+    (project / "Makefile").write_text("engine:\n\t@true\n")
+    with pytest.raises(EngineError, match=r"make engine MODEL=icnet PRECISION=fp16 .* fails"):
+        main(["HEAD"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_no_worktree(project, number):
+    child = subprocess.Popen(
+        [sys.executable, "-c", WAIT, str(project)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert child.stdout is not None
+    tree = Path(child.stdout.readline().strip())
+    assert tree.is_dir() and worktrees(project) == 2
+    time.sleep(0.1)
+    child.send_signal(number)
+    child.communicate(timeout=30)
+    assert not tree.exists() and worktrees(project) == 1
+
+
+def test_outside_of_git_there_is_no_baseline(tmp_path):
+    with pytest.raises(NoBase, match="git cannot take HEAD"), worktree("HEAD", tmp_path):
+        pass
