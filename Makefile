@@ -62,7 +62,7 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS TRAIN_OPTIONS:
 	folder="artifacts/prune/$(MODEL)-$(DATASET)-$${keep/\//of}"
 	$(PY) -m export.prune --model '$(MODEL)' $${weights:+--weights "$$weights"} --keep $$keep --out "$$folder/start.safetensors" >/dev/null
 	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$folder/start.safetensors" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
-	weights=$$(ls "$$folder"/$(MODEL)-*.safetensors)
+	weights=$$(ls -t "$$folder"/$(MODEL)-*.safetensors | head -n 1)
 	done
 	echo "$$weights"
 

@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         WeightsError: it is of another recipe.
     """
     content = torch.load(path, weights_only=True)
-    asked, begun = dataclasses.asdict(recipe), {**recipe_defaults(), **content["recipe"]}
+    asked, begun = dataclasses.asdict(recipe), {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
     free = {"minutes"} if recipe.minutes and begun["minutes"] else set()
     changed = sorted(key for key in asked.keys() - free if begun.get(key) != asked[key])
     if changed:

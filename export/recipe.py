@@ -36,6 +36,7 @@ class Recipe:
     ohem: float = 0.0  # of `export.losses.hard_pixels`; 0: every pixel counts
     wide: float = WIDE_SHARE
     width: int | None = None  # of a network that can have several; None: the start's, or the usual one
+    dataset: str = ""  # whose frames; empty where nobody said
 
 
 class Step(NamedTuple):

@@ -6,6 +6,7 @@ of weights serves both. It goes on from the checkpoint in --out where there is o
 
 import argparse
 import copy
+import dataclasses
 import json
 import math
 import shlex
@@ -296,6 +297,7 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
     network, dataset = find(args.model), open_dataset(args.dataset, args.data)
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
     weights = class_weights(data.labels, len(dataset.classes), recipe.weight_offset)
+    recipe = dataclasses.replace(recipe, dataset=dataset.name)
     return Job(
         network,
         dataset.name,

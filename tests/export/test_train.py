@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import shutil
 
 import cv2
 import numpy as np
@@ -101,10 +102,10 @@ def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path):
     state, path = begin(find("enet"), 3, RECIPE), tmp_path / "c.pt"
     save_checkpoint(path, state, RECIPE)
     content = torch.load(path, weights_only=True)
-    for later in ("dice", "ohem", "wide", "width", "start_sha256"):
+    for later in ("dice", "ohem", "wide", "width", "dataset", "start_sha256"):
         del content["recipe"][later]
     torch.save(content, path)
-    load_checkpoint(path, state, RECIPE)
+    load_checkpoint(path, state, dataclasses.replace(RECIPE, dataset="camvid"))
     with pytest.raises(WeightsError, match="another dice, wide;"):
         load_checkpoint(path, state, dataclasses.replace(RECIPE, dice=3.0, wide=0.0))
 
@@ -138,6 +139,20 @@ def test_a_training_starts_at_the_width_of_pruned_weights_and_tells_what_they_we
 def test_an_icnet_of_any_width_is_trained(data, tmp_path):
     assert main(options(data, tmp_path, "--width", 4, model="icnet", epochs=1)) == DONE
     assert read(tmp_path / "icnet-camvid.safetensors")[0]["conv1_1.conv.weight"].shape[0] == 4
+
+
+def test_a_training_on_another_data_set_is_not_gone_on_with(data, tmp_path):
+    assert main(options(data, tmp_path / "out", epochs=1)) == DONE
+    shutil.copytree(data, tmp_path / "tramway")
+    (tmp_path / "tramway/classes.json").write_text(
+        '{"classes": [{"name": "rail", "color": [1, 2, 3]}], "ignored": [1]}'
+    )
+    for label in (tmp_path / "tramway").glob("*annot/*.png"):
+        cv2.imwrite(str(label), np.zeros((6, 64), np.uint8))
+    for frame in (*(tmp_path / "tramway/train").iterdir(), *(tmp_path / "tramway/val").iterdir()):
+        cv2.imwrite(str(frame), np.zeros((6, 64, 3), np.uint8))
+    with pytest.raises(WeightsError, match="another dataset;"):
+        main(options(tmp_path / "tramway", tmp_path / "out", "--dataset", "own", epochs=1))
 
 
 @pytest.mark.parametrize(
