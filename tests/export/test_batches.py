@@ -1,0 +1,107 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
+from export.batches import Frames, batches, make_batch, normalize
+from export.recipe import DEFAULTS, LARGE_SIDE, OTHERS, Recipe, Step, lr_share, plan_epoch
+from export.registry import Normalization
+from runtime.labels import IGNORED
+
+RECIPE = Recipe("adamw", 1e-3, 1e-2, 4, (32, 32), 1.1, seed=3, epochs=2, minutes=0.0)
+
+
+def test_an_epoch_takes_every_frame_once_in_an_order_of_its_own():
+    plans = [plan_epoch(23, RECIPE, epoch) for epoch in (0, 0, 1)]
+    orders = [[i for step in plan for i in step.indices] for plan in plans]
+    assert sorted(orders[0]) == list(range(23))
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_large_step_sees_as_many_pixels_as_another():
+    steps = plan_epoch(23, RECIPE, 0)
+    assert [step.wide for step in steps[:4]] == [1 / 3, 1 / 3, 1 / 3, 1]
+    assert steps[3].size == (32 * LARGE_SIDE, 32 * LARGE_SIDE)
+    assert len(steps[3].indices) * LARGE_SIDE**2 == len(steps[0].indices)
+
+
+def test_without_wide_views_there_is_no_large_step_and_every_scale_is_near():
+    recipe = dataclasses.replace(RECIPE, wide=0.0)
+    steps = plan_epoch(23, recipe, 0)
+    assert {(step.size, step.wide) for step in steps} == {((32, 32), 0.0)}
+    frame = np.zeros((32, 32, 3), np.uint8)
+    frames = Frames([frame] * 40, [np.tile(np.arange(32, dtype=np.uint8), (32, 1))] * 40)
+    widest = {}
+    for wide in (0.0, 1.0):
+        seen = make_batch(frames, Step(list(range(40)), (32, 32), wide), 0, 0).labels.numpy()
+        # The side of a view in pixels of the frame: its columns count them, and what is beyond it is ignored.
+        widest[wide] = np.mean([len(np.unique(ids[ids != IGNORED])) for ids in seen])
+    assert widest[0.0] > 25 > 20 > widest[1.0]
+
+
+def test_the_learning_rate_warms_up_then_falls_to_zero():
+    shares = [lr_share(progress) for progress in np.linspace(0, 1, 101)]
+    peak = int(np.argmax(shares))
+    assert peak == 3 and shares[peak] == 1 and shares[-1] == 0 and 0 < shares[0] < 0.1
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+
+
+def test_a_frame_at_its_own_scale_is_a_view_of_itself():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 11, (8, 12)).astype(np.uint8)
+    frame = np.dstack([label * 20] * 3)
+    ones = ScaleRange((1.0, 1.0), (1.0, 1.0))
+    views = {random_view(frame, label, (8, 12), ones, np.random.default_rng(seed))[1].tobytes() for seed in range(20)}
+    assert views == {label.tobytes(), label[:, ::-1].tobytes()}  # mirrored or not
+
+
+def test_frame_and_label_of_a_view_stay_together():
+    label = np.zeros((60, 80), np.uint8)
+    label[20:40, 30:60] = 1
+    for seed in range(20):
+        frame = np.dstack([label * 200] * 3)
+        view, ids = random_view(frame, label, (60, 80), SCALES[NEAR], np.random.default_rng(seed))
+        inside, outside = view[ids == 1].mean(), view[ids == 0].mean()
+        assert inside > outside + 100
+
+
+def test_a_view_beyond_the_frame_is_ignored():
+    label = np.zeros((10, 10), np.uint8)
+    half = ScaleRange((0.5, 0.5), (1.0, 1.0))
+    _, ids = random_view(np.zeros((10, 10, 3), np.uint8), label, (10, 10), half, np.random.default_rng(0))
+    assert (ids == 0).sum() == pytest.approx(25, abs=11) and set(np.unique(ids)) == {0, IGNORED}
+
+
+def test_the_scales_reach_from_small_to_the_deployed_size():
+    down, across = 1024 / 360, 2048 / 480
+    wide = SCALES[WIDE]
+    assert wide.mean[1] >= (down * across) ** 0.5 * 0.99 and wide.aspect[1] >= across / down * 0.99
+    assert SCALES[NEAR].mean[0] <= 0.75
+
+
+def test_every_default_names_what_a_recipe_has():
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert all(set(defaults) <= fields for defaults in DEFAULTS.values())
+    later = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    assert all(OTHERS[name] == later[name] for name in ("dropout", "dice", "ohem", "wide", "width"))
+
+
+def test_batches_are_the_same_and_in_order_for_any_number_of_threads():
+    frames = Frames(
+        [np.full((8, 8, 3), i, np.uint8) for i in range(20)], [np.full((8, 8), i, np.uint8) for i in range(20)]
+    )
+    steps = plan_epoch(20, RECIPE, 0)
+    alone, many = ([*batches(frames, steps, 0, 0, workers)] for workers in (1, 5))
+    assert [len(batch.labels) for batch in many] == [len(step.indices) for step in steps]
+    assert all(
+        torch.equal(a.frames, b.frames) and torch.equal(a.labels, b.labels) for a, b in zip(alone, many, strict=True)
+    )
+
+
+def test_normalizing_follows_the_network():
+    frames = torch.tensor([10, 20, 40], dtype=torch.uint8).reshape(1, 1, 1, 3)
+    assert normalize(frames, Normalization(scale=1.0)).flatten().tolist() == [10, 20, 40]
+    other = Normalization(scale=0.5, mean=(1, 2, 3), std=(1, 2, 4), channel_order="BGR")
+    assert normalize(frames, other).flatten().tolist() == [19, 4, 0.5]
