@@ -6,6 +6,7 @@ slower, and say so once.
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,6 +19,7 @@ from runtime import reference
 from runtime.spec import ModelSpec, Preprocess
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_ONCE = threading.Lock()
 
 
 class FrameResizer:
@@ -114,9 +116,14 @@ def in_bands(rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
         other.result()
 
 
-@cache
 def compiled_loops() -> ModuleType | None:
     """`runtime.kernels.loops`, or None where numba is not installed, which is said once on stderr."""
+    with _ONCE:  # two lanes may ask for it at the same time, and numba refuses what is compiled already
+        return _compiled_loops()
+
+
+@cache
+def _compiled_loops() -> ModuleType | None:
     from runtime.kernels import loops
 
     try:

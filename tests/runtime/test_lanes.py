@@ -1,5 +1,7 @@
 """Several ways through one engine."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -101,3 +103,23 @@ def test_lanes_give_the_masks_of_one_backend_from_all_threads(tmp_path, backend)
     with runtime.open_lanes(path, 2) as lanes, ThreadPoolExecutor(THREADS) as pool:
         for mask, wanted in zip(pool.map(lanes.segment, frames), expected, strict=True):
             np.testing.assert_array_equal(mask, wanted)
+
+
+RACE = """
+import sys, threading
+from runtime.kernels.cpu import compiled_loops
+sys.setswitchinterval(1e-6)
+wait, found = threading.Barrier(8), []
+def ask():
+    wait.wait()
+    found.append(compiled_loops())
+threads = [threading.Thread(target=ask) for _ in range(8)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(found) == 8 and len(set(found)) == 1
+"""
+
+
+def test_the_loops_are_compiled_once_however_many_lanes_ask_for_them_first():
+    done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
