@@ -87,11 +87,23 @@ def check_request(request: Request) -> None:
 
 def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto":
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
+    from export.check import check_graph
+    from export.half import half_from_float
+
+    entry, network, spec = loaded_network(request, weights_path)
+    log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
+    graph = trace(network if request.plain else deployed(entry, network), spec)
+    if request.precision == "fp16":
+        graph = half_from_float(graph)
+    log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
+    return graph
+
+
+def loaded_network(request: Request, weights_path: Path | None) -> tuple["Network", "nn.Module", ModelSpec]:
+    """The network that a checked request asks for, as PyTorch has it, with its weights; None: random ones."""
     import torch
 
     from export import registry
-    from export.check import check_graph
-    from export.half import half_from_float
     from export.weights import RANDOM_SEED, load, random_weights, read_weights
     from runtime.labels import CITYSCAPES
 
@@ -105,13 +117,7 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
         weights = read_weights(weights_path)
         network = registry.build_like(entry, len(weights.classes), weights.tensors).eval()
         load(network, weights)
-    spec = _spec(request, entry, registry.source_of(entry, network), weights)
-    log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
-    graph = trace(network if request.plain else deployed(entry, network), spec)
-    if request.precision == "fp16":
-        graph = half_from_float(graph)
-    log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
-    return graph
+    return entry, network, _spec(request, entry, registry.source_of(entry, network), weights)
 
 
 def deployed(entry: "Network", network: "nn.Module") -> "nn.Module":

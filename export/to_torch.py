@@ -1,0 +1,74 @@
+"""The network as a torch program in a file, so that a benchmark can run what PyTorch's users run.
+
+`python -m export.to_torch --model icnet` prints its path.
+"""
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.sources import check_file, default_weights, export_key
+from export.to_onnx import Request, check_request, loaded_network
+from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
+from runtime.cli import DONE, log, run, size_from_text
+from runtime.rivals import SPEC_FILE
+from runtime.spec import to_json
+
+PROGRAMS = ARTIFACTS / "torch"
+
+
+def export_program(request: Request, weights: Path | None = None, folder: Path = PROGRAMS) -> Path:
+    """The saved program of a network in FP32; written only if there is none yet of the same key.
+
+    Args:
+        request: network and size; it is plain, as PyTorch has it.
+        weights: a checkpoint; by default the one shipped, or random weights where none is.
+        folder: where programs are kept.
+
+    Returns:
+        Its path: a torch.export archive with the ModelSpec beside the network.
+
+    Raises:
+        ModelError: an unknown network or a size it cannot take.
+        WeightsError: the checkpoint is unreadable or does not fit.
+    """
+    check_request(request)
+    weights = weights or default_weights(request.model)
+    key = export_key({**request._asdict(), "form": "torch program"}, weights)
+    path = folder / f"{request.model}-{request.height}x{request.width}-{key}.pt2"
+    with locked(path):
+        if is_sealed(path):
+            log(f"{path} is up to date")
+        else:
+            write_sealed(path, program_bytes(request, weights))
+    return path
+
+
+def program_bytes(request: Request, weights: Path | None) -> bytes:
+    """The archive that `export_program` keeps."""
+    import torch
+
+    _, network, spec = loaded_network(request, weights)
+    example = torch.zeros((1, 3, request.height, request.width))
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(network, (example,)), buffer, extra_files={SPEC_FILE: to_json(spec)})
+    return buffer.getvalue()
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m export.to_torch", description=__doc__)
+    parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
+    parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
+    parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
+    arguments = parser.parse_args(argv)
+    if arguments.weights is not None:
+        check_file(arguments.weights)
+    height, width = arguments.size
+    print(export_program(Request(arguments.model, "fp32", height, width, plain=True), arguments.weights))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

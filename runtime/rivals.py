@@ -1,0 +1,263 @@
+"""What a user would pick instead: each from frame to mask as one writes it with that library, none of our kernels."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from runtime.backend import Stopwatch
+from runtime.errors import EngineError, LibraryError
+from runtime.manifest import read_manifest, verified_engine
+from runtime.spec import ModelSpec, Preprocess, from_json
+
+SPEC_FILE = "model_spec.json"  # in a torch program's archive
+# Every rival, and in which words it is quoted.
+RIVALS = {
+    "onnxruntime": "onnxruntime FP32, with OpenCV and NumPy",
+    "openvino": "OpenVINO as it comes, upsampling and argmax in the graph",
+    "torch": "torch eager FP32",
+    "torch-compile": "torch.compile FP32",
+    "onnxruntime-cuda": "onnxruntime FP32 on CUDA, with OpenCV and NumPy",
+    "torch-cuda-graph": "torch FP16 in a CUDA graph",
+}
+
+
+class Rival(Protocol):
+    """A way from frame to mask."""
+
+    stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids."""
+
+
+def open_rival(kind: str, files: Sequence[Path]) -> Rival:
+    """One of `RIVALS`.
+
+    Args:
+        kind: its name.
+        files: for the torch ones the program that `export.to_torch` wrote; for the others the engine of a plain FP32
+            graph on onnxruntime, which is that graph.
+
+    Raises:
+        EngineError: the file is not what the rival takes.
+        LibraryError: its library or device is not here.
+    """
+    openers: dict[str, Callable[[Path], Rival]] = {
+        "onnxruntime": lambda path: OnnxRuntimeRival(path, "CPUExecutionProvider"),
+        "onnxruntime-cuda": lambda path: OnnxRuntimeRival(path, "CUDAExecutionProvider"),
+        "openvino": OpenVinoRival,
+        "torch": TorchRival,
+        "torch-compile": lambda path: TorchRival(path, compiled=True),
+        "torch-cuda-graph": TorchCudaGraphRival,
+    }
+    try:
+        return openers[kind](files[0])
+    except ImportError as error:
+        raise LibraryError(f"{kind} does not load ({error}): pip install -e '.[export]'") from None
+
+
+def normalized(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """A frame as every tutorial prepares it: OpenCV resizes, NumPy normalises; float32 (1, 3, height, width)."""
+    import cv2
+
+    if frame.shape[:2] != (preprocess.height, preprocess.width):
+        frame = cv2.resize(frame, (preprocess.width, preprocess.height), interpolation=cv2.INTER_LINEAR)
+    if preprocess.channel_order == "BGR":
+        frame = frame[..., ::-1]
+    mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
+    values = (frame.astype(np.float32) * np.float32(preprocess.scale) - mean) / std
+    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def plain_graph(engine: Path) -> tuple[bytes, ModelSpec]:
+    """The ONNX file behind a plain engine.
+
+    Raises:
+        EngineError: it is no engine, or not of a plain graph.
+    """
+    manifest = read_manifest(engine)
+    if manifest.backend != "onnxruntime" or manifest.spec.block != 1:
+        raise EngineError(f"{engine} is no plain graph on onnxruntime; make bench builds one")
+    return verified_engine(engine, manifest), manifest.spec
+
+
+class OnnxRuntimeRival:
+    """OpenCV resizes, NumPy normalises, onnxruntime infers, OpenCV resizes the logits, NumPy takes the argmax."""
+
+    def __init__(self, engine: Path, provider: str) -> None:
+        import onnxruntime
+
+        graph, self._spec = plain_graph(engine)
+        if provider not in onnxruntime.get_available_providers():
+            raise LibraryError(f"onnxruntime has no {provider} here: pip install onnxruntime-gpu")
+        self.stages_ms: dict[str, float] = {}
+        self._session = onnxruntime.InferenceSession(graph, providers=[provider])
+        self._input = self._session.get_inputs()[0].name
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """See `Rival`."""
+        import cv2
+
+        watch = Stopwatch()
+        values = normalized(frame, self._spec.preprocess)
+        watch.lap("preprocess")
+        logits = self._session.run(None, {self._input: values})[0][0]
+        watch.lap("network")
+        if logits.shape[1:] != frame.shape[:2]:
+            wide = cv2.resize(logits.transpose(1, 2, 0), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            mask: np.ndarray = wide.argmax(axis=2).astype(np.uint8)
+        else:
+            mask = logits.argmax(axis=0).astype(np.uint8)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+
+class OpenVinoRival:
+    """The plain graph with bilinear upsampling and argmax behind it, compiled with OpenVINO's own defaults."""
+
+    def __init__(self, engine: Path) -> None:
+        import openvino
+
+        graph, self._spec = plain_graph(engine)
+        self.stages_ms: dict[str, float] = {}
+        self._core = openvino.Core()
+        self._model = graph
+        self._request: Any = None
+        self._frame_size = (0, 0)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """See `Rival`; a frame of another size compiles the graph again, because the size is in it."""
+        if self._frame_size != frame.shape[:2]:
+            self._frame_size = (frame.shape[0], frame.shape[1])
+            self._request = self._core.compile_model(self._with_argmax(), "CPU").create_infer_request()
+        watch = Stopwatch()
+        values = normalized(frame, self._spec.preprocess)
+        watch.lap("preprocess")
+        classes = self._request.infer([values])[0]
+        watch.lap("network")
+        mask: np.ndarray = classes[0, 0].astype(np.uint8)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+    def _with_argmax(self) -> Any:
+        import openvino
+        from openvino import opset13
+
+        model = self._core.read_model(self._model, b"")
+        wide = opset13.interpolate(
+            model.outputs[0].get_node().input_value(0),
+            np.array(self._frame_size, np.int64),
+            "linear_onnx",
+            "sizes",
+            coordinate_transformation_mode="half_pixel",
+            axes=np.array([2, 3], np.int64),
+        )
+        best = opset13.topk(wide, np.int64(1), 1, "max", "none", "i32")
+        return openvino.Model([opset13.result(best.output(1))], model.get_parameters(), "with argmax")
+
+
+class TorchRival:
+    """The network in torch on the CPU, torch's own interpolation and argmax behind it."""
+
+    def __init__(self, program: Path, *, compiled: bool = False) -> None:
+        import torch
+
+        module, self._spec = torch_program(program)
+        self.stages_ms: dict[str, float] = {}
+
+        def network(values: Any, size: tuple[int, int]) -> Any:
+            logits = module(values)
+            if logits.shape[2:] != size:
+                logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+            return logits.argmax(dim=1)[0].to(torch.uint8)
+
+        self._network = torch.compile(network) if compiled else network
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """See `Rival`; upsampling and argmax are part of the network here, for torch.compile to fuse."""
+        import torch
+
+        watch = Stopwatch()
+        values = torch.from_numpy(normalized(frame, self._spec.preprocess))
+        watch.lap("preprocess")
+        with torch.inference_mode():
+            mask: np.ndarray = self._network(values, frame.shape[:2]).numpy()
+        watch.lap("network")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+
+class TorchCudaGraphRival:
+    """The network in FP16 on an NVIDIA GPU, captured with interpolation and argmax in one CUDA graph."""
+
+    def __init__(self, program: Path) -> None:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise LibraryError("torch sees no NVIDIA GPU here; leave torch-cuda-graph out")
+        module, self._spec = torch_program(program)
+        self.stages_ms: dict[str, float] = {}
+        self._module = module.to("cuda", torch.float16)
+        self._frame_size = (0, 0)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """See `Rival`."""
+        import torch
+
+        if self._frame_size != frame.shape[:2]:
+            self._capture((frame.shape[0], frame.shape[1]))
+        watch = Stopwatch()
+        values = torch.from_numpy(normalized(frame, self._spec.preprocess)).half()
+        watch.lap("preprocess")
+        self._values.copy_(values)
+        self._graph.replay()
+        mask: np.ndarray = self._mask.cpu().numpy()  # waits for the graph
+        watch.lap("network")
+        self.stages_ms = watch.laps_ms
+        return mask
+
+    def _capture(self, size: tuple[int, int]) -> None:
+        import torch
+
+        p = self._spec.preprocess
+        self._frame_size = size
+        self._values = torch.zeros((1, 3, p.height, p.width), dtype=torch.float16, device="cuda")
+        stream = torch.cuda.Stream()
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            for _ in range(3):  # libraries choose and allocate outside of the capture
+                self._run(size)
+        stream.synchronize()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(self._graph):
+            self._mask = self._run(size)
+
+    def _run(self, size: tuple[int, int]) -> Any:
+        import torch
+
+        logits = self._module(self._values)
+        if logits.shape[2:] != size:
+            logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits.argmax(dim=1)[0].to(torch.uint8)
+
+
+def torch_program(path: Path) -> tuple[Any, ModelSpec]:
+    """The network that `export.to_torch` wrote, and its spec.
+
+    Raises:
+        EngineError: it is missing, or no such program.
+    """
+    import torch
+
+    if not path.is_file():
+        raise EngineError(f"torch program {path} does not exist; write one: python -m export.to_torch --model icnet")
+    extra = {SPEC_FILE: ""}
+    try:
+        program = torch.export.load(path, extra_files=extra)
+        return program.module(), from_json(ModelSpec, extra[SPEC_FILE])
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"{path} is no torch program of ours ({reason}); write it again: export.to_torch") from None
