@@ -2,9 +2,13 @@
 
 import argparse
 import errno
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from types import FrameType
 from typing import TypeVar
 
 from runtime.errors import ModelError, PipelineError
@@ -12,17 +16,20 @@ from runtime.errors import ModelError, PipelineError
 T = TypeVar("T")
 
 DONE, FAILED, USAGE = 0, 1, 2
+REDRAWN_S = 0.1
+INTERRUPTED = 130  # what a shell expects of Ctrl-C: it ends a script's loop
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Call `main` with the command line and exit: 0 done, 1 an error as one line on stderr, 2 usage."""
+    """Call `main` with the command line and exit: 0 done, 1 an error as one line on stderr, 2 usage, 130 Ctrl-C."""
     try:
         code = main(sys.argv[1:])
         sys.stdout.flush()
     except PipelineError as error:
         code = fail(str(error))
     except KeyboardInterrupt:
-        code = fail("interrupted; what was finished is kept")
+        fail("interrupted; what was finished is kept")
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) left: nobody is there to tell, and Python's own flush at exit would fail again.
         sys.stdout = None
@@ -78,20 +85,49 @@ def one_of(name: str, names: Sequence[T], what: str) -> T:
     return names[names.index(name)]
 
 
-def progress(items: Sequence[T], what: str) -> Iterator[T]:
-    """The items, with a bar, rate and time left on stderr while they are worked on; nothing for a single item."""
-    start, width = time.monotonic(), 30
-    shown = len(items) > 1 and sys.stderr.isatty()
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Set on the first Ctrl-C (or SIGTERM), so that what is on its way can be finished; a second one ends all."""
+    stop = threading.Event()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler)
+
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar, rate and time left on stderr while they are worked on; nothing for a single item.
+
+    Args:
+        items: a sequence, or what gives them one by one when each is done.
+        what: the word before the bar.
+        total: how many there will be, about, where `items` does not tell; unknown, there is no bar but a count.
+    """
+    start, last = time.monotonic(), 0.0
+    total = len(items) if isinstance(items, Sized) else total
+    shown = total != 1 and sys.stderr.isatty()
     for done, item in enumerate(items, 1):
         yield item
-        if shown:
-            rate = done / max(time.monotonic() - start, 1e-9)
-            bar = "#" * (width * done // len(items))
-            left = (len(items) - done) / rate
-            print(
-                f"\r{what} [{bar:<{width}}] {done}/{len(items)} {rate:.1f}/s {left:.0f} s left ",
-                end="",
-                file=sys.stderr,
-            )
+        now = time.monotonic()
+        if shown and (now - last > REDRAWN_S or done == total):
+            last = now
+            line = _bar(what, done, total, done / max(now - start, 1e-9))
+            print(f"\r{line} ", end="", file=sys.stderr, flush=True)
     if shown:
         print(file=sys.stderr)
+
+
+def _bar(what: str, done: int, total: int | None, rate: float) -> str:
+    if total is None:
+        return f"{what} {done} {rate:.1f}/s"
+    width = 30
+    bar = "#" * min(width, width * done // total)
+    return f"{what} [{bar:<{width}}] {done}/{total} {rate:.1f}/s {max(0, total - done) / rate:.0f} s left"

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,14 +42,16 @@ def read_frame(path: str | Path) -> np.ndarray:
     """
     try:
         data = _read_file(Path(path))
-        _refuse_size(*read_header(data)[1:])
+        refuse_size(*read_header(data)[1:])
         refuse_truncated(data)
         return _decode(data)
     except FrameError as error:
         raise FrameError(f"{shown(path)}: {error}") from None
 
 
-def locate_frames(inputs: Sequence[str], *, skip: Path | None = None) -> list[FrameFile]:
+def locate_frames(
+    inputs: Sequence[str], *, skip: Path | None = None, extensions: Set[str] = EXTENSIONS
+) -> list[FrameFile]:
     """The pictures that files, globs and folders name, each once, where it is named first.
 
     A folder is searched to the bottom, hidden files and links to folders aside, for files with a known extension, in
@@ -59,6 +61,7 @@ def locate_frames(inputs: Sequence[str], *, skip: Path | None = None) -> list[Fr
     Args:
         inputs: what a user types.
         skip: a folder below an input that is left out: where the results go.
+        extensions: in lower case, what a folder and a glob give.
 
     Raises:
         FrameError: an input is empty text, a folder cannot be read or holds no picture, or a glob matches none.
@@ -67,7 +70,7 @@ def locate_frames(inputs: Sequence[str], *, skip: Path | None = None) -> list[Fr
     for given in inputs:
         if not given:
             raise FrameError("an input is empty text; name a file, a folder or a glob")
-        for file in _expand(given, skip):
+        for file in _expand(given, skip, extensions):
             found.setdefault(file.path.parent.resolve() / file.path.name, file)
     return list(found.values())
 
@@ -132,6 +135,22 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
     return np.asarray(cv2.addWeighted(frame, 1 - alpha, colored(mask, palette), alpha, 0))
 
 
+def refuse_size(height: int, width: int) -> None:
+    """Hold a picture's size to what is taken.
+
+    Raises:
+        FrameError: a side under `MIN_SIDE_PX`, or more than `MAX_PIXELS` in all.
+    """
+    if min(height, width) < MIN_SIDE_PX:
+        raise FrameError(f"is {height}x{width} pixels, too small: expected {MIN_SIDE_PX}x{MIN_SIDE_PX} or more")
+    if height * width > MAX_PIXELS:
+        megapixels = f"{height * width / 1e6:.1f} megapixels"
+        raise FrameError(
+            f"is {height}x{width}, {megapixels}, too large: expected at most {MAX_PIXELS // 10**6} megapixels "
+            f"(as 8000x8000); scale it down"
+        )
+
+
 def shown(path: str | Path) -> str:
     """A path as text that stays on one line and that any terminal can print."""
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")
@@ -153,17 +172,6 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FrameError(f"cannot be read ({error.strerror})") from None
-
-
-def _refuse_size(height: int, width: int) -> None:
-    if min(height, width) < MIN_SIDE_PX:
-        raise FrameError(f"is {height}x{width} pixels, too small: expected {MIN_SIDE_PX}x{MIN_SIDE_PX} or more")
-    if height * width > MAX_PIXELS:
-        megapixels = f"{height * width / 1e6:.1f} megapixels"
-        raise FrameError(
-            f"is {height}x{width}, {megapixels}, too large: expected at most {MAX_PIXELS // 10**6} megapixels "
-            f"(as 8000x8000); scale it down"
-        )
 
 
 def _decode(data: bytes) -> np.ndarray:
@@ -189,38 +197,38 @@ def _decode(data: bytes) -> np.ndarray:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
-def _expand(given: str, skip: Path | None) -> list[FrameFile]:
+def _expand(given: str, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
     path = Path(given)
     if path.is_dir():
-        return _in_folder(path, skip)
+        return _in_folder(path, skip, extensions)
     if glob.has_magic(given) and not path.exists():
-        return _in_glob(given)
+        return _in_glob(given, extensions)
     return [FrameFile(path, Path(path.name))]
 
 
-def _in_folder(folder: Path, skip: Path | None) -> list[FrameFile]:
-    names = sorted(_walk(folder, skip and skip.resolve()), key=_natural)
+def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
+    names = sorted((name for name in _walk(folder, skip and skip.resolve()) if _known(name, extensions)), key=_natural)
     if not names:
-        raise FrameError(f"{shown(folder)}: no image in this folder; expected {', '.join(sorted(EXTENSIONS))}")
+        raise FrameError(f"{shown(folder)}: no image in this folder; expected {', '.join(sorted(extensions))}")
     return [FrameFile(folder / name, name) for name in names]
 
 
 def _walk(folder: Path, left_out: Path | None) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, onerror=_refuse_unreadable):
         folders[:] = [name for name in folders if name[0] != "." and Path(where, name).resolve() != left_out]
-        yield from (Path(where, name).relative_to(folder) for name in files if _is_picture(name))
+        yield from (Path(where, name).relative_to(folder) for name in files)
 
 
-def _in_glob(pattern: str) -> list[FrameFile]:
+def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
     matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-    files = [path for path in sorted(matches, key=_natural) if path.is_file() and _is_picture(path.name)]
+    files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
     if not files:
         raise FrameError(f"{shown(pattern)}: no image matches this pattern")
     return [FrameFile(path, Path(path.name)) for path in files]
 
 
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+def _known(path: Path, extensions: Set[str]) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in extensions
 
 
 def _natural(path: Path) -> tuple[list[list[tuple[int, str]]], str]:

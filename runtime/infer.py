@@ -1,197 +1,213 @@
-"""`python -m runtime.infer INPUT...`: pictures in; class ids, colours and overlays out."""
+"""`python -m runtime.infer INPUT...`: pictures, videos, a camera in; class ids, colours and overlays out."""
 
 import argparse
-import json
-import tempfile
+import math
+import threading
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from runtime import cli
+from runtime import cli, video
 from runtime.artifacts import ARTIFACTS
-from runtime.backend import Backend, open_backend
-from runtime.errors import FrameError, OutputError
-from runtime.frames import FrameFile, colored, locate_frames, overlay, read_frame, shown, write_png
+from runtime.camera import Camera, camera_name, is_camera, shown_address
+from runtime.errors import FrameError
+from runtime.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
 from runtime.labels import palette
+from runtime.lanes import Lanes, open_lanes
 from runtime.manifest import newest_engine
-from runtime.outputs import SAVES, plan_outputs, refuse_overwrites
-from runtime.spec import ModelSpec
+from runtime.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
+from runtime.pictures import Run, Task, segment_pictures
+from runtime.pipeline import Clock, one_after_another, overlapped
+from runtime.recording import Recording
+from runtime.report import STAGES, WHOLE, Report, stage_table
+from runtime.streams import Source, StreamResult, segment_stream, ticks
+from runtime.video import VideoReader, first_frame, is_video
 
-STAGES = ("decode", "preprocess", "network", "postprocess", "encode")
-PARTS_OF_SEGMENT = STAGES[1:4]
-WHOLE = ("decode", "segment", "encode")
-SHOWN_SHARE = 0.0005  # less would print as 0.0%
+__all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
-
-class Result(NamedTuple):
-    """One picture done: what was written, how long each stage took, and what the mask holds."""
-
-    file: FrameFile
-    outputs: dict[str, Path]
-    height: int
-    width: int
-    milliseconds: dict[str, float]
-    shares: dict[str, float]
+MOST_LANES = 64
+SAID_OF_A_STREAM = 5  # lines about lost frames; the rest is counted
 
 
-class Writer(NamedTuple):
-    """What is written of a mask, and how it looks."""
+class Plan(NamedTuple):
+    """What is to be done: pictures, then videos; or a camera alone."""
 
-    palette: np.ndarray
-    alpha: float
-
-    def write(self, frame: np.ndarray, mask: np.ndarray, outputs: dict[str, Path]) -> None:
-        """Write each of `outputs`: ids, color, overlay -> where.
-
-        Raises:
-            OutputError: one cannot be written.
-        """
-        for kind, path in outputs.items():
-            write_png(path, self._pixels(kind, frame, mask))
-
-    def _pixels(self, kind: str, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        if kind == "ids":
-            return mask
-        return colored(mask, self.palette) if kind == "color" else overlay(frame, mask, self.palette, self.alpha)
+    pictures: list[Task]
+    videos: list[Task]
+    camera: Task | None
 
 
 def main(argv: Sequence[str]) -> int:
-    """Segment the pictures that `argv` names.
+    """Segment what `argv` names.
 
-    A picture that cannot be read is one line on stderr and the rest goes on; the exit code tells.
+    A picture or a frame that cannot be read is one line on stderr and the rest goes on; the exit code tells. After
+    Ctrl-C what is on its way is finished, and every file is whole.
 
     Raises:
         PipelineError: nothing could be done, or an output cannot be written.
+        KeyboardInterrupt: Ctrl-C, when all of that is on disk and reported.
     """
-    options = _parser().parse_args(argv)
-    files = locate_frames(options.inputs, skip=options.output)
+    options = _options(argv)
+    plan = _plan(options)
+    engine = options.engine or newest_engine()
+    with open_lanes(engine, options.lanes or _lanes_for(plan)) as lanes, cli.interruptible() as stop:
+        prepare_folder(options.output)
+        session = Session(lanes, options, stop)
+        try:
+            session.do(plan)
+        finally:
+            session.print_report(engine)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return _exit_code(session.report, plan)
+
+
+class Session:
+    """One run of the command with its engine open."""
+
+    def __init__(self, lanes: Lanes, options: argparse.Namespace, stop: threading.Event) -> None:
+        self.report = Report()
+        self._lanes, self._options, self._stop = lanes, options, stop
+        self._look = Look(palette(lanes.spec.classes), options.alpha)
+        self._run: Run = one_after_another if options.sequential else overlapped
+
+    def do(self, plan: Plan) -> None:
+        """Do all of it, until it is done or stopped.
+
+        Raises:
+            OutputError: an output cannot be written.
+        """
+        self._warm_up(plan)
+        if plan.pictures:
+            self._do_pictures(plan.pictures)
+        for task in plan.videos:
+            if not self._stop.is_set():
+                self._do_video(task)
+        if plan.camera:
+            self._do_camera(plan.camera)
+
+    def print_report(self, engine: Path) -> None:
+        """Print what was done."""
+        if self._options.json:
+            self.report.print_json(engine, self._lanes.spec)
+        else:
+            self.report.print_text(engine, stages=self._options.stages)
+
+    def _do_pictures(self, tasks: list[Task]) -> None:
+        clock = self.report.pictures_clock = Clock()
+        going = takewhile(lambda _: not self._stop.is_set(), tasks)
+        flow = segment_pictures(self._lanes, going, self._look, self._run, clock)
+        for task, result in zip(tasks, cli.progress(flow, "segment", len(tasks)), strict=False):
+            if isinstance(result, FrameError):
+                self._fail(task.file.path, result)
+            else:
+                self.report.pictures.append(result)
+        clock.stop()
+
+    def _do_video(self, task: Task) -> None:
+        try:
+            with VideoReader(task.file.path) as source:
+                self._do_stream(task, source, StreamResult(shown(task.file.path)), source.frames)
+        except FrameError as error:
+            self._fail(task.file.path, error)
+
+    def _do_camera(self, task: Task) -> None:
+        with Camera(self._options.inputs[0], stop=self._stop) as source:
+            stream = StreamResult(source.name, live=True)
+            self._do_stream(task, source, stream, None)
+
+    def _do_stream(self, task: Task, source: Source, stream: StreamResult, frames: int | None) -> None:
+        self.report.streams.append(stream)
+        with Recording(task.outputs, self._look, source.rate, source.time_base) as recording:
+            stream.outputs = recording.written
+            until = ticks(self._stop, self._options.seconds)
+            flow = segment_stream(self._lanes, source, recording, until, self._run, stream.clock, live=stream.live)
+            for done, stages_ms in cli.progress(flow, "segment", frames):
+                stream.dropped = source.dropped
+                if isinstance(done, FrameError):
+                    self._lose(stream, done)
+                else:
+                    stream.add(done, stages_ms)
+            stream.clock.stop()
+        cli.log(stream.summary())
+
+    def _lose(self, stream: StreamResult, error: FrameError) -> None:
+        stream.damaged += 1
+        if stream.damaged <= SAID_OF_A_STREAM:
+            self.report.problems.append((stream.input, str(error)))
+            cli.fail(str(error))
+
+    def _fail(self, path: Path, error: FrameError) -> None:
+        self.report.failed_inputs += 1
+        self.report.problems.append((shown(path), str(error)))
+        cli.fail(str(error))
+
+    def _warm_up(self, plan: Plan) -> None:
+        for task in [*plan.pictures, *plan.videos] if self._options.warmup else []:
+            path = task.file.path
+            try:
+                frame = first_frame(path) if is_video(path) else read_frame(path)
+            except FrameError:
+                continue  # it will be said in its turn
+            self._lanes.warm_up(frame, self._options.warmup)
+            return
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    given = options.inputs[0]
+    if is_camera(given):
+        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        file = FrameFile(Path(shown_address(given)), Path(name))
+        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)))
+    files = locate_frames(options.inputs, skip=options.output, extensions=EXTENSIONS | video.EXTENSIONS)
     outputs = plan_outputs(files, options.output, options.save)
     refuse_overwrites(files, outputs)
-    engine = options.engine or newest_engine()
-    with open_backend(engine) as backend:
-        _prepare_folder(options.output)
-        results, problems = _segment_all(backend, files, outputs, options)
-        _report(options, engine, backend.spec, results, problems)
-    if problems and len(files) > 1:
-        cli.fail(f"{len(problems)} of {len(files)} inputs failed, {len(results)} done")
-    return cli.FAILED if problems else cli.DONE
+    tasks = [Task(file, paths) for file, paths in zip(files, outputs, strict=True)]
+    videos = [task for task in tasks if is_video(task.file.path)]
+    if videos:
+        video.library()  # before an engine is opened for nothing
+    return Plan([task for task in tasks if task not in videos], videos, None)
 
 
-def class_shares(mask: np.ndarray, spec: ModelSpec) -> dict[str, float]:
-    """The part of the mask that each class takes, 0..1, in the order of the classes.
-
-    Args:
-        mask: uint8 (H, W) train ids.
-    """
-    counts = np.bincount(mask.ravel(), minlength=len(spec.classes))
-    return {label.name: float(counts[i] / mask.size) for i, label in enumerate(spec.classes)}
+def _lanes_for(plan: Plan) -> int | None:
+    # One frame is there soonest when it has the whole machine; of many, the engine knows how many at once are best.
+    return 1 if plan.camera or (len(plan.pictures) <= 1 and not plan.videos) else None
 
 
-def _segment_all(
-    backend: Backend, files: list[FrameFile], outputs: list[dict[str, Path]], options: argparse.Namespace
-) -> tuple[list[Result], dict[str, str]]:
-    results: list[Result] = []
-    problems: dict[str, str] = {}
-    writer = Writer(palette(backend.spec.classes), options.alpha)
-    for file, paths in cli.progress(list(zip(files, outputs, strict=True)), "segment"):
-        try:
-            warmup = 0 if results else options.warmup
-            results.append(_segment_one(backend, file, paths, writer, warmup))
-        except FrameError as error:
-            problems[shown(file.path)] = str(error)
-            cli.fail(str(error))
-    return results, problems
+def _exit_code(report: Report, plan: Plan) -> int:
+    inputs = len(plan.pictures) + len(plan.videos)
+    if report.failed_inputs and inputs > 1:
+        cli.fail(f"{report.failed_inputs} of {inputs} inputs failed, {inputs - report.failed_inputs} done")
+    return cli.FAILED if report.problems else cli.DONE
 
 
-def _segment_one(backend: Backend, file: FrameFile, outputs: dict[str, Path], writer: Writer, warmup: int) -> Result:
-    for _ in range(warmup):
-        backend.segment(read_frame(file.path))
-    start = time.perf_counter()
-    frame = read_frame(file.path)
-    decoded = time.perf_counter()
-    mask = backend.segment(frame)
-    segmented = time.perf_counter()
-    writer.write(frame, mask, outputs)
-    encoded = time.perf_counter()
-    milliseconds = {"decode": (decoded - start) * 1e3, "segment": (segmented - decoded) * 1e3}
-    # A copy: the backend's own is overwritten by the next frame.
-    milliseconds |= {name: backend.stages_ms[name] for name in PARTS_OF_SEGMENT if name in backend.stages_ms}
-    milliseconds["encode"] = (encoded - segmented) * 1e3
-    height, width = mask.shape
-    return Result(file, outputs, height, width, milliseconds, class_shares(mask, backend.spec))
-
-
-def _report(
-    options: argparse.Namespace, engine: Path, spec: ModelSpec, results: list[Result], problems: dict[str, str]
-) -> None:
-    if options.json:
-        files = [_as_json(result) for result in results]
-        errors = [{"input": path, "error": message} for path, message in problems.items()]
-        document = {"engine": str(engine), "model": spec.name, "files": files, "errors": errors}
-        print(json.dumps(document, indent=1))
-        return
-    for result in results:
-        print(*map(shown, result.outputs.values()), sep="\n")
-    if results and (len(results) == 1 or options.stages):
-        print(f"\n{engine.stem}\n{stage_table([result.milliseconds for result in results])}")
-    if len(results) == 1:
-        print(f"\n{_share_table(results[0].shares)}")
-
-
-def stage_table(frames_ms: Sequence[dict[str, float]]) -> str:
-    """Milliseconds per stage, the mean over the frames, as lines of text.
-
-    Args:
-        frames_ms: for each frame decode, segment, encode, and the parts of segment where the backend tells them.
-    """
-    told = all(set(STAGES) <= set(frame) for frame in frames_ms)
-    means = {name: float(np.mean([frame[name] for frame in frames_ms])) for name in (STAGES if told else WHOLE)}
-    means["total"] = float(np.mean([sum(frame[name] for name in WHOLE) for frame in frames_ms]))
-    return "\n".join([f"{'stage':<12}{'ms':>9}", *(f"{name:<12}{ms:>9.1f}" for name, ms in means.items())])
-
-
-def _share_table(shares: dict[str, float]) -> str:
-    largest_first = sorted(shares.items(), key=lambda item: -item[1])
-    rows = [("class", "share"), *((name, f"{share:.1%}") for name, share in largest_first if share >= SHOWN_SHARE)]
-    return "\n".join(f"{name:<14}{share:>7}" for name, share in rows)
-
-
-def _as_json(result: Result) -> dict[str, object]:
-    fields: dict[str, object] = result._asdict()
-    del fields["file"]
-    return {"input": str(result.file.path)} | fields | {"outputs": {k: str(v) for k, v in result.outputs.items()}}
-
-
-def _prepare_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"output folder {shown(folder)} cannot be written ({error.strerror}): give another with -o"
-        ) from None
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if len(options.inputs) > 1 and any(map(is_camera, options.inputs)):
+        parser.error("a camera is segmented alone: one camera and no other input")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m runtime.infer", description=__doc__)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, glob, or folder (searched to the bottom)")
-    parser.add_argument("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
-    parser.add_argument("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
-    parser.add_argument(
-        "--save", type=_saves_from_text, default=SAVES, help="which of ids,color,overlay (default: all)"
-    )
-    parser.add_argument(
-        "--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)"
-    )
-    parser.add_argument(
-        "--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first image (default: 0)"
-    )
-    parser.add_argument("--stages", action="store_true", help="mean ms per stage; for one image it is always printed")
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout; times in ms, shares 0..1")
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or one "
+        "camera: camera:0, /dev/video0, rtsp://HOST/PATH")  # fmt: skip
+    add("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
+    add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
+    add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
+    add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
+    add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame (default: 0)")
+    add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
+    add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
+        "or a camera, else what the engine does best)")  # fmt: skip
+    add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")
+    add("--stages", action="store_true", help="mean ms per stage, the busy share of each and frames a second; for one "
+        "image the ms are always printed")  # fmt: skip
+    add("--json", action="store_true", help="one JSON document on stdout; times in ms, shares 0..1")
     return parser
 
 
@@ -212,10 +228,27 @@ def _alpha_from_text(text: str) -> float:
     return alpha
 
 
+def _seconds_from_text(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
+    return seconds
+
+
 def _count_from_text(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a count, 0 or more")
     return int(text)
+
+
+def _lanes_from_text(text: str) -> int:
+    lanes = _count_from_text(text)
+    if not 1 <= lanes <= MOST_LANES:
+        raise argparse.ArgumentTypeError(f"{text!r} lanes, expected 1 to {MOST_LANES}")
+    return lanes
 
 
 if __name__ == "__main__":

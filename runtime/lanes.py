@@ -14,7 +14,12 @@ from runtime.spec import EngineManifest
 
 @runtime_checkable
 class SharesEngine(Protocol):
-    """A backend's module whose lanes share the engine's memory and the machine; others open the engine once a lane."""
+    """A backend's module whose lanes share the engine's memory and the machine; others open the engine once a lane.
+
+    `LANES` give the most frames a second.
+    """
+
+    LANES: int
 
     def open_lanes(self, engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
         """As many backends over one engine, each for one thread at a time."""
@@ -61,8 +66,12 @@ class Lanes(ClosedOnExit):
         self._backends = []
 
 
-def open_lanes(path: str | Path, lanes: int) -> Lanes:
-    """The engine at `path`, for `lanes` frames at once; checked as `runtime.backend.open_backend` does.
+def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
+    """The engine at `path`, for so many frames at once; checked as `runtime.backend.open_backend` does.
+
+    Args:
+        path: of the engine.
+        lanes: by default what its backend does best.
 
     Raises:
         EngineError: missing, damaged, without manifest, or built for another machine.
@@ -70,10 +79,10 @@ def open_lanes(path: str | Path, lanes: int) -> Lanes:
     """
     module, engine, manifest = checked_engine(path)
     if isinstance(module, SharesEngine):
-        return Lanes(module.open_lanes(engine, manifest, lanes))
+        return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
     opened: list[Backend] = []
     try:
-        for _ in range(lanes):
+        for _ in range(lanes or 1):
             opened.append(module.open_engine(engine, manifest))
     except BaseException:
         for backend in opened:

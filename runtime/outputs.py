@@ -1,21 +1,55 @@
-"""Where the pictures of each mask go: one name each, never an input's."""
+"""Where the masks of each input go, one name each and never an input's, and how they look."""
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from runtime.errors import OutputError
-from runtime.frames import FrameFile, shown
+from runtime.frames import FrameFile, colored, overlay, shown, write_png
+from runtime.video import is_video
 
 SAVES = ("ids", "color", "overlay")
+OF_A_VIDEO = ("overlay",)  # where nothing is said; class ids and colours of an hour of video are many gigabytes
+VIDEO_SUFFIX = {"ids": ".mkv", "color": ".mp4", "overlay": ".mp4"}
 
 
-def plan_outputs(files: Sequence[FrameFile], folder: Path, saves: Sequence[str]) -> list[dict[str, Path]]:
-    """For each file what is written where: `<folder>/<place below its input folder>/<stem>_<kind>.png`.
+class Look(NamedTuple):
+    """How a mask is shown: the classes' colours, uint8 (256, 3) RGB, and their part in the overlay, 0..1."""
+
+    palette: np.ndarray
+    alpha: float
+
+    def pixels(self, kind: str, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """What is written for one of `SAVES`: uint8 (H, W) for ids, else uint8 (H, W, 3) RGB."""
+        if kind == "ids":
+            return mask
+        return colored(mask, self.palette) if kind == "color" else overlay(frame, mask, self.palette, self.alpha)
+
+    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
+        """Write each of `outputs`: ids, color, overlay -> where.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        for kind, path in outputs.items():
+            write_png(path, self.pixels(kind, frame, mask))
+
+
+def plan_outputs(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None = None) -> list[dict[str, Path]]:
+    """For each file what is written where: `<folder>/<place below its input folder>/<stem>_<kind>.png`, videos .mp4.
 
     Files that would share a name get their extension in it (`a.png` and `a.jpg`: `a_png_ids.png`, `a_jpg_ids.png`),
     and where that is not enough the folders in which they differ. The same files give the same names in any order.
+
+    Args:
+        files: pictures and videos, told by their names.
+        folder: where all of it goes.
+        saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video.
 
     Raises:
         OutputError: two files still share a name.
@@ -25,7 +59,33 @@ def plan_outputs(files: Sequence[FrameFile], folder: Path, saves: Sequence[str])
         if count > 1:
             both = " and ".join(shown(file.path) for file, other in zip(files, stems, strict=True) if other == stem)
             raise OutputError(f"{both} would write the same files; segment them one after the other with another -o")
-    return [{kind: folder / stem.parent / f"{stem.name}_{kind}.png" for kind in saves} for stem in stems]
+    return [_outputs(folder / stem, saves, is_video(file.path)) for file, stem in zip(files, stems, strict=True)]
+
+
+def camera_outputs(name: str, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
+    """What is written where of a camera, by a name that tells when."""
+    return _outputs(folder / name, saves, True)
+
+
+def part_path(path: Path, part: int) -> Path:
+    """The name of a video's output from its `part`-th frame size on, 1 the first: `NAME.mp4`, `NAME.size2.mp4`."""
+    return path if part == 1 else path.with_name(f"{path.stem}.size{part}{path.suffix}")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, if it is not there.
+
+    Raises:
+        OutputError: it cannot be made, or nothing can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"output folder {shown(folder)} cannot be written ({error.strerror}): give another with -o"
+        ) from None
 
 
 def refuse_overwrites(files: Sequence[FrameFile], outputs: Sequence[dict[str, Path]]) -> None:
@@ -60,6 +120,11 @@ def _names(file: FrameFile, common: str) -> Iterator[Path]:
     named = stem.with_name(f"{stem.name}_{extension}") if extension else stem
     yield named
     yield file.path.parent.resolve().relative_to(common) / named.name
+
+
+def _outputs(stem: Path, saves: Sequence[str] | None, video: bool) -> dict[str, Path]:
+    kinds = (OF_A_VIDEO if video else SAVES) if saves is None else saves
+    return {kind: stem.with_name(f"{stem.name}_{kind}{VIDEO_SUFFIX[kind] if video else '.png'}") for kind in kinds}
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Targ
 
 DEVICE = "CPU"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+# Two streams of half the cores each wait less for each other's threads than one of all.
+LANES = 2
 # How OpenVINO's execution graph names types, and how we do.
 TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 

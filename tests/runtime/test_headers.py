@@ -102,10 +102,10 @@ def test_every_format_tells_its_size_before_decoding(tmp_path, monkeypatch, exte
 
 
 def test_the_largest_picture_taken_is_8000_by_8000():
-    frames._refuse_size(8000, 8000)
+    frames.refuse_size(8000, 8000)
     assert MAX_PIXELS == 8000 * 8000
     with pytest.raises(FrameError, match="8001x8000"):
-        frames._refuse_size(8001, 8000)
+        frames.refuse_size(8001, 8000)
 
 
 def test_a_file_larger_than_any_picture_is_not_even_read(tmp_path, monkeypatch):

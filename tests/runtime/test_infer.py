@@ -75,7 +75,10 @@ def test_several_pictures_print_files_only_unless_stages_are_asked(here, capsys)
     assert capsys.readouterr().out.split() == ["artifacts/masks/a_ids.png", "artifacts/masks/b_ids.png"]
     infer.main(["a.png", "b.png", "--save", "ids", "--stages"])
     out = capsys.readouterr().out
-    assert "postprocess" in out and "%" not in out
+    assert "postprocess" in out and "class" not in out
+    busy = out.splitlines()[-1]
+    assert [part.split()[-2] for part in busy.split(";")[0].split(",")] == list(infer.WHOLE)
+    assert "2 frames in" in busy and busy.endswith("a second")
 
 
 def test_warmup_runs_on_the_first_good_frame_only(here):
