@@ -11,6 +11,7 @@ DATASET ?= camvid
 DATA ?=
 ENGINES ?=
 TRAIN_OPTIONS ?=
+CALIB_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -22,6 +23,9 @@ DEMO_FRAME := tests/data/street.jpg
 .SHELLFLAGS := -eu -o pipefail -c
 SHELL := bash
 .DEFAULT_GOAL := help
+
+# $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
+make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph"))
 
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,11 +42,16 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed ## .venv with every package
 
 onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
-	@$(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' --batch '$(BATCH)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+	@$(call make_graph,$(PRECISION),$(BATCH))
+	echo "$$graph"
+
+calib: $(VENV)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+	@$(call make_graph,fp32,1)
+	$(PY) -m calib.ranges "$$graph" --data '$(DATA)' $(CALIB_OPTIONS)
 
 engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS: an engine for this machine; its path is the last line
 	@$(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)' >/dev/null
-	graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(PRECISION)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))
+	$(call make_graph,$(PRECISION),1)
 	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
 
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
@@ -69,13 +78,15 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS TRAIN_OPTIONS:
 need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 
-bench: $(VENV)/.installed ## frame to mask against onnxruntime FP32 with OpenCV and NumPy, interleaved
-	@for model in icnet enet; do
-	ours=$$($(MAKE) --no-print-directory engine MODEL=$$model PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
-	plain=$$($(PY) -m export.to_onnx --model $$model --precision fp32 --plain)
-	theirs=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
-	$(PY) -m runtime.bench --engine "$$ours" --baseline "$$theirs"
-	done
+bench: $(VENV)/.installed ## MODEL: frame to mask beside torch, onnxruntime and OpenVINO, interleaved; figures/bench-MODEL.json
+	@ours=$$($(MAKE) --no-print-directory engine MODEL='$(MODEL)' PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
+	plain=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision fp32 --plain)
+	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
+	program=$$($(PY) -m export.to_torch --model '$(MODEL)')
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" --json 'figures/bench-$(MODEL).json'
+
+figures: $(VENV)/.installed ## README's table from figures/bench-*.json
+	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
 
 regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
@@ -95,4 +106,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate train prune need-data bench regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate calib train prune need-data bench figures regress test test-gpu lint clean

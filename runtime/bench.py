@@ -1,165 +1,205 @@
-"""Frame in memory to mask in memory, against what one would write with onnxruntime, OpenCV and NumPy; interleaved.
+"""Frame in memory to mask in memory, by stage and in total, beside what one would use instead; interleaved.
 
-`python -m runtime.bench --engine ENGINE --baseline ENGINE [--json]`; `make bench` builds both.
+`python -m runtime.bench --engine ENGINE [--plain ENGINE] [--torch FILE]`; `make bench` builds all of them.
 """
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, log, run
+from runtime.artifacts import write_atomically
+from runtime.bench_report import VERSION, as_text, kernels_as_text
+from runtime.cli import DONE, log, run, size_from_text
 from runtime.errors import EngineError
-from runtime.frames import read_frame, write_png
-from runtime.manifest import newest_engine, read_manifest, verified_engine
+from runtime.fingerprint import command_line, fingerprint, load
+from runtime.frames import read_frame
+from runtime.manifest import newest_engine, read_manifest
 from runtime.reference import resize_frame
-from runtime.spec import ModelSpec
+from runtime.rivals import RIVALS
+from runtime.rounds import percentiles, take_turns, timed, turns
+from runtime.worker import ENGINE, STREET, Job, Worker
 
-STREET = Path("tests/data/street.jpg")
 FRAME_SIZE = (1024, 2048)  # the size that the project's figures are quoted at
-IMPORT = "import time; t = time.perf_counter(); import runtime; print(time.perf_counter() - t)"
+OF_TORCH = ("torch", "torch-compile", "torch-cuda-graph")  # rivals that take a torch program, the others a plain graph
+DEFAULT_RIVALS = ("onnxruntime", "openvino", "torch", "torch-compile")
 
 
-class UsualPath:
-    """What a careful user writes: OpenCV resizes and NumPy normalises, onnxruntime infers, OpenCV resizes, argmax."""
+def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, in_flight: int) -> dict[str, Any]:
+    """Every path on one frame, taking turns.
 
-    def __init__(self, engine: Path) -> None:
-        import onnxruntime
+    Args:
+        jobs: by name; "engine" is the one that the others are compared with.
+        frame: uint8 (H, W, 3) RGB.
+        rounds: timed frames of each path.
+        warmup: frames before them, not timed.
+        in_flight: how many frames the throughput of the engine is measured with at once.
 
-        manifest = read_manifest(engine)
-        if manifest.backend != "onnxruntime" or manifest.spec.block != 1:
-            raise EngineError(f"{engine} is no plain graph on onnxruntime; make bench builds one")
-        self.spec: ModelSpec = manifest.spec
-        self._session = onnxruntime.InferenceSession(
-            verified_engine(engine, manifest), providers=["CPUExecutionProvider"]
-        )
-        self._input = self._session.get_inputs()[0].name
-
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) RGB -> uint8 (H, W)."""
-        import cv2
-
-        p = self.spec.preprocess
-        if frame.shape[:2] != (p.height, p.width):
-            frame = cv2.resize(frame, (p.width, p.height), interpolation=cv2.INTER_LINEAR)
-        values = (frame.astype(np.float32) * p.scale - np.asarray(p.mean, np.float32)) / np.asarray(p.std, np.float32)
-        values = np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-        logits = self._session.run(None, {self._input: values})[0][0]
-        if logits.shape[1:] != frame.shape[:2]:
-            wide = cv2.resize(logits.transpose(1, 2, 0), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            mask: np.ndarray = wide.argmax(axis=2).astype(np.uint8)
-        else:
-            mask = logits.argmax(axis=0).astype(np.uint8)
-        return mask
-
-
-def interleave(paths: dict[str, Callable[[], Any]], rounds: int, warmup: int) -> dict[str, list[float]]:
-    """Milliseconds of every call, the paths taking turns, so that a slow moment of the machine meets all of them."""
-    for call in paths.values():
-        for _ in range(warmup):
-            call()
-    times: dict[str, list[float]] = {name: [] for name in paths}
-    for _ in range(rounds):
-        for name, call in paths.items():
-            start = time.perf_counter()
-            call()
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return times
+    Returns:
+        JSON values: for each path its samples and percentiles in total and by stage, memory, and agreement of masks.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        np.save(frame_path := Path(folder) / "frame.npy", frame)
+        workers = {}
+        for name, job in jobs.items():
+            log(f"opening {name}")
+            workers[name] = stack.enter_context(Worker(job, frame_path))
+        masks = {name: _mask(worker, Path(folder) / "mask.npy") for name, worker in workers.items()}
+        for worker in list(workers.values()) * warmup:
+            worker.frame_ms()
+        log(f"measuring {rounds} rounds of {', '.join(workers)}")
+        stages: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
+        calls = [_frame_and_stages(worker, stages[name]) for name, worker in workers.items()]
+        samples = take_turns(calls, turns(np.random.default_rng(0), rounds, 1, len(calls)))[:, :, 0]
+        found = {name: _path(samples[i], stages[name]) for i, name in enumerate(workers)}
+        for i, (name, worker) in enumerate(workers.items()):
+            found[name]["peak_mib"] = worker.ask(do="peak")["mib"]
+            found[name]["mask_agreement"] = float((masks[name] == masks[ENGINE]).mean())
+            found[name]["times_slower"] = float(np.median(samples[i] / samples[0]))
+        per_s = workers[ENGINE].ask(do="throughput", frames=rounds, in_flight=in_flight)["frames_per_s"]
+    found[ENGINE]["throughput"] = {"in_flight": in_flight, "frames_per_s": per_s, "frames": in_flight * rounds}
+    return found
 
 
-def measure(backend: Backend, usual: UsualPath, frame: np.ndarray, rounds: int, warmup: int) -> dict[str, Any]:
-    """Both paths on one frame, uint8 (H, W, 3): milliseconds, their ratio, and how far the masks agree."""
-    agreement = float((backend.segment(frame) == usual.segment(frame)).mean())
-    stages: list[dict[str, float]] = []
+def kernels(engine: Path, frame: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
+    """The CPU kernels alone, without the network: percentiles in ms by kernel, and of the NumPy that defines them.
 
-    def ours() -> None:
-        backend.segment(frame)
-        stages.append(backend.stages_ms)
+    Args:
+        engine: whose sizes, classes and logits are taken.
+        frame: uint8 (H, W, 3) RGB.
+        rounds: timed calls of each; of NumPy a tenth.
 
-    times = interleave({"engine": ours, "usual": lambda: usual.segment(frame)}, rounds, warmup)
-    kept = stages[warmup:]
-    return {
-        "frame": list(frame.shape),
-        "rounds": rounds,
-        "engine_ms": percentiles(times["engine"]),
-        "usual_ms": percentiles(times["usual"]),
-        "ratio": float(np.median(np.divide(times["usual"], times["engine"]))),
-        "stages_ms": {name: float(np.median([stage[name] for stage in kept])) for name in kept[0]},
-        "mask_agreement": agreement,
-        "samples_ms": times,
-    }
+    Raises:
+        EngineError: it runs on a GPU, whose kernels are the stages of a frame.
+    """
+    from runtime import reference
+    from runtime.backend import open_backend
+    from runtime.kernels.cpu import FrameResizer, Segmenter
 
-
-def percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
-    """p50, p90, p99 and the maximum of some milliseconds."""
-    p50, p90, p99 = np.percentile(samples_ms, (50, 90, 99))
-    return {"p50": float(p50), "p90": float(p90), "p99": float(p99), "max": max(samples_ms)}
-
-
-def process_figures(engine: Path, frame: np.ndarray) -> dict[str, float]:
-    """Peak memory of `runtime.infer` on that one frame, in MiB, and the seconds that `import runtime` takes."""
-    import_s = min(
-        float(subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "frame.png"
-        write_png(image, frame)
-        command = [sys.executable, "-m", "runtime.infer", str(image), "-o", folder, "--engine", str(engine)]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        subprocess.run(command, check=True, capture_output=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert peak > before, "the largest child so far was not runtime.infer"
-    return {"infer_peak_mib": peak / 1024, "import_s": import_s}
+    if read_manifest(engine).backend.startswith("tensorrt"):
+        raise EngineError(f"{engine} runs no CPU kernels; its GPU's are the stages of runtime.bench without --kernels")
+    with open_backend(engine) as backend:
+        spec, logits = backend.spec, backend.logits(frame)
+    height, width = frame.shape[:2]
+    smaller = resize_frame(frame, height * 3 // 4, width * 3 // 4)
+    last = np.ascontiguousarray(logits[0].transpose(1, 2, 0))
+    resizer, segmenter = FrameResizer(spec.preprocess), Segmenter(spec)
+    calls: dict[str, tuple[Callable[[], object], int]] = {
+        "resize": (lambda: resizer.resize(smaller), rounds),
+        "upsample and argmax": (lambda: segmenter.segment(last, height, width), rounds),
+        "resize, NumPy": (
+            lambda: reference.resize_frame(smaller, spec.preprocess.height, spec.preprocess.width), rounds // 10 + 1,
+        ),
+        "upsample and argmax, NumPy": (
+            lambda: reference.postprocess(logits, height, width, block=spec.block), rounds // 10 + 1,
+        ),
+    }  # fmt: skip
+    found = {}
+    for name, (call, count) in calls.items():
+        call()  # compiles, makes tables
+        found[name] = percentiles(np.array([timed(call)() for _ in range(count)]))
+    return found
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench", description=__doc__)
-    parser.add_argument("--engine", type=Path, help="the engine (by default the newest of this machine)")
-    parser.add_argument("--baseline", type=Path, required=True, help="a plain FP32 graph's engine on onnxruntime")
-    parser.add_argument("--frame", type=Path, default=STREET, help=f"an image ({STREET}), brought to 1024x2048")
-    parser.add_argument("--rounds", type=int, default=20, help="timed calls of each path (20)")
-    parser.add_argument("--warmup", type=int, default=3, help="calls before them (3)")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    arguments = parser.parse_args(argv)
-    engine = arguments.engine or newest_engine()
-    frame = resize_frame(read_frame(arguments.frame), *FRAME_SIZE)
-    found = process_figures(engine, frame)
-    manifest = read_manifest(engine)
-    log(f"measuring {engine.name}: {arguments.rounds} rounds")
-    usual = UsualPath(arguments.baseline)
-    with open_backend(engine) as backend:
-        found |= measure(backend, usual, frame, arguments.rounds, arguments.warmup)
-    name = f"{manifest.spec.name} {manifest.precision} on {manifest.backend}"
-    print(json.dumps({"engine": engine.name, **found}, indent=1) if arguments.json else as_text(name, found))
+    """Measure what `argv` names.
+
+    Raises:
+        PipelineError: an engine or a rival cannot be opened, or a file not be written.
+    """
+    options = _options(argv)
+    engine = options.engine or newest_engine()
+    frame = resize_frame(read_frame(options.frame), *options.frame_size)
+    if options.kernels:
+        print(kernels_as_text(kernels(engine, frame, options.rounds)))
+        return DONE
+    before = load()
+    paths = measure(_jobs(engine, options), frame, options.rounds, options.warmup, options.in_flight)
+    document = {
+        "version": VERSION,
+        "fingerprint": fingerprint(engine, read_manifest(engine), frame.shape[:2], command_line("runtime.bench", argv)),
+        "rounds": options.rounds,
+        "warmup": options.warmup,
+        "load": {"before": before, "after": load()},
+        "paths": paths,
+    }
+    if options.json:
+        write_atomically(options.json, json.dumps(document, indent=1).encode())
+    print(as_text(document))
     return DONE
 
 
-def as_text(name: str, found: dict[str, Any]) -> str:
-    """What was measured, for people."""
-    stages = ", ".join(f"{stage} {ms:.1f}" for stage, ms in found["stages_ms"].items())
-    rows = [
-        f"{name}, frame {found['frame'][0]}x{found['frame'][1]} in memory to mask in memory, {found['rounds']} rounds",
-        "                     p50      p90      p99      max  ms",
-        *(
-            f"  {label:<14}" + "".join(f"{found[key][p]:9.1f}" for p in ("p50", "p90", "p99", "max"))
-            for label, key in (("this engine", "engine_ms"), ("usual path", "usual_ms"))
-        ),
-        f"  {found['ratio']:.2f}x faster (median of the rounds' ratios), masks agree on {found['mask_agreement']:.3%}",
-        f"  stages: {stages} ms",
-        f"  peak of runtime.infer: {found['infer_peak_mib']:.0f} MiB; import runtime: {found['import_s'] * 1e3:.0f} ms",
-    ]
-    return "\n".join(rows)
+def _jobs(engine: Path, options: argparse.Namespace) -> dict[str, Job]:
+    jobs = {ENGINE: Job(ENGINE, (engine,))}
+    for kind in options.against:
+        jobs[kind] = Job(kind, (options.torch if kind in OF_TORCH else options.plain,))
+    return jobs
+
+
+def _mask(worker: Worker, path: Path) -> np.ndarray:
+    worker.ask(do="mask", file=str(path))
+    mask: np.ndarray = np.load(path)
+    return mask
+
+
+def _frame_and_stages(worker: Worker, stages: list[dict[str, float]]) -> Callable[[], float]:
+    def call() -> float:
+        answer = worker.ask(do="frame")
+        stages.append(answer["stages_ms"])
+        return float(answer["ms"])
+
+    return call
+
+
+def _path(samples_ms: np.ndarray, stages: list[dict[str, float]]) -> dict[str, Any]:
+    by_stage = {name: np.array([frame[name] for frame in stages]) for name in stages[0]}
+    return {
+        "samples_ms": samples_ms.tolist(),
+        "percentiles_ms": percentiles(samples_ms),
+        "stages_samples_ms": {name: values.tolist() for name, values in by_stage.items()},
+        "stages_ms": {name: percentiles(values) for name, values in by_stage.items()},
+    }
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.against is None:
+        given = [kind for kind in DEFAULT_RIVALS if (options.torch if kind in OF_TORCH else options.plain)]
+        options.against = given
+    for kind in options.against:
+        if (options.torch if kind in OF_TORCH else options.plain) is None:
+            parser.error(f"--against {kind} wants {'--torch FILE' if kind in OF_TORCH else '--plain ENGINE'}")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime.bench", description=__doc__)
+    parser.add_argument("--engine", type=Path, help="the engine (by default the newest of this machine)")
+    parser.add_argument("--plain", type=Path, metavar="ENGINE", help="a plain FP32 graph's engine on onnxruntime")
+    parser.add_argument("--torch", type=Path, metavar="FILE", help="what python -m export.to_torch wrote")
+    parser.add_argument(
+        "--against", nargs="*", choices=RIVALS, metavar="RIVAL", help=f"of {', '.join(RIVALS)} (those of a CPU)"
+    )
+    parser.add_argument("--rounds", type=_count, default=20, help="timed frames of each path (%(default)s)")
+    parser.add_argument("--warmup", type=_count, default=3, help="frames before them (%(default)s)")
+    parser.add_argument("--in-flight", type=_count, default=2, help="frames at once, for throughput (%(default)s)")
+    parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
+    parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
+    parser.add_argument("--kernels", action="store_true", help="only the CPU kernels, without the network")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What a user would pick instead: each from frame to mask as one writes it with that library, none of our kernels."""
 
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -223,16 +224,16 @@ class TorchCudaGraphRival:
     def _capture(self, size: tuple[int, int]) -> None:
         import torch
 
-        p = self._spec.preprocess
+        p, cuda = self._spec.preprocess, cast(Any, torch.cuda)
         self._frame_size = size
         self._values = torch.zeros((1, 3, p.height, p.width), dtype=torch.float16, device="cuda")
-        stream = torch.cuda.Stream()
-        with torch.inference_mode(), torch.cuda.stream(stream):
+        stream = cuda.Stream()
+        with torch.inference_mode(), cuda.stream(stream):
             for _ in range(3):  # libraries choose and allocate outside of the capture
                 self._run(size)
         stream.synchronize()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(self._graph):
+        self._graph = cuda.CUDAGraph()
+        with torch.inference_mode(), cuda.graph(self._graph):
             self._mask = self._run(size)
 
     def _run(self, size: tuple[int, int]) -> Any:
@@ -256,8 +257,10 @@ def torch_program(path: Path) -> tuple[Any, ModelSpec]:
         raise EngineError(f"torch program {path} does not exist; write one: python -m export.to_torch --model icnet")
     extra = {SPEC_FILE: ""}
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive")
         program = torch.export.load(path, extra_files=extra)
         return program.module(), from_json(ModelSpec, extra[SPEC_FILE])
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EngineError(f"{path} is no torch program of ours ({reason}); write it again: export.to_torch") from None

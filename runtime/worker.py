@@ -119,15 +119,17 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, 
     """The child: open the path, say so, then answer each line of JSON on stdin.
 
     Orders: `{"do": "frame"}` gives ms and the stages of one frame; `{"do": "mask", "file"}` writes its mask as .npy;
-    `{"do": "throughput", "frames", "in_flight"}` gives the frames a second of so many at once; `{"do": "peak"}` gives
-    the most memory so far, in MiB.
+    `{"do": "throughput", "frames", "in_flight"}` gives an engine's frames a second with so many at once;
+    `{"do": "peak"}` gives the most memory so far, in MiB.
     """
     frame = np.load(frame_path)
-    open_path = _opener(kind, files)
-    path = open_path()
+    path = _open(kind, files)
 
     def throughput(frames: int, in_flight: int) -> dict[str, Any]:
-        return {"frames_per_s": frames_per_s([path, *(open_path() for _ in range(in_flight - 1))], frame, frames)}
+        from runtime.lanes import open_lanes
+
+        with open_lanes(files[0], in_flight) as lanes:
+            return {"frames_per_s": frames_per_s([lanes] * in_flight, frame, frames)}
 
     def mask(file: str) -> dict[str, Any]:
         np.save(file, path.segment(frame))
@@ -177,14 +179,14 @@ def _timed(path: Any, frame: np.ndarray) -> dict[str, Any]:
     return {"ms": (time.perf_counter_ns() - start) / 1e6, "stages_ms": getattr(path, "stages_ms", {})}
 
 
-def _opener(kind: str, files: tuple[str, ...]) -> Callable[[], Any]:
+def _open(kind: str, files: tuple[str, ...]) -> Any:
     if kind == ENGINE:
         from runtime.backend import open_backend
 
-        return lambda: open_backend(files[0])
+        return open_backend(files[0])
     from runtime.rivals import open_rival
 
-    return lambda: open_rival(kind, [Path(file) for file in files])
+    return open_rival(kind, [Path(file) for file in files])
 
 
 def _answers() -> Callable[[dict[str, Any]], None]:

@@ -1,0 +1,162 @@
+"""What `runtime.bench` found, as text and as README's table: made of its JSON documents alone.
+
+`python -m runtime.bench_report FILE... --readme README.md` writes the table between its two marks; `make figures`.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.artifacts import write_atomically
+from runtime.cli import DONE, run
+from runtime.errors import PipelineError
+from runtime.rivals import RIVALS
+from runtime.worker import ENGINE
+
+VERSION = 2  # of the JSON document
+BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- end of figures -->"
+PERCENTILES = ("p50", "p90", "p99", "max")
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Latency by path, then the engine's stages, throughput, memory and size."""
+    engine = document["paths"][ENGINE]
+    found = document["fingerprint"]
+    throughput = engine["throughput"]
+    lines = [
+        f"{title(found)}, frame {_size(found['frame_size'])} in memory to mask in memory",
+        f"latency of single frames, ms; {document['rounds']} interleaved rounds after {document['warmup']} of warm-up",
+        f"  {'':<42}" + "".join(f"{name:>9}" for name in PERCENTILES),
+    ]
+    for name, path in document["paths"].items():
+        lines.append(f"  {_name(name):<42}" + _row(path["percentiles_ms"]))
+        stages = path["stages_ms"] if name == ENGINE else {}
+        lines += [f"    {stage:<40}" + _row(values) for stage, values in stages.items()]
+    lines += [_compared(name, path) for name, path in document["paths"].items() if name != ENGINE]
+    lines += [
+        f"throughput: {throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight "
+        f"({throughput['frames']} frames)",
+        f"engine {found['engine']['engine_mib']:.1f} MiB, peak memory of its process {engine['peak_mib']:.0f} MiB",
+    ]
+    return "\n".join(lines)
+
+
+def kernels_as_text(found: dict[str, dict[str, float]]) -> str:
+    """A line a kernel."""
+    lines = [f"{'kernel':<28}" + "".join(f"{name:>9}" for name in PERCENTILES) + "  ms"]
+    return "\n".join([*lines, *(f"{name:<28}{_row(values)}" for name, values in found.items())])
+
+
+def title(found: dict[str, Any]) -> str:
+    """The engine in words, from a fingerprint."""
+    engine = found["engine"]
+    executed = ", ".join(engine["executed"])
+    return f"{engine['model']} {engine['precision']} on {engine['backend']} (executed in {executed})"
+
+
+def table(documents: Sequence[dict[str, Any]]) -> str:
+    """README's table: a row a path, networks one below the other, and under what it was measured."""
+    lines = ["| network | path | p50 ms | p90 | p99 | max | times slower | same mask | peak MiB |", "|---" * 9 + "|"]
+    for document in documents:
+        for name, path in document["paths"].items():
+            times = " | ".join(f"{path['percentiles_ms'][key]:.0f}" for key in PERCENTILES)
+            what = f"**{_executed(document)}**" if name == ENGINE else RIVALS[name]
+            slower = "1" if name == ENGINE else f"{path['times_slower']:.2f}"
+            lines.append(
+                f"| {document['fingerprint']['engine']['model']} | {what} | {times} | {slower} "
+                f"| {path['mask_agreement']:.2%} | {path['peak_mib']:.0f} |"
+            )
+    return "\n".join([*lines, "", *(_conditions(document) for document in documents)])
+
+
+def with_table(readme: str, documents: Sequence[dict[str, Any]]) -> str:
+    """README with what stands between its two marks replaced.
+
+    Raises:
+        PipelineError: the marks are not there, once each and in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in rest:
+        raise PipelineError(f"README wants one {BEGIN!r} and then one {END!r}; put them where the table belongs")
+    return f"{before}{BEGIN}\n{table(documents)}\n{END}{after}"
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A document that `runtime.bench --json` wrote.
+
+    Raises:
+        PipelineError: it is none, or of another version.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        if document["version"] == VERSION and document["paths"][ENGINE]:
+            return document
+        reason = f"version {document['version']}, expected {VERSION}"
+    except (ValueError, KeyError, TypeError) as error:
+        reason = repr(error)
+    raise PipelineError(f"{path} is no document of runtime.bench ({reason}); measure it again: runtime.bench --json")
+
+
+def _executed(document: dict[str, Any]) -> str:
+    engine = document["fingerprint"]["engine"]
+    return f"this project: {engine['precision']} on {engine['backend']}, executed in {', '.join(engine['executed'])}"
+
+
+def _conditions(document: dict[str, Any]) -> str:
+    found, engine = document["fingerprint"], document["paths"][ENGINE]
+    machine, software = found["machine"], found["software"]
+    stages = ", ".join(f"{name} {values['p50']:.1f}" for name, values in engine["stages_ms"].items())
+    throughput = engine["throughput"]
+    libraries = ", ".join(
+        f"{name} {software[name]}" for name in ("openvino", "onnxruntime", "torch") if name in software
+    )
+    return (
+        f"{found['engine']['model']}: {document['rounds']} rounds at {_size(found['frame_size'])}; {stages} ms; "
+        f"{throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight; engine "
+        f"{found['engine']['engine_mib']:.1f} MiB; {machine['cpu']}, {machine['threads']} threads, "
+        f"{' '.join(machine['features'])}; {libraries}.\n"
+    )
+
+
+def _compared(name: str, path: dict[str, Any]) -> str:
+    return (
+        f"  {_name(name)}: {path['times_slower']:.2f}x slower (median of the rounds' ratios), "
+        f"same mask on {path['mask_agreement']:.3%}, peak memory {path['peak_mib']:.0f} MiB"
+    )
+
+
+def _name(path: str) -> str:
+    return "this engine" if path == ENGINE else path
+
+
+def _row(values: dict[str, float]) -> str:
+    return "".join(f"{values[name]:>9.1f}" for name in PERCENTILES)
+
+
+def _size(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write README's table.
+
+    Raises:
+        PipelineError: a file is no document of `runtime.bench`, or README has no place for the table.
+    """
+    parser = argparse.ArgumentParser(prog="python -m runtime.bench_report", description=__doc__)
+    parser.add_argument("documents", type=Path, nargs="+", help="what runtime.bench --json wrote")
+    parser.add_argument("--readme", type=Path, help="the file to write it into (by default it is printed)")
+    options = parser.parse_args(argv)
+    documents = [read_document(path) for path in options.documents]
+    if options.readme:
+        write_atomically(options.readme, with_table(options.readme.read_text(), documents).encode())
+    else:
+        print(table(documents))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)
