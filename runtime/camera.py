@@ -29,6 +29,7 @@ class Camera(ClosedOnExit):
     """
 
     rate = Fraction(30)
+    missing = 0
     time_base = Fraction(1, 90_000)
 
     def __init__(

@@ -131,6 +131,7 @@ class Session:
                 else:
                     stream.add(done, stages_ms)
             stream.clock.stop()
+            stream.missing = max(0, source.missing - stream.damaged)
         cli.log(stream.summary())
 
     def _lose(self, stream: StreamResult, error: FrameError) -> None:

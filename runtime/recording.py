@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime.backend import ClosedOnExit
-from runtime.errors import OutputError
+from runtime.errors import LibraryError, OutputError
 from runtime.frames import shown
 from runtime.outputs import Look, part_path
 from runtime.video import TimedFrame, library
@@ -92,10 +92,13 @@ class VideoWriter(ClosedOnExit):
         except OSError as error:
             raise self._failure(error) from None
         finally:
-            self._growing.replace(self.path)
+            if self._growing.is_file():  # the encoder makes it with its first packet
+                self._growing.replace(self.path)
 
     def _make_stream(self, pixels: np.ndarray, rate: Fraction) -> Any:
         codec = "ffv1" if self._ids else "libx264"
+        if codec not in self._av.codec.codecs_available:
+            raise LibraryError(f"this PyAV has no {codec} encoder: pip install av, whose wheels have it")
         stream = self._container.add_stream(codec, rate=rate, options={} if self._ids else X264)
         stream.height, stream.width = (size if self._ids else size + size % 2 for size in pixels.shape[:2])
         stream.pix_fmt = "gray" if self._ids else "yuv420p"

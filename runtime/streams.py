@@ -26,6 +26,10 @@ class Source(Protocol):
     time_base: Fraction
     dropped: int
 
+    @property
+    def missing(self) -> int:
+        """Frames that were lost on the way and are in none of the others' counts."""
+
     def read(self) -> TimedFrame | End:
         """The next frame, or `END`.
 
@@ -51,7 +55,7 @@ class StreamResult:
         self.input, self.live = source, live
         self.outputs: list[tuple[str, Path]] = []
         self.height = self.width = 0
-        self.frames = self.damaged = self.dropped = 0
+        self.frames = self.damaged = self.dropped = self.missing = 0
         self.clock = Clock()
         self._sums_ms: Counter[str] = Counter()
         self._shares: Counter[str] = Counter()
@@ -85,8 +89,10 @@ class StreamResult:
 
     def summary(self) -> str:
         """One line: how many frames, how fast, how many are missing."""
-        missing = f", {self.damaged} damaged or lost" * bool(self.damaged) + f", {self.dropped} dropped" * self.live
-        return f"{self.input}: {self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} a second{missing}"
+        lost = f", {self.damaged} damaged" * bool(self.damaged)
+        lost += f", {self.missing} missing by their times" * bool(self.missing)
+        lost += f", {self.dropped} dropped" * self.live
+        return f"{self.input}: {self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} a second{lost}"
 
 
 def segment_stream(

@@ -1,5 +1,6 @@
 """Videos as frames, through PyAV: any container and codec of its FFmpeg, timestamps as they are, sound left out."""
 
+from collections import Counter
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,8 @@ EXTENSIONS = frozenset(
 )
 # A container announces the length of its longest stream, and rounds it; what ends earlier than this was cut off.
 END_SLACK_S = 1.0
+# A rate is constant where nearly all frames come in nearly equal steps; milliseconds round a 60th of a second by 3%.
+REGULAR, REGULAR_SHARE = 0.1, 0.8
 
 
 class TimedFrame(NamedTuple):
@@ -56,6 +59,7 @@ class VideoReader(ClosedOnExit):
         self.frames: int | None = self._stream.frames or (int(self.seconds * self.rate) if self.seconds else None)
         self._step = max(1, round(1 / self.rate / self.time_base))
         self._last_pts: int | None = None
+        self._intervals: Counter[int] = Counter()
         self._found = self._decoded()
 
     def read(self) -> TimedFrame | End:
@@ -68,6 +72,18 @@ class VideoReader(ClosedOnExit):
         if isinstance(found, FrameError):
             raise found
         return found
+
+    @property
+    def missing(self) -> int:
+        """Frames that the times leave room for, so far, damaged ones too; 0 where the rate varies by design."""
+        if not self._intervals:
+            return 0
+        usual = self._intervals.most_common(1)[0][0]
+        steps = {interval: round(interval / usual) for interval in self._intervals}
+        regular = sum(count for interval, count in self._intervals.items() if abs(interval - usual) <= REGULAR * usual)
+        if regular < REGULAR_SHARE * self._intervals.total():
+            return 0
+        return sum((steps[interval] - 1) * count for interval, count in self._intervals.items() if steps[interval] > 1)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -143,12 +159,12 @@ class VideoReader(ClosedOnExit):
 
     def _pts(self, frame: Any) -> int:
         # Raw streams have no timestamps: count. Damaged ones go back: then the frame comes a moment after the last.
-        if self._last_pts is None:
+        before = self._last_pts
+        if before is None:
             self._last_pts = int(frame.pts or 0)
-        elif frame.pts is None:
-            self._last_pts += self._step
-        else:
-            self._last_pts = max(int(frame.pts), self._last_pts + 1)
+            return self._last_pts
+        self._last_pts = before + self._step if frame.pts is None else max(int(frame.pts), before + 1)
+        self._intervals[self._last_pts - before] += 1
         return self._last_pts
 
 
