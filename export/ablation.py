@@ -131,7 +131,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="(default 0 1)")
     parser.add_argument("--epochs", type=int, default=1, help="of each training (default %(default)s)")
     parser.add_argument("--lr", type=float, default=0.01, help="(default %(default)s)")
-    parser.add_argument("--crop", default="176x240", help="HEIGHTxWIDTH of the views (default %(default)s)")
+    parser.add_argument("--crop", default="192x256", help="HEIGHTxWIDTH of the views (default %(default)s)")
     parser.add_argument("--every", type=int, default=4, help="one validation frame in so many (default %(default)s)")
     args = parser.parse_args(argv)
     if args.every < 1 or args.epochs < 1:

@@ -35,7 +35,7 @@ from export.curve import write_curve
 from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
 from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
-from export.registry import Network, build_like, find, names
+from export.registry import Network, build_like, find, names, nearest_size
 from export.sources import check_file
 from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
 from export.weights import read_weights
@@ -282,6 +282,13 @@ def refused(args: argparse.Namespace, network: Network) -> str:
     """What is wrong with options that do not go together or are out of their range; empty where nothing is."""
     if (args.encoder_only or args.decoder_only) and network.name != "enet":
         return "--encoder-only and --decoder-only are for --model enet"
+    if network.size_offset:
+        return f"{network.name} aligns corners and cannot be trained, since its views double in size: --model icnet can"
+    if args.crop and nearest_size(network, *args.crop) != args.crop:
+        near = "x".join(map(str, nearest_size(network, *args.crop)))
+        return (
+            f"--crop: height and width are multiples of {network.size_multiple} for {network.name}; nearest is {near}"
+        )
     if args.width is not None and (not network.width_of or args.width < 1):
         return f"--width {args.width} is for a network that can have several, and 1 or more: --model icnet --width 64"
     if args.width is not None and args.start:

@@ -162,6 +162,8 @@ def test_a_training_on_another_data_set_is_not_gone_on_with(data, tmp_path):
         (["--ohem", "1.5"], "--ohem is 1.5, expected 0 to 1"),
         (["--wide", "2"], "--wide is 2.0, expected 0 to 1"),
         (["--width", "0"], "--width 0"),
+        (["--crop", "176x240"], "multiples of 32 for icnet; nearest is 192x256"),
+        (["--model", "icnet-caffe"], "cannot be trained"),
         (["--width", "8", "--model", "enet"], "for a network that can have several"),
         (["--width", "8", "--start", "w.safetensors"], "those of --start have a width of their own"),
     ],
