@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -77,6 +77,11 @@ class Camera(ClosedOnExit):
             raise FrameError(f"{self.name}: {self._lost}, after {self.taken} frames")
         pixels, taken_s = newest
         return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames that `read` gives."""
+        while not isinstance(frame := self.read(), End):
+            yield frame
 
     def close(self) -> None:
         """Let go of the camera; a second call does nothing."""

@@ -73,6 +73,11 @@ class VideoReader(ClosedOnExit):
             raise found
         return found
 
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames that `read` gives."""
+        while not isinstance(frame := self.read(), End):
+            yield frame
+
     @property
     def missing(self) -> int:
         """Frames that the times leave room for, so far, damaged ones too; 0 where the rate varies by design."""
