@@ -21,7 +21,7 @@ from runtime.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_f
 from runtime.pictures import Run, Task, segment_pictures
 from runtime.pipeline import Clock, one_after_another, overlapped
 from runtime.recording import Recording
-from runtime.report import STAGES, WHOLE, Report, stage_table
+from runtime.results import STAGES, WHOLE, Report, stage_table
 from runtime.streams import Source, StreamResult, segment_stream, ticks
 from runtime.video import VideoReader, first_frame, is_video
 
