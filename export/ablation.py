@@ -78,8 +78,8 @@ def as_started(job: training.Job) -> dict[str, float]:
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Every variant with every seed; what the JSON file keeps."""
     rows = []
-    for variant in VARIANTS:
-        for seed in args.seeds[:1] if variant == START else args.seeds:
+    for seed in args.seeds:
+        for variant in (name for name in VARIANTS if name != START or seed == args.seeds[0]):
             options = options_of(args, variant, seed)
             found = measure(options, args.every, trained=variant != START)
             rows.append({"variant": variant, "seed": seed, **found})

@@ -36,7 +36,7 @@ def test_every_variant_is_trained_with_every_seed_from_one_start_and_measured_al
     assert main(given) == DONE
     result = json.loads((tmp_path / "a.json").read_text())
     assert [(row["variant"], row["seed"]) for row in result["rows"]] == [
-        (START, 0), ("the defaults", 0), ("the defaults", 1), ("dice", 0), ("dice", 1)
+        (START, 0), ("the defaults", 0), ("dice", 0), ("the defaults", 1), ("dice", 1)
     ]  # fmt: skip
     assert {row["frames"] for row in result["rows"]} == {2}
     assert [row["steps"] for row in result["rows"]] == [0, 1, 1, 1, 1]
