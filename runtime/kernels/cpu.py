@@ -45,28 +45,31 @@ class FrameResizer:
         if loops is None:
             return reference.resize_frame(frame, *self._size)
         if frame.shape != self._shape:
-            self._shape = frame.shape
-            self._down = reference.axis_table(frame.shape[0], self._size[0])
-            self._across = reference.axis_table(frame.shape[1], self._size[1])
-            self._resized = np.empty((*self._size, 3), np.uint8)
-        in_bands(
-            self._size[0], loops.resize_rows, np.ascontiguousarray(frame), *self._down, *self._across, self._resized
-        )
+            self._prepare(frame.shape)
+        frame = np.ascontiguousarray(frame)
+        in_bands(self._size[0], loops.resize_rows, frame, *self._tables, self._lines, self._resized)
         return self._resized
+
+    def _prepare(self, shape: tuple[int, ...]) -> None:
+        height, width = self._size
+        self._shape = shape
+        self._tables = (*reference.axis_table(shape[0], height), *_table_of_values(shape[1], width))
+        self._lines = np.empty((THREADS, 2, width * 3), np.float32)
+        self._resized = np.empty((height, width, 3), np.uint8)
 
 
 class Segmenter:
-    """Logits to masks; the tables and the label map of one frame size are kept."""
+    """Logits to masks; the tables and the working memory of one size are kept."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._block = spec.block
-        self._key: tuple[int, ...] = ()
+        self._key: tuple[object, ...] = ()
 
     def segment(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
         """`reference.postprocess` for logits that have their channels last.
 
         Args:
-            logits: float32 (h, w, classes * block**2), contiguous.
+            logits: float32 (h, w, classes * block**2), contiguous; or uint16, the bits of bfloat16 ones.
             height, width: of the frame.
 
         Returns:
@@ -74,24 +77,47 @@ class Segmenter:
         """
         loops = compiled_loops()
         if loops is None:
-            return reference.postprocess(logits.transpose(2, 0, 1)[None], height, width, block=self._block)
-        h, w = logits.shape[0] * self._block, logits.shape[1] * self._block
-        self._prepare(h, w, height, width)
+            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+            return reference.postprocess(values.transpose(2, 0, 1)[None], height, width, block=self._block)
+        self._prepare(loops, logits, height, width)
         mask = np.empty((height, width), np.uint8)
-        if (h, w) == (height, width):
-            in_bands(logits.shape[0], loops.label_rows, logits, self._block, loops.EXACT, mask)
-            return mask
-        in_bands(logits.shape[0], loops.label_rows, logits, self._block, loops.MARGIN, self._labels)
-        in_bands(h, loops.upsample_rows, logits, self._block, self._labels, *self._down, *self._across, mask)
+        if self._labels.shape == mask.shape:
+            self._label(loops, logits, mask)
+        else:
+            loop = loops.mask_rows_bf16 if logits.dtype == np.uint16 else loops.mask_rows
+            between = (self._block, self._labels, self._down, self._across, self._scratch, mask)
+            in_bands(logits.shape[0], loop, logits, *between)
         return mask
 
-    def _prepare(self, h: int, w: int, height: int, width: int) -> None:
-        if (h, w, height, width) == self._key:
+    def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray) -> None:
+        if logits.dtype != np.uint16:
+            in_bands(logits.shape[0], loops.label_rows, logits, self._block, mask)
+        elif self._block == 2:
+            quads = logits.view(np.uint64)  # the four bfloat16 logits of a block and a class in each
+            in_bands(logits.shape[0], loops.label_pairs_bf16, quads, *self._tiles, mask)
+        else:
+            in_bands(logits.shape[0], loops.label_rows_bf16, logits, self._block, self._scratch, mask)
+
+    def _prepare(self, loops: ModuleType, logits: np.ndarray, height: int, width: int) -> None:
+        key = (logits.shape, logits.dtype, height, width)
+        if key == self._key:
             return
-        self._key = (h, w, height, width)
+        self._key = key
+        h, w = logits.shape[0] * self._block, logits.shape[1] * self._block
         self._labels = np.empty((h, w), np.uint8)
-        self._down = cell_table(h, height)
-        self._across = cell_table(w, width)
+        self._down, self._across = loops.Cells(*cell_table(h, height)), loops.Cells(*cell_table(w, width))
+        row = logits.shape[1:] if logits.dtype == np.uint16 else (0, 0)
+        values = np.empty((THREADS, 2, *row), np.float32)
+        codes, cells = np.empty((THREADS, w), np.uint8), np.empty((THREADS, w), np.int32)
+        classes = np.empty((THREADS, logits.shape[2]), np.uintp)
+        self._scratch = loops.Scratch(codes, cells, classes, values.view(np.uint32), values)
+        tiles = np.empty((THREADS, logits.shape[2] // 4, 4 * loops.TILE), np.int16)
+        self._tiles = (tiles, tiles.view(np.uint64), *np.empty((2, THREADS, 4 * loops.TILE), np.int16))
+
+
+def float_from_bits(bits: np.ndarray) -> np.ndarray:
+    """bfloat16 values, as their bits in uint16, as float32 of the same shape."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def cell_table(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,12 +132,19 @@ def cell_table(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return starts, table.weight_first, table.weight_second
 
 
+def _table_of_values(n_in: int, n_out: int) -> tuple[np.ndarray, ...]:
+    # `reference.axis_table` for rows of three values a pixel: where each output's samples lie, and their weights.
+    table = reference.axis_table(n_in, n_out)
+    samples = [(index[:, None] * 3 + np.arange(3)).ravel().astype(np.uintp) for index in (table.first, table.second)]
+    return (*samples, *(np.repeat(weight, 3) for weight in (table.weight_first, table.weight_second)))
+
+
 def in_bands(rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
-    """Call `loop(start, stop, *arguments)` for bands of rows, a thread each; the loops run without Python's lock."""
+    """Call `loop(band, start, stop, *arguments)` for bands of rows, a thread each, all without Python's lock."""
     threads = min(THREADS, rows)
     edges = [rows * i // threads for i in range(threads + 1)]
-    others = [_pool().submit(loop, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
-    loop(edges[0], edges[1], *arguments)
+    others = [_pool().submit(loop, i, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
+    loop(0, edges[0], edges[1], *arguments)
     for other in others:
         other.result()
 

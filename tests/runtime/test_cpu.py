@@ -42,6 +42,55 @@ def test_masks_of_values_that_break_kernels_are_the_references(sizes, block):
             assert np.array_equal(mask, expected), (name, classes)
 
 
+def bfloat16(values: np.ndarray) -> np.ndarray:
+    """The bits of the bfloat16 at or below each float32's size."""
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def test_bits_of_bfloat16_become_their_values():
+    bits = np.array([0x0000, 0x8000, 0x3F80, 0xC0A0, 0x7F80, 0x0001], np.uint16)
+    assert cpu.float_from_bits(bits).tolist() == [0, -0.0, 1, -5, np.inf, 2.0**-133]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize("sizes", kernel_cases.MASK_SIZES)
+def test_masks_of_bfloat16_logits_are_the_references(sizes, block):
+    (h, w), (height, width) = sizes
+    for classes in kernel_cases.CLASSES:
+        cases = kernel_cases.logits(classes, block, h, w, np.float32)
+        signs = np.random.default_rng(classes).choice(np.float32([0.0, -0.0, -1e-40]), cases["flat"].shape)
+        for name, values in (*cases.items(), ("signed zeros", signs)):
+            bits = bfloat16(channels_last(values))
+            mask = cpu.Segmenter(tiny_spec(block=block)).segment(bits, height * block, width * block)
+            exact = cpu.float_from_bits(bits).transpose(2, 0, 1)[None]
+            expected = reference.postprocess(exact, height * block, width * block, block=block)
+            assert np.array_equal(mask, expected), (name, classes)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 16])
+@pytest.mark.parametrize("block", [1, 2])
+def test_bands_meet_without_a_seam(bands, block, monkeypatch):
+    monkeypatch.setattr(cpu, "THREADS", bands)
+    logits = logits_with_ties(5, 17, 30, block)
+    frame = np.random.default_rng(0).integers(0, 256, (33, 61, 3), dtype=np.uint8)
+    for height, width in ((17 * block, 30 * block), (68 * block, 77), (23, 200)):
+        segmenter, expected = (
+            cpu.Segmenter(tiny_spec(block=block)),
+            reference.postprocess(logits, height, width, block=block),
+        )
+        for values in (channels_last(logits), bfloat16(channels_last(logits))):  # halves are bfloat16 values
+            assert np.array_equal(segmenter.segment(values, height, width), expected)
+        resized = cpu.FrameResizer(preprocess(height, width)).resize(frame)
+        assert np.array_equal(resized, reference.resize_frame(frame, height, width))
+
+
+@pytest.mark.parametrize("width", [63, 64, 65, 200])
+def test_tiles_of_bfloat16_logits_end_where_the_row_ends(width):
+    logits = logits_with_ties(11, 3, width, 2)
+    mask = cpu.Segmenter(tiny_spec(block=2)).segment(bfloat16(channels_last(logits)), 6, 2 * width)
+    assert np.array_equal(mask, reference.postprocess(logits, 6, 2 * width, block=2))
+
+
 @pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
 def test_resized_frames_are_the_references_to_the_last_bit(h, w, height, width):
     frame = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
@@ -82,14 +131,15 @@ def test_after_the_first_frame_only_the_mask_is_allocated():
     resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
     frame = np.zeros((300, 600, 3), np.uint8)
     logits = channels_last(logits_with_ties(11, 64, 128))
-    mask = segmenter.segment(logits, 300, 600)
-    resizer.resize(frame)
-    tracemalloc.start()
-    resizer.resize(frame)
-    segmenter.segment(logits, 300, 600)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < mask.nbytes + 50_000
+    for values in (logits, bfloat16(logits)):
+        mask = segmenter.segment(values, 300, 600)
+        resizer.resize(frame)
+        tracemalloc.start()
+        resizer.resize(frame)
+        segmenter.segment(values, 300, 600)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < mask.nbytes + 50_000
 
 
 def test_without_numba_the_masks_are_the_same_and_it_says_so():
@@ -105,6 +155,9 @@ from tests.helpers.resize_cases import logits_with_ties
 logits = logits_with_ties(11, 8, 16)
 mask = cpu.Segmenter(tiny_spec()).segment(np.ascontiguousarray(logits[0].transpose(1, 2, 0)), 30, 50)
 assert np.array_equal(mask, reference.postprocess(logits, 30, 50))
+bits = np.ascontiguousarray(logits[0].transpose(1, 2, 0)).view(np.uint32) >> 16
+mask = cpu.Segmenter(tiny_spec()).segment(bits.astype(np.uint16), 30, 50)
+assert np.array_equal(mask, reference.postprocess(logits, 30, 50))  # halves are bfloat16 values
 cpu.FrameResizer(tiny_spec().preprocess).resize(np.zeros((9, 9, 3), np.uint8))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
