@@ -14,6 +14,7 @@ TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
+PRECISIONS ?= fp32 fp16
 PRUNE_TRAINING := --epochs 60 --lr 0.02
 
 VENV := .venv
@@ -88,6 +89,18 @@ bench: $(VENV)/.installed ## MODEL: frame to mask beside torch, onnxruntime and 
 figures: $(VENV)/.installed ## README's table from figures/bench-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
 
+report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all figures in one HTML file; INT8 wants make calib first
+	@engines=()
+	for precision in $(PRECISIONS); do
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision | tail -n 1)")
+	done
+	accuracy=()
+	if [ -n '$(DATA)' ]; then
+	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > artifacts/evaluated.json
+	accuracy=(--evaluate artifacts/evaluated.json)
+	fi
+	$(PY) -m runtime.report --bench figures/bench-*.json "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
+
 regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
 
@@ -106,4 +119,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate calib train prune need-data bench figures regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate calib train prune need-data bench figures report regress test test-gpu lint clean

@@ -68,7 +68,7 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
                 f"| {document['fingerprint']['engine']['model']} | {what} | {times} | {slower} "
                 f"| {path['mask_agreement']:.2%} | {path['peak_mib']:.0f} |"
             )
-    return "\n".join([*lines, "", *(_conditions(document) for document in documents)])
+    return "\n".join([*lines, "", *(conditions(document) for document in documents)])
 
 
 def with_table(readme: str, documents: Sequence[dict[str, Any]]) -> str:
@@ -105,7 +105,8 @@ def _executed(document: dict[str, Any]) -> str:
     return f"this project: {engine['precision']} on {engine['backend']}, executed in {', '.join(engine['executed'])}"
 
 
-def _conditions(document: dict[str, Any]) -> str:
+def conditions(document: dict[str, Any]) -> str:
+    """On what a document was measured, and what beside latency: a line."""
     found, engine = document["fingerprint"], document["paths"][ENGINE]
     machine, software = found["machine"], found["software"]
     stages = ", ".join(f"{name} {values['p50']:.1f}" for name, values in engine["stages_ms"].items())
