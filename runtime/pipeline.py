@@ -125,18 +125,14 @@ def _ahead(items: Iterator[Passage], stage: Stage, pool: ThreadPoolExecutor, clo
     for item in items:
         pending.append(pool.submit(_through, item, stage, clock))
         del item  # or a frame that went on long ago stays alive here
-        if len(pending) > stage.ahead:
-            passage = pending.popleft().result()
-            if passage.value is END:
+        while pending and (len(pending) > stage.ahead or pending[0].done()):
+            if pending[0].result().value is END:
                 return
-            yield passage
-            del passage
+            yield pending.popleft().result()
     while pending:
-        passage = pending.popleft().result()
-        if passage.value is END:
+        if pending[0].result().value is END:
             return
-        yield passage
-        del passage
+        yield pending.popleft().result()
 
 
 def _through(passage: Passage, stage: Stage, clock: Clock) -> Passage:

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 import runtime
+from runtime.backends import tensorrt
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import Lanes
-from tests.helpers import fake_backend
+from tests.helpers import cuda_on_cpu, fake_backend
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_backend import SPEC, FakeBackend, write_fake_engine
 from tests.helpers.pictures import gradient
+from tests.runtime import test_tensorrt
 
 THREADS = 4
+fake = test_tensorrt.fake  # a fixture
 
 
 @pytest.fixture
@@ -103,6 +106,23 @@ def test_lanes_give_the_masks_of_one_backend_from_all_threads(tmp_path, backend)
     with runtime.open_lanes(path, 2) as lanes, ThreadPoolExecutor(THREADS) as pool:
         for mask, wanted in zip(pool.map(lanes.segment, frames), expected, strict=True):
             np.testing.assert_array_equal(mask, wanted)
+
+
+@pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
+def test_two_lanes_of_tensorrt_share_nothing(fake, monkeypatch):
+    alone, run = threading.Lock(), cuda_on_cpu.run
+
+    def one_at_a_time(*arguments):
+        with alone:  # the CPU's stand-in for a GPU has one threadIdx
+            run(*arguments)
+
+    monkeypatch.setattr(cuda_on_cpu, "run", one_at_a_time)
+    _, _, made_of = fake()
+    images = [test_tensorrt.frame(20 + i % 3, 30 + i % 2, i) for i in range(24)]
+    opened = [tensorrt.open_engine(test_tensorrt.ENGINE, made_of) for _ in range(2)]
+    with Lanes(opened) as lanes, ThreadPoolExecutor(THREADS) as pool:
+        for image, mask in zip(images, pool.map(lanes.segment, images), strict=True):
+            np.testing.assert_array_equal(mask, test_tensorrt.expected("fp16", 1, image)[1])
 
 
 RACE = """
