@@ -17,10 +17,13 @@ from runtime.errors import EngineError
 MAKEFILE = """
 engine: $(VENV)/.installed
 	@echo building $(MODEL) >&2; mkdir -p artifacts; echo {text} > artifacts/{text}.engine; echo artifacts/{text}.engine
-$(VENV)/.installed:
+$(VENV)/.installed: always
 	@echo 'packages are installed again' >&2; exit 1
+always:
 """
-WAIT = "import sys; from pathlib import Path; from engines.revision import worktree; import time\n"
+# Python leaves an interrupt ignored where its parent, a shell's background job, has it so.
+WAIT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+WAIT += "import sys; from pathlib import Path; from engines.revision import worktree; import time\n"
 WAIT += "with worktree('HEAD', Path(sys.argv[1])) as tree: print(tree, flush=True); time.sleep(60)"
 
 
