@@ -87,9 +87,9 @@ def segment_pictures(
         return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec))
 
     stages = (
-        Stage("decode", decode, WORKERS, WORKERS),
-        Stage("segment", segment, lanes.count, lanes.count),
-        Stage("encode", encode, WORKERS, WORKERS),
+        Stage("decode", decode, WORKERS, WORKERS + 1),
+        Stage("segment", segment, lanes.count, lanes.count + 1),
+        Stage("encode", encode, WORKERS, WORKERS + 2),
     )
     for value, milliseconds in run(tasks, stages, clock):
         yield value if isinstance(value, FrameError) else _timed(value, milliseconds)

@@ -130,7 +130,7 @@ def segment_stream(
 
     stages = (
         Stage("decode", decode, 1, 0 if live else DECODED_AHEAD),
-        Stage("segment", segment, lanes.count, lanes.count - 1 if live else lanes.count),
+        Stage("segment", segment, lanes.count, lanes.count - 1 if live else lanes.count + 1),
         Stage("encode", encode, 1, RECORDED_AHEAD),
     )
     yield from run(ticks, stages, clock)

@@ -24,6 +24,7 @@ TIME_BASE = Fraction(1, 1000)
 RATE = Fraction(25)
 # Colours of two by two pixels are one, and constant quality 20 is not lossless.
 NEAR = 12.0
+FLAT = 4  # of 255: luma has 219 steps and colour 224, rounded, and read back by a matrix with factors up to 2.1
 
 
 def mask_of(frame: np.ndarray) -> np.ndarray:
@@ -45,6 +46,20 @@ def test_a_video_has_the_frames_and_an_odd_side_one_more(tmp_path, size):
     assert len(frames) == 30 and frames[0].shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
     for frame, pixels in zip(frames, given, strict=True):
         assert np.abs(frame[: size[0], : size[1]].astype(int) - pixels).mean() < NEAR
+
+
+def test_an_odd_side_is_not_scaled(tmp_path):
+    stripes = np.zeros((37, 51, 3), np.uint8)
+    stripes[:, ::2] = 255
+    record(tmp_path / "x.mp4", [stripes] * 3, [0, 40, 80])
+    (frame, *_), _ = read_video(tmp_path / "x.mp4")
+    assert np.abs(frame[:37, :51].astype(int) - stripes).mean() < NEAR
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (128, 64, 128), (220, 20, 60), (0, 0, 142)])
+def test_a_flat_colour_is_kept(tmp_path, color):
+    record(tmp_path / "x.mp4", [np.full((*SIZE, 3), color, np.uint8)] * 3, [0, 40, 80])
+    assert np.abs(read_video(tmp_path / "x.mp4")[0][1].astype(int) - color).max() <= FLAT
 
 
 @pytest.mark.parametrize("size", [SIZE, (37, 51), (1, 1)])
@@ -103,7 +118,7 @@ if limit:
 try:
     with VideoWriter(path, frames[0], Fraction(25), Fraction(1, 25)) as writer:
         for i in range(400):
-            writer.write(frames[i % 16], i)
+            writer.write(frames[i % 16 if limit else 0], i)
         if not limit:
             os.kill(os.getpid(), signal.SIGKILL)
 except OutputError as error:

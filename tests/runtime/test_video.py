@@ -90,6 +90,7 @@ def test_damaged_frames_are_said_or_missed_and_the_rest_goes_on(tmp_path, name):
     assert all(str(path) in line and "damaged" in line for line in said)
     # Of a frame whose container's bytes are gone nothing is left but the gap.
     assert len(frames) + missing == 60 if name == "x.ts" else len(said) > 0
+    assert len(frames) + len(said) == 60 or name != "x.mp4"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,8 @@ def test_a_change_of_size_in_the_middle_is_given_as_it_is(tmp_path):
 
 def test_a_raw_stream_without_times_is_counted(tmp_path):
     _, times, _ = read_all(write_video(tmp_path / "x.h264", moving(10)))
-    assert len(times) == 10 and len(set(np.round(np.diff(times), 4))) == 1
+    assert len(times) == 10
+    np.testing.assert_allclose(np.diff(times), 1 / 25, atol=1e-3)
 
 
 def sound_only(path: Path) -> None:
