@@ -1,5 +1,7 @@
 """A path in a process of its own: what it answers, how it fails, and that it stands still between its turns."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from tests.helpers.engines import built_engine
 from tests.helpers.fake_code import sleeping_code
 from tests.helpers.pictures import gradient
 
-STATE = 2  # the field of /proc/PID/stat after the name; T is stopped
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -57,6 +59,31 @@ def test_a_worker_stands_still_between_its_turns_and_ends_with_the_parents_use(t
     worker.close()
     assert not stat.exists()
     worker.close()
+
+
+def test_a_stopped_worker_does_not_outlive_a_parent_that_is_killed(tmp_path, frame):
+    code = sleeping_code(tmp_path, 1)
+    program = (
+        "import sys, time; from pathlib import Path; from runtime.worker import Job, Worker\n"
+        "worker = Worker(Job('engine', (Path('any.engine'),), Path(sys.argv[1])), Path(sys.argv[2]))\n"
+        "print(worker._process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(code), str(frame)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    child = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(stat: Path) -> bool:
+    # A zombie is dead; whether it is buried is the business of who adopted it.
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_child_that_dies_is_an_error_that_says_so(tmp_path, frame):
