@@ -169,7 +169,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     videos = [task for task in tasks if is_video(task.file.path)]
     if videos:
         video.library()  # before an engine is opened for nothing
-    return Plan([task for task in tasks if task not in videos], videos, None)
+    return Plan([task for task in tasks if not is_video(task.file.path)], videos, None)
 
 
 def _lanes_for(plan: Plan) -> int | None:

@@ -12,8 +12,8 @@ from runtime.frames import shown
 from runtime.outputs import Look, part_path
 from runtime.video import TimedFrame, library
 
-# Constant quality that shows no difference to the frame at normal size; without B-frames a fragment starts at its
-# first frame. Faster presets make files twice as large, slower ones take longer than the network.
+# Without B-frames a fragment starts at its first frame. 40 overlays of 1024x2048 take 33 ms of CPU each and 2912 KB in
+# all with superfast, 53 ms and 2043 KB with veryfast, 69 ms and 2056 KB with faster.
 X264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 # A fragment is closed at every key frame: so much is lost at most when the process is killed or the power fails.
 KEY_FRAME_S = 2
