@@ -6,7 +6,7 @@ import onnx as onnx_package
 from onnx import TensorProto
 
 from engines.built import Built
-from runtime.backends.onnxruntime import CPU, providers
+from runtime.backends.onnxruntime import CPU, providers, session_options
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.spec import BackendName, ModelSpec, Precision
@@ -25,7 +25,8 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     try:
-        session = onnxruntime.InferenceSession(onnx, providers=providers(onnxruntime.get_available_providers()))
+        usable = providers(onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(onnx, session_options(), providers=usable)
     except (Fail, InvalidGraph, NotImplemented) as error:
         raise EngineError(f"onnxruntime refuses the graph of {spec.name}: {str(error).splitlines()[0]}") from None
     executed = weight_types(onnx_package.load_from_string(onnx))

@@ -3,7 +3,9 @@
 import io
 from typing import Any
 
+import numpy as np
 import openvino
+from openvino import opset13
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
@@ -27,7 +29,10 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     try:
-        model = _with_frame_input(core.read_model(onnx, b""), spec)
+        model = core.read_model(onnx, b"")
+        if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
+            _quantize_frame(model)
+        model = _with_frame_input(model, spec)
         engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
         executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     except RuntimeError as error:
@@ -48,6 +53,38 @@ def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> 
     if wanted not in executed or (others and wanted != "int8"):
         found = ", ".join(f"{count} in {kind}" for kind, count in executed.items())
         raise EngineError(f"the engine of {name} was to run in {wanted}, but of its weighted layers run {found}")
+
+
+def _quantize_frame(model: Any) -> None:
+    """Say of the frame that it has 8 bits, and of the weights that read it that they are on the INT8 grid already.
+
+    Both quantizations change no value (`calib.placement`); told of them, the plugin runs these convolutions, the
+    largest maps of the network, on the frame's own bytes instead of casting and reordering it first.
+    """
+    frame = model.inputs[0].get_node().output(0)
+    readers = [port for port in frame.get_target_inputs() if port.get_node().get_type_name() == "Convolution"]
+    kind = frame.get_element_type()
+    bytes_of_frame = _fake_quantize(frame, np.zeros(()), np.full((), 255.0), 256, kind)
+    for port in readers:
+        weight = port.get_node().input_value(1)
+        largest = np.abs(_constant_values(weight.get_node())).max(axis=(1, 2, 3), keepdims=True)
+        largest[largest == 0] = 1
+        quantized = _fake_quantize(weight, -largest, largest, 255, kind)
+        port.get_node().input(1).replace_source_output(quantized)
+        port.replace_source_output(bytes_of_frame)
+    model.validate_nodes_and_infer_types()
+
+
+def _fake_quantize(source: Any, low: np.ndarray, high: np.ndarray, levels: int, kind: Any) -> Any:
+    ends = [opset13.constant(values, dtype=kind) for values in (low, high, low, high)]
+    return opset13.fake_quantize(source, *ends, levels).output(0)
+
+
+def _constant_values(node: Any) -> np.ndarray:
+    while node.get_type_name() != "Constant":  # a half constant may stand behind its conversion
+        node = node.input_value(0).get_node()
+    values: np.ndarray = np.asarray(node.data, np.float32)
+    return values
 
 
 def _with_frame_input(model: Any, spec: ModelSpec) -> Any:

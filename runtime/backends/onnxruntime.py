@@ -1,5 +1,7 @@
 """onnxruntime: the referee. Pre- and post-processing are the NumPy definitions themselves."""
 
+from typing import Any
+
 import numpy as np
 
 from runtime import reference
@@ -10,6 +12,7 @@ from runtime.spec import BackendName, EngineManifest, Target
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+ERRORS = 3  # its log level; below it warns of every constant of float16 that it does not fold
 PACKAGES = ("onnxruntime-gpu", "onnxruntime")
 
 
@@ -25,6 +28,20 @@ def this_target(backend: BackendName) -> Target:
 def providers(available: list[str]) -> list[str]:
     """Where a graph runs, of what this package offers: CUDA, and the CPU for the rest."""
     return [name for name in (CUDA, CPU) if name in available]
+
+
+def session_options() -> Any:
+    """What every session of ours is opened with.
+
+    The referee computes what a graph says: onnxruntime's fusions of Q/DQ into integer operators change results, and
+    with scales in float16 they ruin them (version 1.32; microsoft/onnxruntime issues 24711 and 32132 are of this kind).
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = ERRORS
+    return options
 
 
 def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend":
@@ -49,7 +66,8 @@ class OnnxRuntimeBackend(ClosedOnExit):
         self.spec = manifest.spec
         self.stages_ms: dict[str, float] = {}
         try:
-            session = onnxruntime.InferenceSession(engine, providers=providers(onnxruntime.get_available_providers()))
+            usable = providers(onnxruntime.get_available_providers())
+            session = onnxruntime.InferenceSession(engine, session_options(), providers=usable)
         except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
             raise EngineError(f"onnxruntime refuses the engine: {str(error).splitlines()[0]}") from None
         self.provider: str = session.get_providers()[0]

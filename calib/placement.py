@@ -1,0 +1,118 @@
+"""Where Q/DQ pairs go in a network's graph.
+
+The rules, and why:
+
+- A convolution takes INT8 on both inputs, or it gains nothing: pairs stand on the inputs of weighted layers, none on
+  their outputs, so that an engine fuses what follows (bias, activation, sum) in higher precision.
+- A residual sum gets a pair on its skip input alone: between a convolution and its sum one would stop their fusion.
+- Max-pool, average-pool and padding keep a tensor's scale, and have a pair of it on both sides: engines move
+  quantization through them.
+- The convolutions that read the frame keep FP16 activations: a frame has 8 bits already, and the 255 values of signed
+  codes at a range of 255 would drop one of them. Their weights are rounded to the INT8 grid in place, so that an
+  engine that takes unsigned frames (`engines.openvino_build`) runs them in INT8 with the same result.
+- Everything else is FP16: resizing, unpooling (positions come from comparing what pooling saw), deconvolution
+  (engines disagree on its weights' axis), PReLU, the pyramid's two matrix products.
+
+Source, of the first three: NVIDIA's rules for explicit quantization (TensorRT documentation, "Working with quantized
+types"; pytorch-quantization, quant_resnet50).
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import onnx
+
+SAME_SCALE = ("MaxPool", "AveragePool", "Pad")  # of one input tensor, whose range bounds the output's
+UNPOOLING = ("DepthToSpace", "Where")
+
+
+class Point(NamedTuple):
+    """An input of a node that gets a pair: which, and the tensor whose range gives its scale."""
+
+    node: int
+    input: int
+    tensor: str
+    range_of: str
+
+
+class Placement(NamedTuple):
+    """Activations that get a pair, convolutions whose weights become INT8, and those rounded in place (by node)."""
+
+    points: tuple[Point, ...]
+    weights: tuple[int, ...]
+    rounded: tuple[int, ...]
+
+
+def place(graph: onnx.GraphProto, float_layers: Collection[str] = ()) -> Placement:
+    """The placement of a graph that `export.to_onnx` wrote.
+
+    Args:
+        graph: with convolutions of constant weights.
+        float_layers: names as `layer_name` gives them, left in FP16.
+
+    Raises:
+        ValueError: the graph has no layer of one of the names.
+    """
+    unknown = sorted(set(float_layers) - set(layers(graph).values()))
+    if unknown:
+        raise ValueError(
+            f"the graph has no layer {unknown[0]}; it has {', '.join(sorted(set(layers(graph).values())))}"
+        )
+    return _Placer(graph, float_layers).placement()
+
+
+def layers(graph: onnx.GraphProto) -> dict[int, str]:
+    """Node -> layer name of every convolution. Convolutions of the same weights are one layer."""
+    return {i: layer_name(node) for i, node in enumerate(graph.node) if node.op_type == "Conv"}
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """A convolution's layer as the PyTorch network calls it, such as `conv3_1.reduce`: from its weight's name."""
+    return node.input[1].removeprefix("net.").removesuffix(".weight").removesuffix(".conv")
+
+
+class _Placer:
+    def __init__(self, graph: onnx.GraphProto, float_layers: Collection[str]) -> None:
+        self.nodes = list(graph.node)
+        self.producer = {out: i for i, node in enumerate(self.nodes) for out in node.output}
+        self.constants = {tensor.name for tensor in graph.initializer}
+        self.frame = graph.input[0].name
+        self.convolutions = [i for i, name in layers(graph).items() if name not in float_layers]
+
+    def placement(self) -> Placement:
+        rounded = [i for i in self.convolutions if self.nodes[i].input[0] == self.frame]
+        inner = [i for i in self.convolutions if i not in rounded]
+        points: dict[tuple[int, int], Point] = {}
+        for node, index in [(i, 0) for i in inner] + self._skips(set(self.convolutions)):
+            for point in self._chain(node, index):
+                points[point.node, point.input] = point
+        return Placement(tuple(points[key] for key in sorted(points)), tuple(inner), tuple(rounded))
+
+    def _chain(self, node: int, index: int) -> list[Point]:
+        # The input itself, and those of the layers of one scale before it.
+        tensor = self.nodes[node].input[index]
+        before = self._same_scale(tensor)
+        points = self._chain(before, 0) if before is not None else []
+        root = points[0].range_of if points else tensor
+        return [*points, Point(node, index, tensor, root)]
+
+    def _same_scale(self, tensor: str) -> int | None:
+        before = self.producer.get(tensor)
+        if before is None or self.nodes[before].op_type not in SAME_SCALE or self.nodes[before].input[0] == self.frame:
+            return None
+        return before
+
+    def _skips(self, quantized: set[int]) -> list[tuple[int, int]]:
+        found = []
+        for i, node in enumerate(self.nodes):
+            if node.op_type != "Add" or any(name in self.constants for name in node.input):
+                continue
+            sources = [self.producer[name] for name in node.input]
+            if sources[1] in quantized and not self._unpooled(sources[0]):
+                found.append((i, 0))
+            elif sources[0] in quantized and not self._unpooled(sources[1]):
+                found.append((i, 1))
+        return found
+
+    def _unpooled(self, node: int) -> bool:
+        return self.nodes[node].op_type in UNPOOLING

@@ -1,0 +1,253 @@
+"""The INT8 graph, with explicit Q/DQ, from the FP16 graph and a calibration table.
+
+`python -m calib.qdq GRAPH.onnx` prints the graph's path; TensorRT, TensorRT-RTX, OpenVINO and onnxruntime all take it.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from calib.graphs import load_graph
+from calib.placement import place
+from calib.table import CalibrationTable, find_table, load_table
+from calib.thresholds import LEVELS, METHODS, Method
+from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
+from runtime.cli import DONE, log, one_of, run
+from runtime.errors import GraphError
+from runtime.spec import ModelSpec
+
+PROPERTY = "calibration"  # of the graph's metadata
+
+
+def quantize(model: onnx.ModelProto, table: CalibrationTable, *, correct_bias: bool = True) -> onnx.ModelProto:
+    """The graph with Q/DQ pairs where `calib.placement` puts them; everything else keeps its type.
+
+    Symmetric, zero point 0: one scale per tensor for activations, one per output channel for weights, which are stored
+    as INT8.
+
+    Args:
+        model: FP16 or FP32, as `export.to_onnx` wrote it.
+        table: ranges of its tensors, the method and the layers to leave.
+        correct_bias: move each bias by what rounding the weights adds on the calibration frames' mean input.
+
+    Raises:
+        GraphError: the table lacks a tensor, or names a layer that the graph has not.
+    """
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    try:
+        placement = place(quantized.graph, table.float_layers)
+    except ValueError as error:
+        raise GraphError(f"the calibration table does not fit the graph: {error}") from None
+    writer = _Writer(quantized.graph, table)
+    for node in (*placement.weights, *placement.rounded) if correct_bias else ():
+        writer.correct_bias(node)
+    for node in placement.rounded:
+        writer.round_weight(node)
+    for node in placement.weights:
+        writer.quantize_weight(node)
+    for point in placement.points:
+        writer.add_pair(point.node, point.input, point.tensor, point.range_of)
+    writer.finish()
+    onnx.checker.check_model(quantized)
+    return quantized
+
+
+def quantized_graph(graph: Path, table_path: Path | None, method: Method | None) -> Path:
+    """The INT8 graph beside an FP16 one; made only if there is none yet of the same key.
+
+    Args:
+        graph: FP16.
+        table_path: by default the newest of the same weights, or the one shipped.
+        method: by default the table's own.
+
+    Raises:
+        GraphError: graph or table are missing or do not fit each other.
+    """
+    model, spec = load_graph(graph, "fp16")
+    path = table_path or find_table(spec.name, spec.weights_sha256)
+    table = _checked(load_table(path), spec, path)
+    if method:
+        table = dataclasses.replace(table, method=method)
+    key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), "method": table.method, "code": _code()})
+    height, width = spec.preprocess.height, spec.preprocess.width
+    made = graph.with_name(f"{spec.name}-int8-{height}x{width}-{key}.onnx")
+    with locked(made):
+        if is_sealed(made):
+            log(f"{made} is up to date")
+        else:
+            write_sealed(made, _described(quantize(model, table), table, path).SerializeToString())
+    return made
+
+
+def weight_scales(weight: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """The scale of each output channel, in the type that the graph computes in.
+
+    Args:
+        weight: float (out, in, kh, kw).
+        kind: float16 or float32.
+
+    Returns:
+        `kind` (out,): never so small that the largest weight is clipped, 1 for a channel of zeros.
+    """
+    largest = np.abs(weight.astype(np.float64)).reshape(len(weight), -1).max(axis=1)
+    return _scale(largest, kind)
+
+
+def integers(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """int8 codes of a weight (out, in, kh, kw) for scales (out,)."""
+    codes = np.rint(weight.astype(np.float64) / scales.astype(np.float64).reshape(-1, 1, 1, 1))
+    return np.clip(codes, -LEVELS, LEVELS).astype(np.int8)
+
+
+class _Pair(NamedTuple):
+    nodes: tuple[onnx.NodeProto, onnx.NodeProto]
+    output: str
+
+
+class _Writer:
+    """Edits one graph; nodes are put in their order by `finish`."""
+
+    def __init__(self, graph: onnx.GraphProto, table: CalibrationTable) -> None:
+        self.graph, self.table = graph, table
+        self.nodes = list(graph.node)
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type))
+        self.pairs: dict[str, _Pair] = {}
+        self.dequantized: dict[str, onnx.NodeProto] = {}
+        self.before: dict[int, list[onnx.NodeProto]] = {}
+
+    def quantize_weight(self, node: int) -> None:
+        name = self.nodes[node].input[1]
+        if name not in self.dequantized:
+            weight = self._array(name)
+            scales = weight_scales(weight, self.kind)
+            inputs = [
+                self._constant(f"{name}.codes", integers(weight, scales)),
+                self._constant(f"{name}.scale", scales),
+                self._constant(f"{name}.zero", np.zeros(len(scales), np.int8)),
+            ]
+            output = f"{name}.dequantized"
+            self.dequantized[name] = onnx.helper.make_node(
+                "DequantizeLinear", inputs, [output], f"{name}.DequantizeLinear", axis=0
+            )
+            self.before.setdefault(node, []).append(self.dequantized[name])
+        self.nodes[node].input[1] = self.dequantized[name].output[0]
+
+    def round_weight(self, node: int) -> None:
+        name = self.nodes[node].input[1]
+        weight = self._array(name)
+        # Scales of full precision: whoever derives the grid from the largest weight of a channel finds the same codes.
+        scales = weight_scales(weight, np.dtype(np.float64))
+        values = integers(weight, scales) * scales.reshape(-1, 1, 1, 1)
+        self.constants[name].CopyFrom(numpy_helper.from_array(values.astype(self.kind), name))
+
+    def correct_bias(self, node: int) -> None:
+        convolution = self.nodes[node]
+        tensor, name = convolution.input[:2]
+        weight = self._array(name)
+        scales = weight_scales(weight, self.kind)
+        rounding = integers(weight, scales) * scales.astype(np.float64).reshape(-1, 1, 1, 1) - weight
+        shift = rounding.sum(axis=(2, 3)) @ self._means(tensor)
+        bias = self._array(convolution.input[2]) if len(convolution.input) > 2 else np.zeros(len(weight))
+        # Convolutions of one layer share weight and bias, but not always what they read: a bias each.
+        corrected = self._constant(f"{convolution.output[0]}.bias", (bias - shift).astype(self.kind))
+        del convolution.input[2:]
+        convolution.input.append(corrected)
+
+    def add_pair(self, node: int, index: int, tensor: str, range_of: str) -> None:
+        if tensor not in self.pairs:
+            self.pairs[tensor] = self._pair(tensor, range_of)
+            self.before.setdefault(node, []).extend(self.pairs[tensor].nodes)
+        self.nodes[node].input[index] = self.pairs[tensor].output
+
+    def finish(self) -> None:
+        ordered = [each for i, node in enumerate(self.nodes) for each in (*self.before.get(i, ()), node)]
+        used = {name for node in ordered for name in node.input}
+        kept = [tensor for name, tensor in self.constants.items() if name in used]
+        for field, items in ((self.graph.node, ordered), (self.graph.initializer, kept)):
+            copies = [type(item).FromString(item.SerializeToString()) for item in items]
+            del field[:]
+            field.extend(copies)
+        del self.graph.value_info[:]
+
+    def _pair(self, tensor: str, range_of: str) -> _Pair:
+        if range_of not in self.table.ranges:
+            raise GraphError(f"the calibration table has no range of tensor {range_of}; make calib again")
+        scale = _scale(np.array(self.table.ranges[range_of][self.table.method]), self.kind)
+        parameters = [
+            self._constant(f"{range_of}.scale", scale),
+            self._constant(f"{range_of}.zero", np.zeros((), np.int8)),
+        ]
+        codes, output = f"{tensor}.codes", f"{tensor}.dequantized"
+        quantize_node = onnx.helper.make_node(
+            "QuantizeLinear", [tensor, *parameters], [codes], f"{tensor}.QuantizeLinear"
+        )
+        dequantize_node = onnx.helper.make_node(
+            "DequantizeLinear", [codes, *parameters], [output], f"{tensor}.DequantizeLinear"
+        )
+        return _Pair((quantize_node, dequantize_node), output)
+
+    def _means(self, tensor: str) -> np.ndarray:
+        if tensor not in self.table.means:
+            raise GraphError(f"the calibration table has no means of tensor {tensor}; make calib again")
+        return np.asarray(self.table.means[tensor])
+
+    def _array(self, name: str) -> np.ndarray:
+        array: np.ndarray = numpy_helper.to_array(self.constants[name])
+        return array
+
+    def _constant(self, name: str, values: np.ndarray) -> str:
+        self.constants[name] = numpy_helper.from_array(values, name)
+        return name
+
+
+def _scale(largest: np.ndarray, kind: np.dtype) -> np.ndarray:
+    exact = np.where(largest > 0, largest, LEVELS) / LEVELS
+    scale = exact.astype(kind)
+    # Rounded down it would clip the largest value.
+    return np.where(scale.astype(np.float64) < exact, np.nextafter(scale, kind.type(np.inf)), scale).astype(kind)
+
+
+def _checked(table: CalibrationTable, spec: ModelSpec, path: Path) -> CalibrationTable:
+    if table.weights_sha256 != spec.weights_sha256:
+        raise GraphError(
+            f"calibration table {path} is of other weights of {table.model} than the graph; "
+            f"make one: make calib MODEL={spec.name} DATA=path (WEIGHTS=path)"
+        )
+    return table
+
+
+def _described(model: onnx.ModelProto, table: CalibrationTable, path: Path) -> onnx.ModelProto:
+    entry = model.metadata_props.add()
+    entry.key = PROPERTY
+    told = {"method": table.method, "float_layers": table.float_layers, "frames": len(table.frames), "seed": table.seed}
+    entry.value = json.dumps({**told, "table_sha256": sha256_of(path)})
+    return model
+
+
+def _code() -> str:
+    return sources_sha256(*(Path(__file__).with_name(name) for name in ("qdq.py", "placement.py", "thresholds.py")))
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m calib.qdq", description=__doc__)
+    parser.add_argument("graph", type=Path, help="the FP16 graph that export.to_onnx wrote")
+    parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
+    parser.add_argument("--method", help=f"{', '.join(METHODS)} (the table's own)")
+    arguments = parser.parse_args(argv)
+    method = one_of(arguments.method, METHODS, "method") if arguments.method else None
+    print(quantized_graph(arguments.graph, arguments.table, method))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,166 @@
+"""What a network's tensors reach on real frames.
+
+`python -m calib.ranges GRAPH.onnx --data DIR` prints the path of the calibration table. The FP32 graph runs on
+onnxruntime over sampled frames, preprocessed by the runtime's own definition; one frame is in memory at a time.
+"""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from calib.graphs import load_graph
+from calib.histogram import Histogram
+from calib.placement import place
+from calib.sample import Sample, digest_of, sample_frames
+from calib.table import TABLES, CalibrationTable, load_table, save_table
+from calib.thresholds import METHODS, Method, thresholds
+from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
+from runtime.cli import DONE, log, one_of, progress, run
+from runtime.errors import GraphError
+from runtime.frames import read_frame
+from runtime.reference import preprocess
+from runtime.spec import ModelSpec, Preprocess
+
+FRAMES = 512  # NVIDIA asks for 500 and more
+DEFAULT_METHOD: Method = "percentile"
+MADE_BY = ("onnxruntime", "onnx", "numpy", "opencv-python-headless")
+
+
+class Statistics(NamedTuple):
+    """Over all frames: each tensor's magnitudes, and its mean by channel, float64 (C,), that of the input too."""
+
+    histograms: dict[str, Histogram]
+    means: dict[str, np.ndarray]
+
+
+def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Path = TABLES) -> Path:
+    """The calibration table of a graph on these frames; made only if there is none yet of the same key.
+
+    Args:
+        graph: FP32, as `export.to_onnx` wrote it.
+        sample: the frames.
+        seed: that gave them.
+        method: which ranges `calib.qdq` takes if it is not told otherwise.
+        folder: where tables are kept.
+
+    Returns:
+        The table's path.
+
+    Raises:
+        GraphError: the graph is not ours or not FP32, or a tensor gets a value that is not finite.
+        FrameError: a frame cannot be read; nothing is written.
+    """
+    model, spec = load_graph(graph, "fp32")
+    path = folder / f"{spec.name}-{method}-{_key(graph, sample, seed, method)}.json"
+    with locked(path):
+        if path.is_file() and load_table(path).frames_sha256 == sample.sha256:
+            path.touch()  # the newest table is the one that was asked for last
+            log(f"{path} is up to date")
+        else:
+            save_table(path, _table(model, spec, sample, seed, method))
+    return path
+
+
+def collect(model: onnx.ModelProto, tensors: Sequence[str], inputs: Iterable[np.ndarray]) -> Statistics:
+    """Run the graph on each input and keep the statistics of some of its tensors.
+
+    Args:
+        model: an FP32 graph of one input.
+        tensors: float tensors inside it, (1, C, h, w).
+        inputs: float32, the graph's input shape.
+
+    Raises:
+        GraphError: a tensor gets a value that is not finite.
+    """
+    session = _session_with_outputs(model, tensors)
+    frame = model.graph.input[0].name
+    histograms = {name: Histogram() for name in tensors}
+    sums: dict[str, np.ndarray] = {}
+    count = 0
+    for values in inputs:
+        found = session.run(list(tensors), {frame: values})
+        count += 1
+        sums[frame] = sums.get(frame, 0) + values.mean(axis=(0, 2, 3), dtype=np.float64)
+        for name, tensor in zip(tensors, found, strict=True):
+            try:
+                histograms[name].add(tensor)
+            except ValueError as error:
+                raise GraphError(f"frame {count}: tensor {name}: {error}") from None
+            sums[name] = sums.get(name, 0) + tensor.mean(axis=(0, 2, 3), dtype=np.float64)
+    return Statistics(histograms, {name: total / count for name, total in sums.items()})
+
+
+def frames_as_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, what: str) -> Iterable[np.ndarray]:
+    """The network's input of each frame, float32 (1, 3, h, w), by the definition that inference is held to."""
+    for path in progress(frames, what):
+        yield preprocess(read_frame(path), spec_preprocess)
+
+
+def _table(model: onnx.ModelProto, spec: ModelSpec, sample: Sample, seed: int, method: Method) -> CalibrationTable:
+    tensors = sorted({name for point in place(model.graph).points for name in (point.tensor, point.range_of)})
+    log(f"calibrating {spec.name}: {len(tensors)} tensors over {len(sample.frames)} frames")
+    statistics = collect(model, tensors, frames_as_inputs(sample.frames, spec.preprocess, "calibrate"))
+    return CalibrationTable(
+        model=spec.name,
+        weights_sha256=spec.weights_sha256,
+        size=(spec.preprocess.height, spec.preprocess.width),
+        seed=seed,
+        frames=tuple(path.name for path in sample.frames),
+        frames_sha256=sample.sha256,
+        versions={name: metadata.version(name) for name in MADE_BY},
+        method=method,
+        float_layers=(),
+        ranges={name: _rounded(thresholds(of)) for name, of in statistics.histograms.items()},
+        means={name: tuple(float(f"{mean:.5g}") for mean in of) for name, of in statistics.means.items()},
+    )
+
+
+def _rounded(ranges: dict[str, float]) -> dict[str, float]:
+    return {method: float(f"{value:.6g}") for method, value in ranges.items()}
+
+
+def _session_with_outputs(model: onnx.ModelProto, tensors: Sequence[str]):  # type: ignore[no-untyped-def]
+    import onnxruntime
+
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    present = {value.name for value in extended.graph.output}
+    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in present)
+    return onnxruntime.InferenceSession(extended.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
+    parts = {
+        "graph": sha256_of(graph),
+        "frames": digest_of(sample.sha256),
+        "seed": seed,
+        "method": method,
+        "versions": {name: metadata.version(name) for name in MADE_BY},
+        "code": sources_sha256(Path(__file__).parent),
+    }
+    return key_of(parts)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m calib.ranges", description=__doc__)
+    parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
+    parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="how many, at most (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--method", default=DEFAULT_METHOD, help=f"{', '.join(METHODS)} (%(default)s)")
+    parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
+    arguments = parser.parse_args(argv)
+    method = one_of(arguments.method, METHODS, "method")
+    sample = sample_frames(arguments.data, arguments.frames, arguments.seed, few=arguments.few)
+    print(calibrate(arguments.graph, sample, arguments.seed, method))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,80 @@
+"""Which frames an INT8 graph is calibrated on, from a seed."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.artifacts import sha256_of
+from runtime.errors import DatasetError
+from runtime.frames import EXTENSIONS
+
+FEWEST = 32  # under this a range is a guess; NVIDIA asks for 500 and more
+CITYSCAPES_FRAMES = Path("leftImg8bit") / "train"
+SPLIT_FRAMES = Path("train")
+
+
+class Sample(NamedTuple):
+    """Frames on disk in the order they are read, and the sha256 of each."""
+
+    frames: tuple[Path, ...]
+    sha256: tuple[str, ...]
+
+
+def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sample:
+    """`count` frames of a data set or a folder, or all where there are fewer; the same ones for the same seed.
+
+    Of Cityscapes (`leftImg8bit/train`) every city gives its share, of CamVid and its like the `train` folder is taken,
+    of any other folder all images below it. Validation and test frames are never taken.
+
+    Args:
+        data: the folder.
+        count: frames wanted.
+        seed: of the choice and the order.
+        few: allow fewer than `FEWEST`.
+
+    Raises:
+        DatasetError: the folder is missing or holds no image, or too few and `few` is not said.
+    """
+    if not data.is_dir():
+        raise DatasetError(f"there is no folder {data}; give the calibration frames' with --data DIR (make: DATA=DIR)")
+    groups = _groups(data)
+    chosen = _spread(groups, count, np.random.default_rng(seed))
+    if len(chosen) < FEWEST and not few:
+        raise DatasetError(
+            f"{data} gives {len(chosen)} calibration frames, at least {FEWEST} are needed for ranges that hold; "
+            "give more, or say --few"
+        )
+    return Sample(tuple(chosen), tuple(map(sha256_of, chosen)))
+
+
+def digest_of(sha256: Sequence[str]) -> str:
+    """One sha256 over those of the frames, in their order."""
+    return hashlib.sha256("".join(sha256).encode()).hexdigest()
+
+
+def _groups(data: Path) -> list[list[Path]]:
+    # the frames by city, or all in one group; each sorted
+    root = data / CITYSCAPES_FRAMES
+    if root.is_dir():
+        groups = [_images(city) for city in sorted(root.iterdir()) if city.is_dir()]
+    else:
+        groups = [_images(data / SPLIT_FRAMES if (data / SPLIT_FRAMES).is_dir() else data)]
+    found = [group for group in groups if group]
+    if not found:
+        raise DatasetError(f"{root if root.is_dir() else data} holds no images ({', '.join(sorted(EXTENSIONS))})")
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+
+
+def _spread(groups: list[list[Path]], count: int, rng: np.random.Generator) -> list[Path]:
+    # Round after round one frame of every group that still has some, so that no city is left out by chance.
+    shuffled = [[group[i] for i in rng.permutation(len(group))] for group in groups]
+    rounds = max(map(len, shuffled))
+    dealt = [group[i] for i in range(rounds) for group in shuffled if i < len(group)]
+    return dealt[:count]

@@ -1,0 +1,84 @@
+"""The calibration table: what a network's tensors reach on real frames, as JSON."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from calib.thresholds import Method
+from runtime.artifacts import ARTIFACTS, write_atomically
+from runtime.errors import GraphError
+from runtime.spec import from_json, to_json
+
+TABLES = ARTIFACTS / "calib"
+SHIPPED = Path(__file__).parent / "tables"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CalibrationTable:
+    """The ranges of a network's tensors on sampled frames, by every method, and which method and layers were chosen.
+
+    `ranges` holds tensor -> method -> largest magnitude, `means` tensor -> mean of each channel; `float_layers` are the
+    layers that stay FP16, in the order in which `calib.sensitivity` chose them.
+    """
+
+    model: str
+    weights_sha256: str
+    size: tuple[int, int]
+    seed: int
+    frames: tuple[str, ...]
+    frames_sha256: tuple[str, ...]
+    versions: dict[str, str]
+    method: Method
+    float_layers: tuple[str, ...]
+    ranges: dict[str, dict[str, float]]
+    means: dict[str, tuple[float, ...]]
+    version: int = VERSION
+
+
+def save_table(path: Path, table: CalibrationTable) -> None:
+    """Write it, one tensor a line; the whole file or none of it."""
+    fields = json.loads(to_json(table))
+    lines = [f"{json.dumps(key)}: {_lined(value)}" for key, value in fields.items()]
+    write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+
+def load_table(path: Path) -> CalibrationTable:
+    """The table at `path`.
+
+    Raises:
+        GraphError: missing, or no calibration table of this version.
+    """
+    try:
+        table = from_json(CalibrationTable, path.read_text())
+    except FileNotFoundError:
+        raise GraphError(f"calibration table {path} does not exist; make one: make calib MODEL=... DATA=...") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise GraphError(f"{path} is no calibration table ({error}); make one: make calib MODEL=... DATA=...") from None
+    if table.version != VERSION:
+        raise GraphError(
+            f"{path} is a calibration table of version {table.version}, expected {VERSION}; make calib again"
+        )
+    return table
+
+
+def find_table(model: str, weights_sha256: str) -> Path:
+    """The newest table of these weights that `make calib` left, else the one shipped.
+
+    Raises:
+        GraphError: there is none.
+    """
+    own = sorted(TABLES.glob(f"{model}-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in (*own, *sorted(SHIPPED.glob(f"{model}-*.json"))):
+        if load_table(path).weights_sha256 == weights_sha256:
+            return path
+    raise GraphError(
+        f"no calibration table for these weights of {model}; "
+        f"make one: make calib MODEL={model} DATA=path (WEIGHTS=path)"
+    )
+
+
+def _lined(value: object) -> str:
+    if isinstance(value, dict) and value:
+        return "{\n" + ",\n".join(f" {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()) + "\n}"
+    return json.dumps(value)

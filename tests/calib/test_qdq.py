@@ -1,0 +1,203 @@
+import dataclasses
+import importlib.util
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from calib import qdq
+from calib.graphs import load_graph
+from calib.placement import layer_name
+from calib.qdq import integers, quantize, quantized_graph, weight_scales
+from calib.table import save_table
+from engines import openvino_build, tensorrt_build
+from engines.build import graph_precision, read_spec
+from runtime.backends.onnxruntime import CPU, session_options
+from runtime.errors import GraphError
+from runtime.reference import preprocess, segment
+
+MODELS = ("icnet", "enet")
+# Of pixels at 64x128, where a mask is mostly edges. ENet's unpooling moves with any rounding.
+AGREEING = {"icnet": 0.97, "enet": 0.85}
+PAIRS = ("QuantizeLinear", "DequantizeLinear")
+needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
+
+
+@pytest.fixture(scope="module")
+def int8(graphs, tables):
+    """The INT8 graph of a network."""
+
+    def model(name, **changes):
+        table = dataclasses.replace(tables(name), **changes)
+        return quantize(load_graph(graphs(name)["fp16"], "fp16")[0], table)
+
+    return model
+
+
+def constants_of(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def mask_of(model, frame):
+    spec = read_spec(model.SerializeToString())
+    session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
+    kind = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
+    values = preprocess(frame, spec.preprocess).astype(kind)
+    return segment(session.run(None, {"frame": values})[0], spec, (64, 128))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_scale_is_half_positive_and_symmetric(int8, name):
+    model = int8(name)
+    constants = constants_of(model)
+    assert graph_precision(model.SerializeToString()) == "int8"
+    for node in model.graph.node:
+        if node.op_type in PAIRS:
+            scale, zero = constants[node.input[1]], constants[node.input[2]]
+            assert scale.dtype == np.float16
+            assert zero.dtype == np.int8
+            assert np.all(scale > 0)
+            assert not zero.any()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_activations_have_one_scale_and_weights_one_an_output_channel(int8, name):
+    model = int8(name)
+    constants = constants_of(model)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            assert constants[node.input[1]].shape == ()
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            assert constants[node.input[1]].shape == constants[node.input[0]].shape[:1]
+            assert node.attribute[0].i == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_int8_weights_are_the_networks_within_half_a_step(graphs, int8, name):
+    half, model = load_graph(graphs(name)["fp16"], "fp16")[0], int8(name)
+    weights, constants, checked = constants_of(half), constants_of(model), 0
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            codes, scales = constants[node.input[0]], constants[node.input[1]].astype(np.float64)
+            weight = weights[node.output[0].removesuffix(".dequantized")].astype(np.float64)
+            steps = weight / scales.reshape(-1, 1, 1, 1)
+            assert np.abs(codes - steps).max() <= 0.5
+            assert np.abs(codes.astype(int)).max() <= 127
+            checked += 1
+    assert checked > 50
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_that_read_the_frame_are_rounded_to_the_grid_in_place(graphs, int8, name):
+    half, model = load_graph(graphs(name)["fp16"], "fp16")[0], int8(name)
+    before, after = constants_of(half), constants_of(model)
+    first = [node for node in model.graph.node if node.op_type == "Conv" and node.input[0] == "frame"]
+    for node in first:
+        scales = weight_scales(before[node.input[1]], np.dtype(np.float64))
+        codes = integers(before[node.input[1]], scales)
+        assert np.array_equal(after[node.input[1]], (codes * scales.reshape(-1, 1, 1, 1)).astype(np.float16))
+        # The grid that an engine finds again from the largest weight of a channel is the same one.
+        again = integers(after[node.input[1]], weight_scales(after[node.input[1]], np.dtype(np.float64)))
+        assert np.array_equal(again, codes)
+    assert first
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_int8_mask_is_nearly_the_float_one(graphs, int8, frame, name):
+    full = load_graph(graphs(name)["fp32"], "fp32")[0]
+    assert (mask_of(int8(name), frame) == mask_of(full, frame)).mean() >= AGREEING[name]
+
+
+def test_a_wrong_scale_is_seen_in_the_mask(graphs, int8, tables, frame):
+    wrong = {name: {method: value / 8 for method, value in of.items()} for name, of in tables("icnet").ranges.items()}
+    full = load_graph(graphs("icnet")["fp32"], "fp32")[0]
+    assert (mask_of(int8("icnet", ranges=wrong), frame) == mask_of(full, frame)).mean() < AGREEING["icnet"]
+
+
+def test_layers_to_leave_stay_fp16(int8):
+    model = int8("icnet", float_layers=("conv6_cls", "conv3_1.reduce"))
+    producer = {out: node.op_type for node in model.graph.node for out in node.output}
+    left = [layer_name(n) for n in model.graph.node if n.op_type == "Conv" and n.input[1] not in producer]
+    assert sorted(left) == ["conv1_1", "conv1_sub1", "conv3_1.reduce", "conv6_cls"]
+
+
+def test_bias_correction_takes_out_what_rounding_adds_on_average(tiny_model, tiny_table):
+    first = ("Conv", ["frame", "w"], ["a"], {"pads": [1, 1, 1, 1]})
+    model = tiny_model(first, ("Conv", ["a", "v", "bias"], ["logits"], {}), kind=np.float32)
+    means = {"frame": (0.0,) * 3, "a": (1.0, -2.0, 3.0, 0.5)}
+    table = tiny_table(["a", "frame"], 4, means=means)
+    plain, corrected = (quantize(model, table, correct_bias=on) for on in (False, True))
+    weight, (scales, codes) = (
+        constants_of(model)["v"],
+        (constants_of(plain)[f"v.{part}"] for part in ("scale", "codes")),
+    )
+    rounding = (codes * scales.reshape(-1, 1, 1, 1) - weight)[..., 0, 0]
+    (node,) = (n for n in corrected.graph.node if n.op_type == "Conv" and n.output[0] == "logits")
+    expected = constants_of(model)["bias"] - rounding @ np.array(means["a"])
+    assert np.allclose(constants_of(corrected)[node.input[2]], expected, atol=1e-6)
+
+
+def test_a_scale_is_never_rounded_below_what_it_must_reach():
+    weight = np.random.default_rng(3).normal(size=(200, 4, 3, 3)).astype(np.float32) * 1e-4
+    scales = weight_scales(weight, np.dtype(np.float16)).astype(np.float64)
+    assert np.all(scales * 127 >= np.abs(weight).reshape(200, -1).max(axis=1))
+
+
+def test_a_channel_of_zeros_has_a_scale():
+    assert weight_scales(np.zeros((2, 1, 1, 1), np.float32), np.dtype(np.float16)).tolist() == [1, 1]
+
+
+def test_a_tensor_without_a_range_is_named(graphs, tables):
+    model = load_graph(graphs("icnet")["fp16"], "fp16")[0]
+    ranges = {name: of for name, of in tables("icnet").ranges.items() if name != "relu_4"}
+    with pytest.raises(GraphError, match="no range of tensor relu_4; make calib again"):
+        quantize(model, dataclasses.replace(tables("icnet"), ranges=ranges))
+
+
+def test_the_graph_is_made_once_and_again_for_another_method(graphs, tables, tmp_path):
+    save_table(tmp_path / "table.json", tables("icnet"))
+    graph = graphs("icnet")["fp16"]
+    first = quantized_graph(graph, tmp_path / "table.json", None)
+    made = first.stat().st_mtime_ns
+    assert quantized_graph(graph, tmp_path / "table.json", None) == first
+    assert first.stat().st_mtime_ns == made
+    assert quantized_graph(graph, tmp_path / "table.json", "mse") != first
+    (told,) = (p.value for p in onnx.load(first).metadata_props if p.key == qdq.PROPERTY)
+    assert json.loads(told)["method"] == "minmax"
+
+
+def test_a_table_of_other_weights_is_refused(graphs, tables, tmp_path):
+    save_table(tmp_path / "table.json", dataclasses.replace(tables("icnet"), weights_sha256="f" * 64))
+    with pytest.raises(
+        GraphError, match="is of other weights of icnet than the graph; make one: make calib MODEL=icnet"
+    ):
+        quantized_graph(graphs("icnet")["fp16"], tmp_path / "table.json", None)
+
+
+def test_only_an_fp16_graph_is_quantized(graphs, int8, tables, tmp_path):
+    save_table(tmp_path / "table.json", tables("icnet"))
+    with pytest.raises(GraphError, match="is fp32, needed is fp16: make onnx MODEL=icnet PRECISION=fp16"):
+        quantized_graph(graphs("icnet")["fp32"], tmp_path / "table.json", None)
+    again = tmp_path / "int8.onnx"
+    again.write_bytes(int8("icnet").SerializeToString())
+    with pytest.raises(GraphError, match="is int8, needed is fp16"):
+        quantized_graph(again, tmp_path / "table.json", None)
+
+
+def test_openvino_runs_every_convolution_of_icnet_in_int8(int8):
+    onnx_bytes = int8("icnet").SerializeToString()
+    built = openvino_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "openvino")
+    assert built.executed["int8"] == 68  # and the pyramid's two products in 16 bit
+
+
+@needs_rtx
+@pytest.mark.parametrize("name", MODELS)
+def test_tensorrt_rtx_builds_the_int8_graph_without_a_gpu(int8, name):
+    onnx_bytes = int8(name).SerializeToString()
+    built = tensorrt_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "tensorrt-rtx")
+    convolutions = sum(node.op_type == "Conv" for node in onnx.load_from_string(onnx_bytes).graph.node)
+    frame_readers = 2 if name == "icnet" else 1
+    assert built.executed["int8"] == convolutions - frame_readers

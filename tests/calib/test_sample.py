@@ -1,0 +1,67 @@
+import cv2
+import numpy as np
+import pytest
+
+from calib.sample import FEWEST, digest_of, sample_frames
+from runtime.artifacts import sha256_of
+from runtime.errors import DatasetError
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Write `count` images of distinct bytes into a folder below the data set's."""
+
+    def write(folder, count):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = np.full((16, 16, 3), i % 250, np.uint8)
+            cv2.imwrite(str(tmp_path / folder / f"{i:03d}.png"), pixels)
+        return tmp_path
+
+    return write
+
+
+def test_of_cityscapes_every_city_gives_its_share(images):
+    for city, count in (("aachen", 40), ("bochum", 40), ("zurich", 3)):
+        data = images(f"leftImg8bit/train/{city}", count)
+    images("leftImg8bit/val/munster", 40)
+    cities = [path.parent.name for path in sample_frames(data, 33, seed=0).frames]
+    assert {city: cities.count(city) for city in cities} == {"aachen": 15, "bochum": 15, "zurich": 3}
+
+
+def test_of_a_split_data_set_only_the_training_frames_are_taken(images):
+    images("train", 40), images("trainannot", 40), images("val", 40)
+    assert {path.parent.name for path in sample_frames(images("test", 40), 512, seed=0).frames} == {"train"}
+
+
+def test_a_folder_of_images_is_searched_to_the_bottom(images):
+    images("a", 20)
+    assert len(sample_frames(images("b/c", 20), 512, seed=0).frames) == 40
+
+
+def test_a_seed_gives_the_same_frames_and_another_seed_others(images):
+    data = images(".", 60)
+    first, again, other = (sample_frames(data, 40, seed) for seed in (1, 1, 2))
+    assert first == again
+    assert set(first.frames) != set(other.frames)
+    assert len(set(first.frames)) == 40
+
+
+def test_the_sample_tells_the_bytes_of_its_frames(images):
+    sample = sample_frames(images(".", 40), 40, seed=0)
+    assert list(sample.sha256) == [sha256_of(path) for path in sample.frames]
+    assert digest_of(sample.sha256) != digest_of(sample.sha256[::-1])
+
+
+def test_too_few_frames_are_refused_unless_said(images):
+    data = images(".", FEWEST - 1)
+    with pytest.raises(DatasetError, match=r"gives 31 calibration frames, at least 32 are needed .*say --few"):
+        sample_frames(data, 512, seed=0)
+    assert len(sample_frames(data, 512, seed=0, few=True).frames) == FEWEST - 1
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"there is no folder .*nowhere"):
+        sample_frames(tmp_path / "nowhere", 512, seed=0)
+    with pytest.raises(DatasetError, match="holds no images"):
+        sample_frames(tmp_path, 512, seed=0)
