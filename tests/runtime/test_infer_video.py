@@ -90,6 +90,15 @@ def test_damaged_frames_are_a_few_lines_and_the_rest_is_recorded(here, capfd, mo
     assert f", {60 - frames} damaged" in summary
 
 
+def test_frames_that_left_no_trace_are_counted_by_their_times(here, capsys):
+    damage(write_video(here / "v.ts", moving(60), key_every=6))
+    infer.main(["v.ts", "--json"])
+    printed = capsys.readouterr()
+    (stream,) = json.loads(printed.out)["files"]
+    assert stream["missing"] > 0 and stream["frames"] + stream["damaged"] + stream["missing"] == 60
+    assert f", {stream['missing']} missing by their times" in printed.err
+
+
 def test_a_video_that_is_none_is_one_line_and_the_others_are_done(here, capfd, monkeypatch):
     (here / "bad.mp4").write_bytes(b"not a video")
     write_video(here / "v.mp4", moving(3))

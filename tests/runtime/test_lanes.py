@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.backends import tensorrt
+from runtime.backends import openvino, tensorrt
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import Lanes
 from tests.helpers import cuda_on_cpu, fake_backend
@@ -106,6 +106,16 @@ def test_lanes_give_the_masks_of_one_backend_from_all_threads(tmp_path, backend)
     with runtime.open_lanes(path, 2) as lanes, ThreadPoolExecutor(THREADS) as pool:
         for mask, wanted in zip(pool.map(lanes.segment, frames), expected, strict=True):
             np.testing.assert_array_equal(mask, wanted)
+
+
+def test_by_default_there_are_as_many_lanes_as_the_backend_likes(tmp_path, here):
+    with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine") as lanes:
+        assert lanes.count == 1
+
+
+def test_openvino_likes_two(tmp_path):
+    with runtime.open_lanes(built_engine(tmp_path)) as lanes:
+        assert lanes.count == openvino.LANES == 2
 
 
 @pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")

@@ -78,6 +78,11 @@ def test_times_are_kept_from_the_first_frame_on(tmp_path, name):
     np.testing.assert_allclose(read_video(tmp_path / name)[1], [0, 0.04, 0.5, 0.51, 2.0], atol=1e-3)
 
 
+def test_a_video_without_frames_leaves_nothing(tmp_path):
+    VideoWriter(tmp_path / "x.mp4", moving(1)[0], RATE, TIME_BASE).close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_times_that_stand_still_or_go_back_come_a_moment_later(tmp_path):
     record(tmp_path / "x.mp4", moving(5), [0, 40, 40, 20, 100])
     _, times = read_video(tmp_path / "x.mp4")
@@ -152,6 +157,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
         VideoWriter(tmp_path / "file" / "x.mp4", moving(1)[0], RATE, TIME_BASE)
     with pytest.raises(OutputError, match=r"x\.mp4 cannot be written .Is a directory"):
         record(tmp_path / "x.mp4", moving(1), [0])
+    assert not (tmp_path / "x.mp4").exists()
 
 
 def recorded(tmp_path: Path, frames: list[np.ndarray]) -> Recording:
