@@ -79,40 +79,48 @@ class Segmenter:
         if loops is None:
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
             return reference.postprocess(values.transpose(2, 0, 1)[None], height, width, block=self._block)
-        self._prepare(loops, logits, height, width)
+        logits, pairs = self._compilable(logits)
+        self._prepare(loops, logits, 2 if pairs else 1, height, width)
         mask = np.empty((height, width), np.uint8)
         if self._labels.shape == mask.shape:
-            self._label(loops, logits, mask)
+            self._label(loops, logits, mask, pairs=pairs)
+        elif logits.dtype == np.uint16:
+            in_bands(len(logits), loops.mask_pairs_bf16, logits, *self._between, mask)
         else:
-            loop = loops.mask_rows_bf16 if logits.dtype == np.uint16 else loops.mask_rows
-            between = (self._block, self._labels, self._down, self._across, self._scratch, mask)
-            in_bands(logits.shape[0], loop, logits, *between)
+            in_bands(len(logits), loops.mask_pairs if pairs else loops.mask_pixels, logits, *self._between, mask)
         return mask
 
-    def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray) -> None:
-        if logits.dtype != np.uint16:
-            in_bands(logits.shape[0], loops.label_rows, logits, self._block, mask)
-        elif self._block == 2:
-            quads = logits.view(np.uint64)  # the four bfloat16 logits of a block and a class in each
-            in_bands(logits.shape[0], loops.label_pairs_bf16, quads, *self._tiles, mask)
-        else:
-            in_bands(logits.shape[0], loops.label_rows_bf16, logits, self._block, self._scratch, mask)
+    def _compilable(self, logits: np.ndarray) -> tuple[np.ndarray, bool]:
+        # Loops are written for pixels in float32, and for blocks of 2 as they come: other logits become pixels.
+        if self._block == 2:
+            return logits, True
+        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+        if self._block > 1:
+            values = reference.unblock(values.transpose(2, 0, 1)[None], self._block)[0].transpose(1, 2, 0)
+        return np.ascontiguousarray(values), False
 
-    def _prepare(self, loops: ModuleType, logits: np.ndarray, height: int, width: int) -> None:
+    def _prepare(self, loops: ModuleType, logits: np.ndarray, block: int, height: int, width: int) -> None:
         key = (logits.shape, logits.dtype, height, width)
         if key == self._key:
             return
         self._key = key
-        h, w = logits.shape[0] * self._block, logits.shape[1] * self._block
+        h, w, classes = logits.shape[0] * block, logits.shape[1] * block, logits.shape[2] // block**2
         self._labels = np.empty((h, w), np.uint8)
-        self._down, self._across = loops.Cells(*cell_table(h, height)), loops.Cells(*cell_table(w, width))
-        row = logits.shape[1:] if logits.dtype == np.uint16 else (0, 0)
-        values = np.empty((THREADS, 2, *row), np.float32)
-        codes, cells = np.empty((THREADS, w), np.uint8), np.empty((THREADS, w), np.int32)
-        classes = np.empty((THREADS, logits.shape[2]), np.uintp)
-        self._scratch = loops.Scratch(codes, cells, classes, values.view(np.uint32), values)
-        tiles = np.empty((THREADS, logits.shape[2] // 4, 4 * loops.TILE), np.int16)
-        self._tiles = (tiles, tiles.view(np.uint64), *np.empty((2, THREADS, 4 * loops.TILE), np.int16))
+        rows = np.empty((THREADS, 2, *(logits.shape[1:] if logits.dtype == np.uint16 else (0, 0))), np.float32)
+        lists = [np.empty((THREADS, n), kind) for n, kind in ((w, np.uint8), (w, np.int32), (classes, np.uintp))]
+        tiles, largest = np.empty((THREADS, classes, 4 * loops.TILE), np.int16), (THREADS, 4 * loops.TILE)
+        self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
+        corners = np.empty((THREADS, 4, classes), np.float32)
+        scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32))
+        cells = loops.Cells(*cell_table(h, height)), loops.Cells(*cell_table(w, width))
+        self._between = (self._labels, *cells, scratch)
+
+    def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
+        if logits.dtype == np.uint16:
+            quads = logits.view(np.uint64)  # the four logits of a block and a class in each
+            in_bands(len(logits), loops.label_tiles, quads, *self._tiles, mask)
+        else:
+            in_bands(len(logits), loops.label_pairs if pairs else loops.label_pixels, logits, mask)
 
 
 def float_from_bits(bits: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-UNDECIDED = 255  # no class id: see `label_row`
+UNDECIDED = 255  # no class id: see `_label_pixels`
 EXACT = np.float32(0)  # a margin that leaves nothing undecided
 TILE = 64  # logits whose classes lie side by side in a tile: 11 KB of it with 11 classes in blocks of 2
 
@@ -34,9 +34,10 @@ class Scratch(NamedTuple):
 
     codes: np.ndarray  # uint8 (bands, W), the class of each cell of a row or UNDECIDED
     cells: np.ndarray  # int32 (bands, W), the cells that are UNDECIDED
-    classes: np.ndarray  # uintp (bands, channels), those that can be largest in a cell
-    bits: np.ndarray  # uint32 (bands, 2, w, channels), two rows of bfloat16 logits as float32
-    values: np.ndarray  # float32 (bands, 2, w, channels), the same memory
+    classes: np.ndarray  # uintp (bands, C), those that can be largest in a cell
+    corners: np.ndarray  # float32 (bands, 4, C), the logits around a cell
+    rows: np.ndarray  # float32 (bands, 2, w, channels), two rows of bfloat16 logits
+    row_bits: np.ndarray  # uint32, the same memory
 
 
 def resize_rows(band, start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, lines, resized):
@@ -71,30 +72,22 @@ def _between(upper, lower, weight_upper, weight_lower, out):
         out[i] = np.uint8(np.rint(upper[i] * weight_upper + lower[i] * weight_lower))
 
 
-def widen(row, bits):
-    """bfloat16 -> float32 as bits: uint16 (w, channels) -> uint32 (w, channels)."""
-    short, long = row.reshape(-1), bits.reshape(-1)
-    for i in range(long.size):
-        long[i] = np.uint32(short[i]) << np.uint32(16)
+def label_pixels(band, start, stop, logits, labels):
+    """The largest class of every logit: float32 (h, w, C) -> uint8 (h, w)."""
+    for y in range(start, stop):
+        _label_pixels(logits[y], EXACT, labels[y])
 
 
-def label_row(row, block, margin, labels):
-    """The largest class of every logit: float32 (w, C * block**2) -> uint8 (block, w * block).
-
-    UNDECIDED where a lower class comes within `margin` of it, as a share of their size: between four such logits
-    rounding can make the two equal, and then the lower one wins.
-    """
-    if block == 1:
-        _label_pixels(row, margin, labels[0])
-    elif block == 2:
-        _label_pairs(row, margin, labels[0], labels[1])
-    else:
-        for place in range(block * block):
-            _label_places(row, block, place, margin, labels[place // block])
+def label_pairs(band, start, stop, logits, labels):
+    """The same in blocks of 2: float32 (h, w, C * 4) -> uint8 (h * 2, w * 2)."""
+    for y in range(start, stop):
+        _label_pairs(logits[y], EXACT, labels[2 * y], labels[2 * y + 1])
 
 
 def _label_pixels(row, margin, labels):
-    # Most pixels have their left neighbour's class: whether one does is a count without a branch.
+    # UNDECIDED where a lower class comes within `margin` of the largest, as a share of their size: between four such
+    # logits rounding can make the two equal, and then the lower one wins. Most pixels have their left neighbour's
+    # class: whether one does is a count without a branch.
     label = 0
     for x in range(row.shape[0]):
         values = row[x]
@@ -109,7 +102,7 @@ def _label_pixels(row, margin, labels):
 
 
 def _largest(values, margin):
-    # The largest class, the lowest of equals; and the same or UNDECIDED, as `label_row` says.
+    # The largest class, the lowest of equals; and the same or UNDECIDED, as `_label_pixels` says.
     best, before, label = values[0], np.float32(-np.inf), 0
     for c in range(1, values.size):
         value = values[c]
@@ -156,27 +149,8 @@ def _floor(value, margin):
     return value - (abs(value) + SMALLEST) * (margin + margin)
 
 
-def _label_places(row, block, place, margin, labels):
-    # One place of every block.
-    for x in range(row.shape[0]):
-        labels[x * block + place % block] = _largest(row[x, place :: block * block], margin)[1]
-
-
-def label_rows(band, start, stop, logits, block, labels):
-    """The largest class of every logit: float32 (h, w, C * block**2) -> uint8 (h * block, w * block)."""
-    for y in range(start, stop):
-        label_row(logits[y], block, EXACT, labels[y * block : (y + 1) * block])
-
-
-def label_rows_bf16(band, start, stop, logits, block, scratch, labels):
-    """`label_rows` of bfloat16 logits, uint16."""
-    for y in range(start, stop):
-        widen(logits[y], scratch.bits[band, 0])
-        label_row(scratch.values[band, 0], block, EXACT, labels[y * block : (y + 1) * block])
-
-
-def label_pairs_bf16(band, start, stop, logits, tiles, words, best, classes, labels):
-    """`label_rows` of bfloat16 logits in blocks of 2, a tile at a time, class after class in vector registers.
+def label_tiles(band, start, stop, logits, tiles, words, best, classes, labels):
+    """`label_pairs` of bfloat16 logits, EXACT: a tile at a time, class after class in vector registers.
 
     Args:
         logits: uint64 (h, w, C), the four bfloat16 logits of a block and a class in each.
@@ -219,60 +193,94 @@ def _unpair(classes, upper, lower):
         lower[2 * x], lower[2 * x + 1] = classes[4 * x + 2], classes[4 * x + 3]
 
 
-def mask_rows(band, start, stop, logits, block, labels, down, across, scratch, mask):
-    """`reference.postprocess` for the pixels below logit rows `start` to `stop`: labels, then what lies between them.
+def mask_pixels(band, start, stop, logits, labels, down, across, scratch, mask):
+    """`reference.postprocess` for the cells below logit rows `start` to `stop`.
 
-    The next band labels the row at `stop` too, with the same outcome. Logits float32 (h, w, C * block**2).
+    Where one class is largest at all four corners of a cell it is so inside; the other cells are interpolated. The
+    next band labels the row at `stop` too, with the same outcome.
+
+    Args:
+        logits: float32 (h, w, C).
+        labels: uint8 (h, w), written here.
+        down, across: Cells.
     """
-    last = logits.shape[0] - 1
-    label_row(logits[start], block, MARGIN, labels[start * block : (start + 1) * block])
+    last_row, last = labels.shape[0] - 1, labels.shape[1] - 1
+    _label_pixels(logits[start], MARGIN, labels[start])
+    for i in range(start, stop):
+        below = min(i + 1, last_row)
+        if below > i:
+            _label_pixels(logits[below], MARGIN, labels[below])
+        for n in range(_fill_row(band, i, labels, down, across, scratch, mask)):
+            j = scratch.cells[band, n]
+            right = min(j + 1, last)
+            corners = logits[i, j], logits[i, right], logits[below, j], logits[below, right]
+            _paint(corners, scratch.classes[band], i, j, down, across, mask)
+
+
+def mask_pairs(band, start, stop, logits, labels, down, across, scratch, mask):
+    """`mask_pixels` in blocks of 2: logits float32 (h, w, C * 4), labels uint8 (h * 2, w * 2)."""
+    _label_pairs(logits[start], MARGIN, labels[2 * start], labels[2 * start + 1])
     for y in range(start, stop):
-        below = min(y + 1, last)
+        below = min(y + 1, logits.shape[0] - 1)
         if below > y:
-            label_row(logits[below], block, MARGIN, labels[below * block : (below + 1) * block])
-        _upsample_row(band, y, logits[y], logits[below], block, labels, down, across, scratch, mask)
+            _label_pairs(logits[below], MARGIN, labels[2 * below], labels[2 * below + 1])
+        _mask_pairs(band, y, logits[y], logits[below], labels, down, across, scratch, mask)
 
 
-def mask_rows_bf16(band, start, stop, logits, block, labels, down, across, scratch, mask):
-    """`mask_rows` of bfloat16 logits, uint16: two rows at a time are float32."""
-    last = logits.shape[0] - 1
-    bits, values = scratch.bits[band], scratch.values[band]
-    widen(logits[start], bits[start % 2])
-    label_row(values[start % 2], block, MARGIN, labels[start * block : (start + 1) * block])
+def mask_pairs_bf16(band, start, stop, logits, labels, down, across, scratch, mask):
+    """`mask_pairs` of bfloat16 logits, uint16: two rows at a time are float32."""
+    rows, bits = scratch.rows[band], scratch.row_bits[band]
+    _widen(logits[start], bits[start % 2])
+    _label_pairs(rows[start % 2], MARGIN, labels[2 * start], labels[2 * start + 1])
     for y in range(start, stop):
-        below = min(y + 1, last)
+        below = min(y + 1, logits.shape[0] - 1)
         if below > y:
-            widen(logits[below], bits[below % 2])
-            label_row(values[below % 2], block, MARGIN, labels[below * block : (below + 1) * block])
-        _upsample_row(band, y, values[y % 2], values[below % 2], block, labels, down, across, scratch, mask)
+            _widen(logits[below], bits[below % 2])
+            _label_pairs(rows[below % 2], MARGIN, labels[2 * below], labels[2 * below + 1])
+        _mask_pairs(band, y, rows[y % 2], rows[below % 2], labels, down, across, scratch, mask)
 
 
-def _upsample_row(band, y, upper, lower, block, labels, down, across, scratch, mask):
-    # Where one class is largest at all four corners of a cell it is so inside; the other cells are interpolated.
-    height, width = labels.shape
-    codes, cells, classes = scratch.codes[band], scratch.cells[band], scratch.classes[band]
-    for i in range(y * block, (y + 1) * block):
-        rows = down.starts[i], down.starts[i + 1]
-        if rows[0] == rows[1]:
-            continue
-        below = min(i + 1, height - 1)
-        _code_cells(labels[i], labels[below], codes)
-        count = _fill_cells(codes, across.starts, mask[rows[0]], cells)
-        for row in range(rows[0] + 1, rows[1]):
-            mask[row] = mask[rows[0]]
-        under = upper if below // block == y else lower
-        for n in range(count):
-            j = cells[n]
-            right = min(j + 1, width - 1)
-            columns = across.starts[j], across.starts[j + 1]
-            if columns[0] == columns[1]:
-                continue
-            if block == 1:
-                _paint(upper[j], upper[right], lower[j], lower[right], classes, rows, columns, down, across, mask)
-            else:
-                a, b = _corner(upper, block, i, j), _corner(upper, block, i, right)
-                c, d = _corner(under, block, below, j), _corner(under, block, below, right)
-                _paint(a, b, c, d, classes, rows, columns, down, across, mask)
+def _widen(row, bits):
+    # bfloat16 -> float32: uint16 (w, channels) -> uint32 (w, channels).
+    short, long = row.reshape(-1), bits.reshape(-1)
+    for i in range(long.size):
+        long[i] = np.uint32(short[i]) << np.uint32(16)
+
+
+def _mask_pairs(band, y, upper, lower, labels, down, across, scratch, mask):
+    # The cells below both label rows of one row of blocks.
+    corners, last = scratch.corners[band], labels.shape[1] - 1
+    around = corners[0], corners[1], corners[2], corners[3]
+    for i in range(2 * y, 2 * y + 2):
+        below = min(i + 1, labels.shape[0] - 1)
+        under = upper if below // 2 == y else lower
+        for n in range(_fill_row(band, i, labels, down, across, scratch, mask)):
+            j = scratch.cells[band, n]
+            right = min(j + 1, last)
+            _gather(upper[j // 2], 2 * (i % 2) + j % 2, corners[0])
+            _gather(upper[right // 2], 2 * (i % 2) + right % 2, corners[1])
+            _gather(under[j // 2], 2 * (below % 2) + j % 2, corners[2])
+            _gather(under[right // 2], 2 * (below % 2) + right % 2, corners[3])
+            _paint(around, scratch.classes[band], i, j, down, across, mask)
+
+
+def _gather(values, place, corner):
+    for k in range(corner.size):
+        corner[k] = values[4 * k + place]
+
+
+def _fill_row(band, i, labels, down, across, scratch, mask):
+    # The cells of one class below a row of labels; returns how many others there are, which `scratch.cells` lists.
+    first, end = down.starts[i], down.starts[i + 1]
+    if first == end:
+        return 0
+    below = min(i + 1, labels.shape[0] - 1)
+    _code_cells(labels[i], labels[below], scratch.codes[band])
+    count = _fill_cells(scratch.codes[band], across.starts, mask[first], scratch.cells[band])
+    for y in range(first + 1, end):
+        for x in range(mask.shape[1]):  # numba compiles mask[y] = mask[first] for seconds
+            mask[y, x] = mask[first, x]
+    return count
 
 
 def _code_cells(upper, lower, codes):
@@ -285,25 +293,20 @@ def _code_cells(upper, lower, codes):
 
 
 def _fill_cells(codes, starts, line, undecided):
-    # Runs of cells of one class; returns how many are left over.
+    # Runs of cells of one class; returns how many are left over and hold a pixel.
     count, j = 0, 0
     while j < codes.size:
         code, first = codes[j], j
         j += 1
         if code == UNDECIDED:
             undecided[count] = first
-            count += 1
+            count += starts[first] < starts[j]
             continue
         while j < codes.size and codes[j] == code:
             j += 1
         for x in range(starts[first], starts[j]):
             line[x] = code
     return count
-
-
-def _corner(row, block, y, x):
-    # The logits of one pixel, as a view: every block**2-th channel from the pixel's place in its block.
-    return row[x // block, (y % block) * block + x % block :: block * block]
 
 
 def _candidates(a, b, c, d, classes):
@@ -320,12 +323,13 @@ def _candidates(a, b, c, d, classes):
     return count
 
 
-def _paint(a, b, c, d, classes, rows, columns, down, across, mask):
+def _paint(corners, classes, i, j, down, across, mask):
     # The pixels of one cell between its corners: upper left, upper right, lower left, lower right.
+    a, b, c, d = corners
     count = _candidates(a, b, c, d, classes)
     u0, u1, v0, v1 = across.weight_first, across.weight_second, down.weight_first, down.weight_second
-    for y in range(rows[0], rows[1]):
-        for x in range(columns[0], columns[1]):
+    for y in range(down.starts[i], down.starts[i + 1]):
+        for x in range(across.starts[j], across.starts[j + 1]):
             best, label = np.float32(-np.inf), np.uintp(0)
             for n in range(count):
                 k = classes[n]
@@ -337,9 +341,9 @@ def _paint(a, b, c, d, classes, rows, columns, down, across, mask):
 
 # Each after those that it calls.
 LOOPS = (
-    _across, _between, resize_rows, widen, _floor, _largest, _label_pixels, _second, _doubted, _label_pairs,
-    _label_places, label_row, label_rows, label_rows_bf16, _ordered, _largest_of_tile, _unpair, label_pairs_bf16,
-    _code_cells, _fill_cells, _corner, _candidates, _paint, _upsample_row, mask_rows, mask_rows_bf16,
+    _across, _between, resize_rows, _floor, _largest, _label_pixels, label_pixels, _second, _doubted, _label_pairs,
+    label_pairs, _ordered, _largest_of_tile, _unpair, label_tiles, _code_cells, _fill_cells, _fill_row, _candidates,
+    _paint, mask_pixels, _widen, _gather, _mask_pairs, mask_pairs, mask_pairs_bf16,
 )  # fmt: skip
 
 

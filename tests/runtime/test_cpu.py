@@ -124,22 +124,25 @@ def test_a_mask_is_the_callers_to_keep():
     assert np.array_equal(first, kept)
 
 
-def test_after_the_first_frame_only_the_mask_is_allocated():
+@pytest.mark.parametrize("size", [(128, 256), (300, 600)], ids=["labels alone", "upsampled"])
+@pytest.mark.parametrize("kind", ["float32", "float32 in blocks", "bfloat16 in blocks"])
+def test_after_the_first_frame_only_the_mask_is_allocated(kind, size):
     import tracemalloc
 
-    spec: ModelSpec = tiny_spec(height=256, width=512)
+    block = 2 if "blocks" in kind else 1
+    spec: ModelSpec = tiny_spec(height=256, width=512, block=block)
     resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
-    frame = np.zeros((300, 600, 3), np.uint8)
-    logits = channels_last(logits_with_ties(11, 64, 128))
-    for values in (logits, bfloat16(logits)):
-        mask = segmenter.segment(values, 300, 600)
-        resizer.resize(frame)
-        tracemalloc.start()
-        resizer.resize(frame)
-        segmenter.segment(values, 300, 600)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < mask.nbytes + 50_000
+    frame = np.zeros((*size, 3), np.uint8)
+    logits = channels_last(logits_with_ties(11, 128 // block, 256 // block, block))
+    logits = bfloat16(logits) if "bfloat16" in kind else logits
+    mask = segmenter.segment(logits, *size)
+    resizer.resize(frame)
+    tracemalloc.start()
+    resizer.resize(frame)
+    segmenter.segment(logits, *size)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mask.nbytes + 20_000
 
 
 def test_without_numba_the_masks_are_the_same_and_it_says_so():
