@@ -1,5 +1,6 @@
 """A live camera, through OpenCV: always its newest frame, older ones are dropped and counted."""
 
+import os
 import re
 import threading
 import time
@@ -122,6 +123,8 @@ def is_camera(given: str) -> bool:
 def _opened(given: str) -> Any:
     import cv2
 
+    # OpenCV's FFmpeg writes of every lost packet on stderr, over our own lines, and is asked to be quiet only so.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
