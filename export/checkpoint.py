@@ -2,18 +2,19 @@
 
 import csv
 import dataclasses
+import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from export.recipe import Recipe
 from export.weights import read_weights
+from runtime.artifacts import write_atomically
 from runtime.errors import WeightsError
 
 
@@ -38,14 +39,6 @@ class State:
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
 
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(temporary path)`, then give the file its name, so that a kill leaves the old one whole."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    temporary.chmod(0o644)  # safetensors writes 0600, which would hide the file from everyone else
-    temporary.replace(path)
-
-
 def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     """Everything that `load_checkpoint` needs."""
     content = {
@@ -56,7 +49,10 @@ def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
         "counters": (state.epoch, state.step, state.spent_s),
         "rows": state.rows,
     }
-    write_atomic(path, lambda part: torch.save(content, part))
+    # Made in memory: torch's own writing reports a full disk as an error of its stream, without its cause.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
@@ -140,7 +136,7 @@ def stored(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
     """What is `stored` of a network as safetensors."""
-    write_atomic(path, lambda part: save_file(stored(net), part, metadata))
+    write_atomically(path, save(stored(net), metadata))
 
 
 def holds(path: Path, net: nn.Module) -> bool:
@@ -154,11 +150,8 @@ def holds(path: Path, net: nn.Module) -> bool:
 
 def write_log(path: Path, rows: list[dict[str, Any]]) -> None:
     """The whole log as CSV, so that a resumed training repeats no row."""
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_atomic(path, write)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

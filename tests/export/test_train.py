@@ -1,5 +1,8 @@
 import csv
 import dataclasses
+import errno
+import io
+import os
 import shutil
 
 import cv2
@@ -183,19 +186,27 @@ def test_minutes_may_change_but_not_turn_into_epochs(tmp_path):
         load_checkpoint(tmp_path / "c.pt", state, RECIPE)
 
 
-def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    state = begin(find("enet"), 3, RECIPE)
-    save_checkpoint(tmp_path / "c.pt", state, RECIPE)
-    before = (tmp_path / "c.pt").read_bytes()
+class FullDisk(io.FileIO):
+    """Half of what is written to it arrives."""
 
-    def fail(content, part):
-        part.write_bytes(b"half")
-        raise OSError("disk full")
+    def write(self, data):
+        super().write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
+
+@pytest.mark.parametrize("file", ["checkpoint", "weights"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(file, tmp_path, monkeypatch):
+    state, path = begin(find("enet"), 3, RECIPE), tmp_path / "c.pt"
+
+    def write():
+        return save_checkpoint(path, state, RECIPE) if file == "checkpoint" else save_weights(path, state.net, {})
+
+    write()
+    before = path.read_bytes()
+    monkeypatch.setattr(os, "fdopen", FullDisk)
     with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(tmp_path / "c.pt", state, RECIPE)
-    assert (tmp_path / "c.pt").read_bytes() == before
+        write()
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_weights_hold_no_batch_counter(tmp_path):
