@@ -16,7 +16,7 @@ from runtime.video import TimedFrame, library
 # all with superfast, 53 ms and 2043 KB with veryfast, 69 ms and 2056 KB with faster.
 X264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 # A fragment is closed at every key frame: so much is lost at most when the process is killed or the power fails.
-KEY_FRAME_S = 2
+KEY_FRAME_S = 1
 MP4 = {"movflags": "hybrid_fragmented+frag_keyframe"}
 BT709, LIMITED_RANGE = 1, 1
 
