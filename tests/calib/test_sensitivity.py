@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from calib import sensitivity
+from calib.graphs import load_graph
+from calib.sensitivity import (
+    Cost,
+    Labelled,
+    Worth,
+    analyse,
+    as_text,
+    changed_percent,
+    draw_costs,
+    fewest_left,
+    layer_costs,
+)
+from runtime.errors import DatasetError
+from runtime.reference import preprocess
+
+COSTS = [Cost(name, 0.1, changed) for name, changed in (("a", 4.0), ("b", 2.0), ("c", 1.0), ("d", 0.5))]
+MASK = np.zeros((2, 5), np.uint8)
+
+
+def test_a_layers_cost_is_measured_with_all_others_left():
+    asked = []
+
+    def of(left):
+        asked.append(left)
+        changed = MASK.copy()
+        changed[0, : 2 if "a" not in left else 1] = 1
+        return Worth(70.0 if "a" not in left else 79.0, [changed])
+
+    costs = layer_costs(["b", "a"], of, Worth(80.0, [MASK]))
+    assert asked == [("a",), ("b",)]
+    assert costs == [Cost("a", 10.0, 20.0), Cost("b", 1.0, 10.0)]
+
+
+@pytest.mark.parametrize(("needed", "max_drop"), [(0, 5.0), (1, 3.5), (2, 1.5), (4, 0.0)])
+def test_the_fewest_layers_that_keep_the_bound_are_left(needed, max_drop):
+    drops = [4.0, 3.0, 1.0, 0.5, 0.0]  # with so many of the costliest left
+    assert fewest_left(COSTS, lambda left: drops[len(left)], max_drop) == tuple("abcd"[:needed])
+
+
+def test_changed_pixels_are_counted_over_all_frames():
+    other = MASK.copy()
+    other[0, 0] = 1
+    assert changed_percent([MASK, MASK], [MASK, other]) == 5.0
+
+
+def test_the_table_and_the_picture_name_every_layer():
+    assert [line.split()[0] for line in as_text(COSTS).splitlines()[1:]] == list("abcd")
+    picture = draw_costs(COSTS)
+    lengths = [(picture[18 * row - 5] == sensitivity.BAR).all(axis=1).sum() for row in range(2, 6)]
+    assert lengths == sorted(lengths, reverse=True)
+    assert lengths[0] == pytest.approx(2 * lengths[1], abs=2)
+
+
+@pytest.mark.parametrize(("max_drop", "left"), [(100.0, set()), (-100.0, {"conv6_cls", "fusion_12"})])
+def test_the_table_names_the_layers_to_leave(graphs, tables, frame, monkeypatch, max_drop, left):
+    model, spec = load_graph(graphs("icnet")["fp32"], "fp32")
+    data = Labelled([preprocess(frame, spec.preprocess)], [np.zeros((64, 128), np.uint8)])
+    monkeypatch.setattr(sensitivity, "layers", lambda graph: {0: "conv6_cls", 1: "fusion_12"})
+    costs, chosen = analyse(model, spec, tables("icnet"), data, max_drop)
+    assert {cost.layer for cost in costs} == {"conv6_cls", "fusion_12"}
+    assert all(0 < cost.changed < 5 for cost in costs)
+    assert set(chosen.float_layers) == left
+
+
+def test_a_data_set_of_other_classes_is_refused(tmp_path, graphs):
+    spec = load_graph(graphs("icnet")["fp32"], "fp32")[1]
+    (tmp_path / "leftImg8bit" / "train" / "x").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="cityscapes has other classes than icnet: 19, 11"):
+        sensitivity.load_frames("cityscapes", tmp_path, spec, 4, 0)
