@@ -17,7 +17,7 @@ from runtime.spec import BackendName, ModelSpec, Precision
 
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
-    """Compile the graph for this CPU, uint8 frames in and float32 logits with the channels last out.
+    """Compile the graph for this CPU, uint8 frames in and logits with the channels last out.
 
     What it executes is read from the engine as the runtime opens it, not as it was compiled.
 
@@ -32,7 +32,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         model = core.read_model(onnx, b"")
         if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
             _quantize_frame(model)
-        model = _with_frame_input(model, spec)
+        model = _with_frame_input(model, spec, logits_type(spec, precision, wanted))
         engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
         executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     except RuntimeError as error:
@@ -87,7 +87,17 @@ def _constant_values(node: Any) -> np.ndarray:
     return values
 
 
-def _with_frame_input(model: Any, spec: ModelSpec) -> Any:
+def logits_type(spec: ModelSpec, precision: Precision, execution: str) -> Any:
+    """The openvino.Type that logits leave the engine in.
+
+    Logits in blocks have the frame's own size. Where the last layer computes them in BF16 they stay so: as float32 they
+    are the same values, for a pass over the largest map of the network.
+    """
+    computed = precision == "fp16" and execution == "bf16"
+    return openvino.Type.bf16 if computed and spec.block > 1 else openvino.Type.f32
+
+
+def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
     # Transposes and casts of whole images cost more than small layers: the plugin reads and writes NHWC itself.
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
@@ -101,5 +111,5 @@ def _with_frame_input(model: Any, spec: ModelSpec) -> Any:
     if any(gain != 1):
         convert.scale([float(1 / g) for g in gain])
     steps.output().model().set_layout(openvino.Layout("NCHW"))
-    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
+    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(output)
     return steps.build()

@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
-from runtime.kernels.cpu import FrameResizer, Segmenter
+from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 
@@ -129,14 +129,17 @@ class OpenVinoBackend(ClosedOnExit):
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame)
-        return np.ascontiguousarray(self._infer(self._resizer.resize(frame)).transpose(2, 0, 1)[None])
+        logits = self._infer(self._resizer.resize(frame))
+        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+        return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
     def close(self) -> None:
         """Free the engine and its buffers; a second call does nothing."""
         self._request = None
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
-        # uint8 (height, width, 3) -> a view of the engine's float32 (h, w, channels), valid until the next call
+        # uint8 (height, width, 3) -> a view of the engine's (h, w, channels), valid until the next call: float32, or
+        # uint16 that are bfloat16's bits.
         import openvino
 
         if self._request is None:
@@ -145,8 +148,9 @@ class OpenVinoBackend(ClosedOnExit):
             image = image.copy()
         self._request.set_input_tensor(openvino.Tensor(image[None], shared_memory=True))
         self._request.infer()
-        logits: np.ndarray = self._request.get_output_tensor().data[0]
-        return logits
+        output = self._request.get_output_tensor()
+        logits: np.ndarray = output.data[0]  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
+        return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
 
 
 def _compiled(engine: bytes, manifest: EngineManifest, lanes: int) -> Any:
