@@ -1,6 +1,6 @@
 """What INT8 costs, layer by layer, and which layers to leave in FP16.
 
-`python -m calib.sensitivity GRAPH.onnx --dataset camvid --data DIR` quantizes each layer of the FP32 graph alone and all
+`python -m calib.sensitivity GRAPH.onnx --dataset camvid --data DIR` quantizes each layer of the FP32 graph alone, then
 together, on labelled training frames; where all together lose more than --max-drop, the fewest of the costliest layers
 that bring it back are written into a new calibration table, whose path is the last line.
 """

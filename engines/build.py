@@ -22,6 +22,7 @@ from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifes
 from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
 
 RUNTIME = Path(runtime.__file__).parent
+INT8_SHARE = 0.9  # of the layers that an INT8 graph quantizes; an engine may keep a few in more bits by its own choice
 BUILDERS: dict[BackendName, str] = {
     "tensorrt": "engines.tensorrt_build",
     "tensorrt-rtx": "engines.tensorrt_build",
@@ -124,6 +125,23 @@ def graph_precision(onnx: bytes) -> Precision:
     return "fp16" if graph.input[0].type.tensor_type.elem_type == onnx_package.TensorProto.FLOAT16 else "fp32"
 
 
+def prove_int8_share(onnx: bytes, executed: dict[str, int], model: str) -> None:
+    """Refuse an engine that runs in more bits what its graph quantizes: slower than asked, and of another mask.
+
+    Raises:
+        EngineError: under `INT8_SHARE` of the layers that the graph quantizes run in INT8.
+    """
+    import onnx as onnx_package
+
+    nodes = onnx_package.load_from_string(onnx).graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    asked = sum(len(node.input) > 1 and set(node.input[:2]) <= dequantized for node in nodes if node.op_type == "Conv")
+    found, layers = executed.get("int8", 0), sum(executed.values())
+    log(f"{found} of {layers} weighted layers run in INT8 ({found / layers:.0%}); the graph quantizes {asked}")
+    if found < INT8_SHARE * asked:
+        raise EngineError(f"the engine of {model} runs {found} layers in INT8, its graph quantizes {asked}")
+
+
 def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> None:
     spec = read_spec(onnx)
     found = graph_precision(onnx)
@@ -136,6 +154,8 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     except ImportError as error:
         raise LibraryError(f"{backend} does not load ({error}); install what README names for it") from None
     built = builder.build(onnx, spec, precision, backend)
+    if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
+        prove_int8_share(onnx, built.executed, spec.name)
     manifest = EngineManifest(
         spec=spec,
         precision=precision,

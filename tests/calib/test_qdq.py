@@ -13,10 +13,10 @@ from calib.graphs import load_graph
 from calib.placement import layer_name
 from calib.qdq import integers, quantize, quantized_graph, weight_scales
 from calib.table import save_table
-from engines import openvino_build, tensorrt_build
-from engines.build import graph_precision, read_spec
+from engines import onnxruntime_build, openvino_build, tensorrt_build
+from engines.build import graph_precision, prove_int8_share, read_spec
 from runtime.backends.onnxruntime import CPU, session_options
-from runtime.errors import GraphError
+from runtime.errors import EngineError, GraphError
 from runtime.reference import preprocess, segment
 
 MODELS = ("icnet", "enet")
@@ -185,6 +185,20 @@ def test_only_an_fp16_graph_is_quantized(graphs, int8, tables, tmp_path):
     again.write_bytes(int8("icnet").SerializeToString())
     with pytest.raises(GraphError, match="is int8, needed is fp16"):
         quantized_graph(again, tmp_path / "table.json", None)
+
+
+def test_an_engine_that_runs_too_little_in_int8_is_refused(int8, capsys):
+    onnx_bytes = int8("icnet").SerializeToString()
+    prove_int8_share(onnx_bytes, {"int8": 60, "bf16": 10}, "icnet")
+    assert "60 of 70 weighted layers run in INT8 (86%); the graph quantizes 66" in capsys.readouterr().err
+    with pytest.raises(EngineError, match="icnet runs 59 layers in INT8, its graph quantizes 66"):
+        prove_int8_share(onnx_bytes, {"int8": 59, "bf16": 11}, "icnet")
+
+
+def test_onnxruntime_says_that_it_computes_an_int8_graph_in_float(int8):
+    onnx_bytes = int8("icnet").SerializeToString()
+    built = onnxruntime_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "onnxruntime")
+    assert built.executed == {"fp32": 70}
 
 
 def test_openvino_runs_every_convolution_of_icnet_in_int8(int8):
