@@ -76,25 +76,16 @@ def as_started(job: training.Job) -> dict[str, float]:
 
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:
-    """Every variant with every seed; what the JSON file keeps."""
-    rows = []
+    """Every variant with every seed; the JSON file is written after each, so that an interrupted one has its rows."""
+    kept = {key: getattr(args, key) for key in ("model", "dataset", "epochs", "lr", "crop")}
+    result: dict[str, Any] = {"version": VERSION, **kept, "start_sha256": sha256_of(args.start), "rows": []}
     for seed in args.seeds:
         for variant in (name for name in VARIANTS if name != START or seed == args.seeds[0]):
-            options = options_of(args, variant, seed)
-            found = measure(options, args.every, trained=variant != START)
-            rows.append({"variant": variant, "seed": seed, **found})
-            log(f"{variant}, seed {seed}: {shown(rows[-1])}")
-    return {
-        "version": VERSION,
-        "model": args.model,
-        "dataset": args.dataset,
-        "start_sha256": sha256_of(args.start),
-        "epochs": args.epochs,
-        "lr": args.lr,
-        "crop": args.crop,
-        "options": {name: list(options) for name, options in VARIANTS.items()},
-        "rows": rows,
-    }
+            found = measure(options_of(args, variant, seed), args.every, trained=variant != START)
+            result["rows"].append({"variant": variant, "options": list(VARIANTS[variant]), "seed": seed, **found})
+            write_atomically(args.json, (json.dumps(result, indent=1) + "\n").encode())
+            log(f"{variant}, seed {seed}: {shown(result['rows'][-1])}")
+    return result
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -110,7 +101,7 @@ def table_of(result: dict[str, Any]) -> str:
         f"| variant | {' | '.join(f'mIoU at {size}' for size in sizes)} | steps |",
         "|---" * (len(sizes) + 2) + "|",
     ]
-    for variant in result["options"]:
+    for variant in dict.fromkeys(row["variant"] for row in rows):
         same = [row for row in rows if row["variant"] == variant]
         cells = [", ".join(f"{100 * row['miou'][size]:.2f}" for row in same) for size in sizes]
         lines.append(f"| {variant} | {' | '.join(cells)} | {same[0]['steps']} |")
@@ -140,10 +131,8 @@ def main(argv: Sequence[str]) -> int:
     args.start = args.start or default_weights(args.model)
     if args.start is None:
         raise WeightsError(f"no weights are shipped for {args.model}; give a checkpoint: --start FILE")
-    result = ablate(args)
-    path = args.json or SHIPPED / f"{args.model}-ablation.json"
-    write_atomically(path, (json.dumps(result, indent=1) + "\n").encode())
-    print(table_of(result))
+    args.json = args.json or SHIPPED / f"{args.model}-ablation.json"
+    print(table_of(ablate(args)))
     return DONE
 
 
