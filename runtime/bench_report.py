@@ -118,8 +118,14 @@ def conditions(document: dict[str, Any]) -> str:
         f"{found['engine']['model']}: {document['rounds']} rounds at {_size(found['frame_size'])}; {stages} ms; "
         f"{throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight; engine "
         f"{found['engine']['engine_mib']:.1f} MiB; {machine['cpu']}, {machine['threads']} threads, "
-        f"{' '.join(machine['features'])}; {libraries}.\n"
+        f"{' '.join(machine['features'])}; {libraries}{_busy(document)}.\n"
     )
+
+
+def _busy(document: dict[str, Any]) -> str:
+    # What else ran: times of a busy machine are not those of a quiet one, and the reader must know.
+    running = document["load"]["before"]["running_processes"]
+    return "" if running is None or running < 1 else f"; {running:.1f} processes ran on the machine before"
 
 
 def _compared(name: str, path: dict[str, Any]) -> str:

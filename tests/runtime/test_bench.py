@@ -94,7 +94,8 @@ def test_what_is_no_document_is_refused(tmp_path):
 
 
 def test_readme_shows_the_figures_of_the_committed_files():
-    assert FIGURES
     readme = (ROOT / "README.md").read_text()
     documents = [read_document(path) for path in FIGURES]
-    assert table(documents) in readme and with_table(readme, documents) == readme
+    assert (BEGIN in readme) == bool(documents)
+    if documents:
+        assert table(documents) in readme and with_table(readme, documents) == readme
