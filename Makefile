@@ -62,6 +62,17 @@ demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours a
 evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(PY) -m runtime.evaluate $(if $(ENGINES),--engine $(ENGINES)) --dataset '$(DATASET)' --data '$(DATA)'
 
+precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
+	@engines=()
+	for backend in onnxruntime openvino; do
+	for precision in fp32 fp16 int8; do
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend | tail -n 1)")
+	done
+	done
+	mkdir -p figures
+	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.precisions-$(MODEL).json'
+	mv 'figures/.precisions-$(MODEL).json' 'figures/precisions-$(MODEL).json'
+
 train: $(VENV)/.installed need-data ## MODEL DATASET DATA TRAIN_OPTIONS: weights in artifacts/train/MODEL; goes on where it was stopped
 	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out 'artifacts/train/$(MODEL)' $(TRAIN_OPTIONS)
 
@@ -99,7 +110,7 @@ report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all fi
 	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > artifacts/evaluated.json
 	accuracy=(--evaluate artifacts/evaluated.json)
 	fi
-	$(PY) -m runtime.report --bench figures/bench-*.json "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
+	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
 regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
@@ -119,4 +130,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate calib train prune need-data bench figures report regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions calib train prune need-data bench figures report regress test test-gpu lint clean
