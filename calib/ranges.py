@@ -116,7 +116,7 @@ def _table(model: onnx.ModelProto, spec: ModelSpec, sample: Sample, seed: int, m
         method=method,
         float_layers=(),
         ranges={name: _rounded(thresholds(of)) for name, of in statistics.histograms.items()},
-        means={name: tuple(float(f"{mean:.5g}") for mean in of) for name, of in statistics.means.items()},
+        means={name: tuple(float(f"{mean:.4g}") for mean in of) for name, of in statistics.means.items()},
     )
 
 
