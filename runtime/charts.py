@@ -39,7 +39,7 @@ def distributions(samples_ms: Mapping[str, Sequence[float]], ours: str) -> str:
         marks.append(f'<rect x="{median - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{color}"/>')
         marks.append(f'<rect x="{p99 - 0.5:.1f}" y="{y - 7}" width="1" height="14" fill="{color}"/>')
         marks.append(_text(median, y - 11, f"{10 ** float(np.median(values)):.1f}", "small middle"))
-    return _svg(marks, len(samples_ms) * ROW + 40, "Latency of single frames by path")
+    return _svg(marks, len(samples_ms) * ROW + 40, "Latency of single frames by path", top=12)
 
 
 def stage_bars(stages_ms: Mapping[str, Mapping[str, float]]) -> str:
@@ -85,7 +85,8 @@ def speed_against_accuracy(points: Sequence[Point]) -> str:
     for point in points:
         x, y = milliseconds.x(point.ms), bottom - (bottom - top) * (point.miou - low) / (high - low)
         marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{OURS}"/>')
-        marks.append(_text(x + 10, y + 4, f"{point.name}: {point.ms:.1f} ms, {point.miou:.2%}", "small"))
+        side = ("small end", -10) if x > (LABELS + WIDTH) / 2 else ("small", 10)
+        marks.append(_text(x + side[1], y + 4, f"{point.name}: {point.ms:.1f} ms, {point.miou:.2%}", side[0]))
     marks.append(_text(LABELS - 60, (top + bottom) / 2, "mIoU", "end"))
     return _svg(marks, height, "Milliseconds a frame against mIoU")
 
@@ -123,9 +124,10 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
 
 
-def _svg(marks: Sequence[str], height: int, title: str) -> str:
+def _svg(marks: Sequence[str], height: int, title: str, *, top: int = 0) -> str:
+    # `top`: room above the first row.
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+        f'<svg viewBox="0 {-top} {WIDTH} {height + top}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
         + "".join(marks)
         + "</svg>"
     )
