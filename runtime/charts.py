@@ -126,8 +126,5 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 
 def _svg(marks: Sequence[str], height: int, title: str, *, top: int = 0) -> str:
     # `top`: room above the first row.
-    return (
-        f'<svg viewBox="0 {-top} {WIDTH} {height + top}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
-        + "".join(marks)
-        + "</svg>"
-    )
+    box, name = f"0 {-top} {WIDTH} {height + top}", escape(title)
+    return f'<svg viewBox="{box}" role="img" aria-label="{name}"><title>{name}</title>{"".join(marks)}</svg>'
