@@ -104,7 +104,7 @@ def class_shares(mask: np.ndarray, spec: ModelSpec) -> dict[str, float]:
     import cv2
 
     counts = np.ravel(cv2.calcHist([mask], [0], None, [256], [0, 256]))  # np.bincount takes ten times as long
-    return {label.name: float(counts[i] / mask.size) for i, label in enumerate(spec.classes)}
+    return {label.name: float(counts[i]) / mask.size for i, label in enumerate(spec.classes)}
 
 
 def _timed(result: Result, stages_ms: dict[str, float]) -> Result:

@@ -29,7 +29,7 @@ NODES = {
         "DepthToSpace": 2,
     },
     "icnet-caffe": {
-        "Conv": 64, "Relu": 57, "Add": 20, "Slice": 4, "Resize": 4, "Reshape": 2, "MatMul": 2, "MaxPool": 1,
+        "Conv": 64, "Relu": 57, "Add": 20, "Slice": 4, "Resize": 4, "Reshape": 2, "MatMul": 2, "MaxPool": 2,
     },
     "icnet-mmseg-r18": {
         "Conv": 42, "Relu": 34, "Add": 11, "Reshape": 6, "MatMul": 5, "Unsqueeze": 4, "Resize": 2, "MaxPool": 1,

@@ -13,7 +13,7 @@ from runtime.errors import EngineError, PipelineError
 from tests.helpers.engines import built_engine
 
 ROOT = Path(__file__).parents[2]
-FIGURES = sorted((ROOT / "figures").glob("*.json"))
+FIGURES = sorted((ROOT / "figures").glob("bench-*.json"))
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_an_engine_of_other_classes_is_refused_with_both_before_it_is_opened(her
 
 
 def test_classes_in_other_colours_are_the_same_classes(here, capsys):
-    classes = [{"name": label.name, "color": [0, 0, 0]} for label in CAMVID]
+    classes = [{"name": label.name, "color": [i, 0, 0]} for i, label in enumerate(CAMVID)]
     (here / "data" / "classes.json").write_text(json.dumps({"classes": classes, "ignored": [VOID]}))
     assert figures(capsys, "--dataset", "own")["engines"][0]["pixel_accuracy"] == pytest.approx(8 / 9)
 
