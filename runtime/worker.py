@@ -113,6 +113,8 @@ class Worker:
 
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
+        # Not before it really stands still: of a group that is orphaned earlier the system would take no notice.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, *files: str) -> None:
