@@ -20,7 +20,7 @@ from calib.sample import Sample, digest_of, sample_frames
 from calib.table import TABLES, CalibrationTable, load_table, save_table
 from calib.thresholds import METHODS, Method, thresholds
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
-from runtime.cli import DONE, log, one_of, progress, run
+from runtime.cli import DONE, count_from_text, log, one_of, progress, run
 from runtime.errors import GraphError
 from runtime.frames import read_frame
 from runtime.reference import preprocess
@@ -151,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m calib.ranges", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="how many, at most (%(default)s)")
+    parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
     parser.add_argument("--method", default=DEFAULT_METHOD, help=f"{', '.join(METHODS)} (%(default)s)")
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")

@@ -21,7 +21,7 @@ from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, find_table, load_table, save_table
 from runtime.artifacts import key_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
-from runtime.cli import DONE, log, progress, run
+from runtime.cli import DONE, count_from_text, log, progress, run
 from runtime.datasets import DATASETS, open_dataset, read_pair
 from runtime.errors import DatasetError
 from runtime.metrics import confusion, mean_iou
@@ -171,7 +171,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="of the training split (%(default)s)")
+    parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
     parser.add_argument(
         "--max-drop", type=float, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"

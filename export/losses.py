@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from export.models.icnet import Guided
+from runtime.errors import DatasetError
 from runtime.labels import IGNORED
 
 # Zhao et al. 2018, section 3.3: the cascade label guidance at 1/4, 1/8 and 1/16.
@@ -25,9 +26,14 @@ def class_weights(labels: list[np.ndarray], classes: int, offset: float) -> torc
     Returns:
         float32 (classes,).
 
+    Raises:
+        DatasetError: no pixel of any label counts.
+
     Source: Paszke et al. 2016, section 5.2.
     """
     counts = sum(np.bincount(label.ravel(), minlength=256)[:classes] for label in labels)
+    if not np.any(counts):
+        raise DatasetError(f"none of the {len(labels)} labels has a pixel that counts: all are ignored")
     share = counts / np.sum(counts)
     weights = 1 / np.log(offset + share)
     return torch.tensor(weights / np.sum(weights * share), dtype=torch.float32)

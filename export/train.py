@@ -34,6 +34,7 @@ from export.checkpoint import (
 from export.curve import write_curve
 from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
+from export.prelu import compile_prelus
 from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
 from export.registry import Network, build_like, find, names, nearest_size
 from export.sources import check_file
@@ -68,6 +69,7 @@ class Job(NamedTuple):
     start: Path | None
     device: str
     workers: int
+    compiled: bool
 
 
 def build_for(network: Network, classes: int, recipe: Recipe, start: Path | None) -> nn.Module:
@@ -109,7 +111,8 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
 def train_step(job: Job, state: State, batch: Batch) -> float:
     """One update; returns the loss."""
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
-    frames = normalize(batch.frames.to(job.device), job.network.normalization)
+    # In bfloat16 at once: ENet's max-pooled frame would stay float32 from sum to sum, at twice the bytes.
+    frames = normalize(batch.frames.to(job.device), job.network.normalization).bfloat16()
     with torch.autocast(job.device, torch.bfloat16):
         output = state.net(frames)
     labels, weights = batch.labels.to(job.device), job.weights.to(job.device)
@@ -220,6 +223,8 @@ def train(job: Job) -> dict[str, float]:
     """
     sizes = measured_sizes(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
+    if job.compiled:
+        compile_prelus(state.net)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")
@@ -249,6 +254,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--validate-every", type=int, default=5, help="epochs (default %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="threads that make batches (default %(default)s)")
+    parser.add_argument("--compile", action="store_true", help="ENet's PReLU: a third faster on a CPU, after a minute")
     parser.add_argument("--optimizer", choices=("sgd", "adamw"))
     parser.add_argument("--lr", type=float)
     parser.add_argument("--weight-decay", type=float)
@@ -319,6 +325,7 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
         args.start,
         args.device,
         args.workers,
+        args.compile,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.bench_report import VERSION, as_text, kernels_as_text
-from runtime.cli import DONE, log, run, size_from_text
+from runtime.cli import DONE, count_from_text, log, run, size_from_text
 from runtime.errors import EngineError
 from runtime.fingerprint import command_line, fingerprint, load
 from runtime.frames import read_frame
@@ -186,20 +186,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--against", nargs="*", choices=RIVALS, metavar="RIVAL", help=f"of {', '.join(RIVALS)} (those of a CPU)"
     )
-    parser.add_argument("--rounds", type=_count, default=20, help="timed frames of each path (%(default)s)")
-    parser.add_argument("--warmup", type=_count, default=3, help="frames before them (%(default)s)")
-    parser.add_argument("--in-flight", type=_count, default=2, help="frames at once, for throughput (%(default)s)")
+    parser.add_argument("--rounds", type=count_from_text, default=20, help="timed frames of each path (%(default)s)")
+    parser.add_argument("--warmup", type=count_from_text, default=3, help="frames before them (%(default)s)")
+    parser.add_argument(
+        "--in-flight", type=count_from_text, default=2, help="frames at once, for throughput (%(default)s)"
+    )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
     parser.add_argument("--kernels", action="store_true", help="only the CPU kernels, without the network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
     return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

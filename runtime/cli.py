@@ -64,6 +64,17 @@ def size_from_text(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def count_from_text(text: str) -> int:
+    """'20' -> 20; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 1 or more.
+    """
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
+    return int(text)
+
+
 def closest(name: str, names: Iterable[str], what: str) -> ModelError:
     """The error for an unknown name: the one that was probably meant, and all there are."""
     import difflib

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, progress, run
+from runtime.cli import DONE, count_from_text, progress, run
 from runtime.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, open_dataset, read_pair
 from runtime.errors import EngineError
 from runtime.frames import FrameFile, write_png
@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default="camvid", help=f"one of {', '.join(DATASETS)} (default: %(default)s)")
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--split", default="val", help="default: %(default)s")
-    parser.add_argument("--limit", type=_count_from_text, metavar="N", help="only the first N frames (default: all)")
+    parser.add_argument("--limit", type=count_from_text, metavar="N", help="only the first N frames (default: all)")
     parser.add_argument(
         "--save-labels",
         type=Path,
@@ -203,12 +203,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; shares 0..1, null: no pixel")
     return parser
-
-
-def _count_from_text(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -244,9 +244,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--budget-ms", type=float, metavar="MS", help="p99 of a frame must not exceed it; for 30 Hz 33.3"
     )
-    parser.add_argument("--rounds", type=_count, default=rule.rounds, help="rounds of a batch (%(default)s)")
-    parser.add_argument("--frames", type=_count, default=rule.frames, help="frames a round and engine (%(default)s)")
-    parser.add_argument("--batches", type=_count, default=rule.batches, help="batches at most, in doubt (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=cli.count_from_text, default=rule.rounds, help="rounds of a batch (%(default)s)"
+    )
+    parser.add_argument(
+        "--frames", type=cli.count_from_text, default=rule.frames, help="frames a round and engine (%(default)s)"
+    )
+    parser.add_argument(
+        "--batches", type=cli.count_from_text, default=rule.batches, help="batches at most, in doubt (%(default)s)"
+    )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (%(default)s)")
     parser.add_argument("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of turns (%(default)s)")
@@ -255,12 +261,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="a summary fit for a pull request")
     return parser
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

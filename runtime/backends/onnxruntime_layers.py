@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from runtime.backends.onnxruntime import open_engine, providers
+from runtime.backends.onnxruntime import open_engine, providers, session_options
 from runtime.errors import LibraryError
 from runtime.proxies import Layer
 from runtime.spec import EngineManifest
@@ -31,7 +31,7 @@ def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
         raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
     open_engine(engine, manifest).close()  # its refusals are typed
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
+        options = session_options()  # other options are another graph
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(

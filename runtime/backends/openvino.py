@@ -98,7 +98,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
         EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
-    compiled = _compiled(engine, manifest, lanes)
+    compiled = compiled_engine(engine, manifest, lanes)
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
@@ -153,7 +153,13 @@ class OpenVinoBackend(ClosedOnExit):
         return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
 
 
-def _compiled(engine: bytes, manifest: EngineManifest, lanes: int) -> Any:
+def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> Any:
+    """The engine as an openvino.CompiledModel, held to what its manifest says that it executes.
+
+    Raises:
+        EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
+        LibraryError: OpenVINO is not installed.
+    """
     try:
         import openvino
     except ImportError as error:

@@ -1,40 +1,25 @@
 """The layers that OpenVINO executes for a frame, read from an engine's execution graph."""
 
-import io
 from typing import Any
 
-from runtime.backends.openvino import DEVICE, compile_options, execution_type
-from runtime.errors import EngineError, LibraryError
+from runtime.backends.openvino import compiled_engine
 from runtime.proxies import Layer
 from runtime.spec import EngineManifest
 
 ENDS = ("Input", "Output")
 VIEWS = ("Reshape",)
 QUANTIZERS = ("FakeQuantize", "Quantize", "Dequantize")
-MOVERS = (
-    "Reorder",
-    "Convert",
-)  # they compute nothing: another type if input and output differ in it, else another layout
+MOVERS = ("Reorder", "Convert")  # to another type if input and output differ in it, else to another layout
 
 
 def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
     """Every layer on the way from the frame to the logits; what is made of weights once, at opening, is not.
 
     Raises:
-        EngineError: OpenVINO refuses the engine.
+        EngineError: OpenVINO refuses the engine, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
-    try:
-        core = openvino.Core()
-        wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-        compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
-    return frame_layers(compiled.get_runtime_model())
+    return frame_layers(compiled_engine(engine, manifest).get_runtime_model())
 
 
 def frame_layers(graph: Any) -> list[Layer]:

@@ -14,6 +14,7 @@ from export.losses import (
     segmentation_loss,
 )
 from export.models.icnet import Guided
+from runtime.errors import DatasetError
 from runtime.labels import IGNORED
 
 ONES = torch.ones(3)
@@ -54,6 +55,11 @@ def test_a_rare_class_weighs_more_and_the_mean_pixel_weighs_one():
     weights = class_weights([label], 2, 1.02)
     assert weights[1] / weights[0] == pytest.approx(np.log(1.02 + 0.8) / np.log(1.02 + 0.2))
     assert 0.8 * weights[0] + 0.2 * weights[1] == pytest.approx(1)
+
+
+def test_labels_of_which_no_pixel_counts_are_refused():
+    with pytest.raises(DatasetError, match="none of the 2 labels has a pixel that counts"):
+        class_weights([np.full((2, 2), IGNORED, np.uint8)] * 2, 2, 1.02)
 
 
 def test_cascade_guidance_weighs_the_three_outputs_as_the_paper():

@@ -100,6 +100,13 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path):
         load_checkpoint(tmp_path / "c.pt", state, dataclasses.replace(RECIPE, lr=1.0, seed=4))
 
 
+def test_a_checkpoint_of_another_number_of_classes_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, begin(find("enet"), 11, RECIPE), RECIPE)
+    with pytest.raises(WeightsError, match="another number of classes; give another --out DIR"):
+        load_checkpoint(path, begin(find("enet"), 5, RECIPE), RECIPE)
+
+
 def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path):
     state, path = begin(find("enet"), 3, RECIPE), tmp_path / "c.pt"
     save_checkpoint(path, state, RECIPE)

@@ -1,0 +1,41 @@
+import torch
+from torch import nn
+
+from export.prelu import CompiledPReLU, compile_prelus
+
+
+def gradients(prelu, frames, upstream):
+    x = frames.clone().requires_grad_()
+    out = prelu(x)
+    prelu.weight.grad = None
+    out.backward(upstream)
+    return out, x.grad, prelu.weight.grad
+
+
+def test_it_computes_what_pytorchs_does_and_keeps_the_parameters():
+    torch.manual_seed(0)
+    plain, net = nn.PReLU(16), nn.Sequential(nn.PReLU(16))
+    compile_prelus(net)
+    assert type(net[0]) is CompiledPReLU and list(net.state_dict()) == ["0.weight"]
+    for shape in ((2, 16, 12, 20), (1, 16, 7, 3)):
+        frames, upstream = (torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2))
+        frames[0, :, 0] = 0.0  # the slope at zero is the weight's, in both
+        for got, want in zip(gradients(net[0], frames, upstream), gradients(plain, frames, upstream), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+            assert got.stride() == want.stride()
+
+
+def test_a_single_slope_for_all_channels_is_trained_too():
+    torch.manual_seed(0)
+    plain, compiled = nn.PReLU(), nn.PReLU()
+    compile_prelus(compiled)
+    frames, upstream = torch.randn(2, 4, 6, 6), torch.randn(2, 4, 6, 6)
+    for got, want in zip(gradients(compiled, frames, upstream), gradients(plain, frames, upstream), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+def test_evaluation_is_pytorchs_own():
+    prelu = nn.PReLU(3)
+    compile_prelus(prelu)
+    frames = torch.randn(1, 3, 4, 4)
+    assert torch.equal(prelu.eval()(frames), nn.functional.prelu(frames, prelu.weight))
