@@ -15,6 +15,9 @@ from runtime.errors import EngineError
 from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
+LEVELS = 127  # of INT8 weights on either side of zero
+OFF_GRID = 0.1  # of a level: half precision puts a value on the grid off it by a sixteenth at most
+
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
     """Compile the graph for this CPU, uint8 frames in and logits with the channels last out.
@@ -24,19 +27,29 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     Raises:
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
     """
+    try:
+        model = openvino.Core().read_model(onnx, b"")
+        if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
+            _quantize_frame(model)
+        return compiled(model, spec, precision)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}") from None
+
+
+def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
+    """The engine of an openvino.Model that takes what the spec says and gives logits, both NCHW; it is changed.
+
+    Raises:
+        EngineError: it runs in another precision than was asked.
+        RuntimeError: OpenVINO refuses it.
+    """
     core = openvino.Core()
     wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
-    try:
-        model = core.read_model(onnx, b"")
-        if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
-            _quantize_frame(model)
-        model = _with_frame_input(model, spec, logits_type(spec, precision, wanted))
-        engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
-        executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}") from None
+    model = _with_frame_input(model, spec, logits_type(spec, wanted))
+    engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
+    executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
     return Built(engine, executed)
 
@@ -67,8 +80,12 @@ def _quantize_frame(model: Any) -> None:
     bytes_of_frame = _fake_quantize(frame, np.zeros(()), np.full((), 255.0), 256, kind)
     for port in readers:
         weight = port.get_node().input_value(1)
-        largest = np.abs(_constant_values(weight.get_node())).max(axis=(1, 2, 3), keepdims=True)
+        values = _constant_values(weight.get_node())
+        largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
         largest[largest == 0] = 1
+        codes = values / largest * LEVELS
+        if np.abs(codes - np.rint(codes)).max() > OFF_GRID:
+            continue  # a layer that was left in FP16
         quantized = _fake_quantize(weight, -largest, largest, 255, kind)
         port.get_node().input(1).replace_source_output(quantized)
         port.replace_source_output(bytes_of_frame)
@@ -87,14 +104,13 @@ def _constant_values(node: Any) -> np.ndarray:
     return values
 
 
-def logits_type(spec: ModelSpec, precision: Precision, execution: str) -> Any:
+def logits_type(spec: ModelSpec, execution: str) -> Any:
     """The openvino.Type that logits leave the engine in.
 
-    Logits in blocks have the frame's own size. Where the last layer computes them in BF16 they stay so: as float32 they
-    are the same values, for a pass over the largest map of the network.
+    Logits in blocks have the frame's own size. Where the last layer writes them in BF16, an INT8 one too, they stay so:
+    as float32 they are the same values, for a pass over the largest map of the network.
     """
-    computed = precision == "fp16" and execution == "bf16"
-    return openvino.Type.bf16 if computed and spec.block > 1 else openvino.Type.f32
+    return openvino.Type.bf16 if execution == "bf16" and spec.block > 1 else openvino.Type.f32
 
 
 def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:

@@ -31,15 +31,15 @@ class Tally:
     """What one engine's masks add up to."""
 
     matrix: np.ndarray  # int64 (C, C), `runtime.metrics.confusion`
+    agreeing_px: np.ndarray  # int64 (engines,), of the class that each engine gives
     frames: int = 0
-    agreeing_px: int = 0  # of the class that the first engine gives
     seen_px: int = 0  # with those whose label does not count
 
-    def add(self, mask: np.ndarray, label: np.ndarray, first_mask: np.ndarray) -> None:
-        """Count one frame; each argument is uint8 (H, W) train ids."""
+    def add(self, mask: np.ndarray, label: np.ndarray, all_masks: Sequence[np.ndarray]) -> None:
+        """Count one frame; each mask, one an engine, is uint8 (H, W) train ids as the label is."""
         self.matrix += confusion(mask, label, len(self.matrix))
         self.frames += 1
-        self.agreeing_px += int(np.count_nonzero(mask == first_mask))
+        self.agreeing_px += [np.count_nonzero(mask == other) for other in all_masks]
         self.seen_px += mask.size
 
 
@@ -72,12 +72,12 @@ def evaluate(
         DatasetError: a frame or its label cannot be read.
         OutputError: a mask cannot be written.
     """
-    tallies = [Tally(np.zeros((classes, classes), np.int64)) for _ in backends]
+    tallies = [Tally(np.zeros((classes, classes), np.int64), np.zeros(len(backends), np.int64)) for _ in backends]
     for pair in progress(pairs, "evaluate"):
         frame, label = read_pair(pair)
         masks = [backend.segment(frame) for backend in backends]
         for tally, mask in zip(tallies, masks, strict=True):
-            tally.add(mask, label, masks[0])
+            tally.add(mask, label, masks)
         if writer:
             writer.write(pair, masks)
     return tallies
@@ -106,7 +106,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label]) -> dict[str, Any]:
-    """The figures of one engine as JSON values: shares 0..1, None for a figure that no pixel decides."""
+    """The figures of one engine as JSON values: shares 0..1, None for a figure that no pixel decides.
+
+    `agreement` is the share of pixels that have the same class in each of the engines, in their order.
+    """
     return {
         "engine": engine.stem,
         "precision": manifest.precision,
@@ -115,7 +118,7 @@ def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequen
         "frames": tally.frames,
         "miou": _number(mean_iou(tally.matrix)),
         "pixel_accuracy": _number(pixel_accuracy(tally.matrix)),
-        "agreement_with_first": tally.agreeing_px / tally.seen_px,
+        "agreement": (tally.agreeing_px / tally.seen_px).tolist(),
         "iou": {label.name: _number(share) for label, share in zip(classes, iou(tally.matrix), strict=True)},
     }
 
@@ -127,8 +130,10 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"  {_engine_line(number, engine)}" for number, engine in enumerate(engines, 1)]
     lines += ["", _row("engine", [str(number) for number in range(1, len(engines) + 1)])]
     lines += [_row("", [engine["precision"] for engine in engines])]
-    figures = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy", "same mask as 1": "agreement_with_first"}
+    figures = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
     lines += [_row(name, [_percent(engine[key]) for engine in engines]) for name, key in figures.items()]
+    for i in range(len(engines)):
+        lines += [_row(f"same mask as {i + 1}", [_percent(engine["agreement"][i]) for engine in engines])]
     lines += [""]
     lines += [_row(name, [_percent(engine["iou"][name]) for engine in engines]) for name in engines[0]["iou"]]
     return "\n".join(lines)

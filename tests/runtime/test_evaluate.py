@@ -48,7 +48,7 @@ def test_figures_are_those_that_one_counts_by_hand(here, capsys):
     assert list(engine["iou"]) == [label.name for label in CAMVID]
     assert engine["miou"] == pytest.approx(sum(expected.values()) / 3)
     assert engine["pixel_accuracy"] == pytest.approx(8 / 9)
-    assert engine["agreement_with_first"] == 1.0 and engine["frames"] == found["frames_in_split"] == 2
+    assert engine["agreement"] == [1.0] and engine["frames"] == found["frames_in_split"] == 2
 
 
 def test_the_document_says_what_was_run_on_what(here, capsys):
@@ -72,10 +72,10 @@ def two_engines(here, monkeypatch):
     monkeypatch.setattr(fake_backend.FakeBackend, "segment", segment)
 
 
-def test_agreement_is_over_all_pixels_and_with_the_first_engine(here, capsys, monkeypatch):
+def test_agreement_is_over_all_pixels_and_with_each_engine(here, capsys, monkeypatch):
     two_engines(here, monkeypatch)
     first, second = figures(capsys, "--engine", "first.engine", "--engine", "second.engine")["engines"]
-    assert (first["agreement_with_first"], second["agreement_with_first"]) == (1.0, 6 / 10)
+    assert (first["agreement"], second["agreement"]) == ([1.0, 6 / 10], [6 / 10, 1.0])
     assert first["miou"] > second["miou"] and second["iou"]["building"] == 0
 
 
@@ -86,7 +86,8 @@ def test_engines_stand_side_by_side_in_one_table(here, capsys, monkeypatch):
     rows = {line[:16].strip(): line[16:].split() for line in printed.out.splitlines()}
     assert "camvid val, 2 of 2 frames" in printed.out and printed.err == ""
     assert "  2  second: fp16 on openvino, weighted layers: 1 f16" in printed.out.splitlines()
-    assert rows["same mask as 1"] == ["100.00%", "60.00%"] and rows["building"] == ["80.00%", "0.00%"]
+    assert rows["same mask as 1"] == ["100.00%", "60.00%"] and rows["same mask as 2"] == ["60.00%", "100.00%"]
+    assert rows["building"] == ["80.00%", "0.00%"]
     assert rows["tree"] == ["-", "-"] and rows["pixel accuracy"][0] == "88.89%"
 
 
@@ -143,7 +144,7 @@ def test_a_split_whose_labels_do_not_count_still_gives_masks(here, capsys):
     frame = frame_of(np.array([[1, 2]]))
     write_pair(here / "data", "t", frame, np.full((1, 2), IGNORED), split="test")
     (engine,) = figures(capsys, "--split", "test", "--save-labels", "out")["engines"]
-    assert engine["miou"] is None and engine["pixel_accuracy"] is None and engine["agreement_with_first"] == 1.0
+    assert engine["miou"] is None and engine["pixel_accuracy"] is None and engine["agreement"] == [1.0]
     assert files_below(here / "out") == ["icnet-fp16/t.png"]
 
 

@@ -1,0 +1,83 @@
+"""What each way to choose ranges is worth, with bias correction and without: the figures the defaults rest on.
+
+`python -m calib.ablation GRAPH.onnx --dataset camvid --data DIR` quantizes the FP32 graph in every way and compares the
+masks with labels and with the float ones, on training frames: validation frames choose nothing.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from calib.graphs import load_graph
+from calib.qdq import quantize
+from calib.sensitivity import FRAMES, Labelled, changed_percent, load_frames, worth
+from calib.table import CalibrationTable, find_table, load_table
+from calib.thresholds import METHODS
+from runtime.artifacts import write_atomically
+from runtime.cli import DONE, count_from_text, progress, run
+from runtime.datasets import DATASETS
+from runtime.spec import ModelSpec
+
+
+def compare(model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, data: Labelled) -> list[dict[str, Any]]:
+    """mIoU in percent, and the percent of pixels that change, of the float graph and of every way to quantize it."""
+    whole = worth(model, spec, data)
+    found: list[dict[str, Any]] = [
+        {"method": "float", "bias_correction": False, "miou": whole.miou, "changed_percent": 0.0}
+    ]
+    ways = [(method, corrected) for method in METHODS for corrected in (False, True)]
+    for method, corrected in progress(ways, "quantize"):
+        quantized = quantize(model, dataclasses.replace(table, method=method), correct_bias=corrected)
+        of_it = worth(quantized, spec, data)
+        changed = changed_percent(of_it.masks, whole.masks)
+        found.append({"method": method, "bias_correction": corrected, "miou": of_it.miou, "changed_percent": changed})
+    return found
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A line a way."""
+    lines = [f"{'method':<12}{'bias':<12}{'mIoU':>8}{'% changed':>12}"]
+    for row in rows:
+        bias = "corrected" if row["bias_correction"] else "as it is"
+        lines.append(f"{row['method']:<12}{bias:<12}{row['miou']:>8.2f}{row['changed_percent']:>12.3f}")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m calib.ablation", description=__doc__)
+    parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
+    parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
+    parser.add_argument("--dataset", required=True, choices=DATASETS)
+    parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
+    parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
+    arguments = parser.parse_args(argv)
+    model, spec = load_graph(arguments.graph, "fp32")
+    table = load_table(arguments.table or find_table(spec.name, spec.weights_sha256))
+    data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
+    rows = compare(model, spec, table, data)
+    if arguments.json:
+        document = {
+            "model": spec.name,
+            "weights_sha256": spec.weights_sha256,
+            "dataset": arguments.dataset,
+            "split": "train",
+            "frames": len(data.labels),
+            "seed": arguments.seed,
+            "calibration_frames": len(table.frames),
+            "ways": rows,
+        }
+        write_atomically(arguments.json, (json.dumps(document, indent=1) + "\n").encode())
+    print(as_text(rows))
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,70 @@
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import openvino
+import pytest
+from openvino import opset13
+
+from calib import nncf_engine
+from calib.nncf_engine import main
+from runtime.backend import open_backend
+from runtime.cli import DONE
+from runtime.errors import LibraryError
+from runtime.manifest import read_manifest
+
+
+class FakeNncf:
+    """Stands in for the package: it looks at every frame and quantizes the last convolution alone."""
+
+    __version__ = "0"
+
+    def __init__(self):
+        self.shapes = []
+        self.Dataset = SimpleNamespace
+
+    def dataset(self, frames, transform):
+        return SimpleNamespace(frames=frames, transform=transform)
+
+    def quantize(self, model, inputs, subset_size):
+        self.shapes = [inputs.transform(frame).shape for frame in inputs.frames]
+        assert len(self.shapes) == subset_size
+        node = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
+        for index, reach in ((0, 20.0), (1, 1.0)):
+            ends = [opset13.constant(value, dtype=openvino.Type.f32) for value in (-reach, reach) * 2]
+            levels = 255 + (index == 0)
+            quantized = opset13.fake_quantize(node.input_value(index), *ends, levels)
+            node.input(index).replace_source_output(quantized.output(0))
+        model.validate_nodes_and_infer_types()
+        return model
+
+
+@pytest.fixture
+def nncf(monkeypatch, tmp_path):
+    fake = FakeNncf()
+    fake.Dataset = fake.dataset
+    monkeypatch.setitem(sys.modules, "nncf", fake)
+    monkeypatch.setattr(nncf_engine, "FOLDER", tmp_path / "bench")
+    return fake
+
+
+def test_what_nncf_quantized_is_an_engine_like_any_other(graphs, frame, nncf, tmp_path, capsys):
+    (tmp_path / "frames").mkdir()
+    for name in ("a", "b"):
+        cv2.imwrite(str(tmp_path / "frames" / f"{name}.png"), frame[..., ::-1])
+    assert main([str(graphs("icnet")["fp32"]), "--data", str(tmp_path / "frames")]) == DONE
+    path = Path(capsys.readouterr().out.strip())
+    assert nncf.shapes == [(1, 3, 64, 128)] * 2
+    executed = read_manifest(path).executed
+    assert executed["int8"] == 1 and sum(executed.values()) > 50
+    with open_backend(path) as engine:
+        mask = engine.segment(frame)
+    assert mask.shape == frame.shape[:2] and len(np.unique(mask)) > 2
+
+
+def test_without_nncf_one_line_says_what_to_install(graphs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(LibraryError, match="pip install nncf"):
+        main([str(graphs("icnet")["fp32"]), "--data", str(tmp_path)])

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from calib import speed
+from calib.graphs import load_graph
+from calib.placement import layers
+from calib.speed import ALPHA, Stopwatch, Timing, slowed, stages
+from calib.table import load_table, save_table
+from runtime.cli import DONE
+from runtime.manifest import read_manifest
+
+
+@pytest.fixture
+def watch(graphs, tables, tmp_path):
+    return Stopwatch(*load_graph(graphs("enet")["fp16"], "fp16"), tables("enet"), "openvino", tmp_path)
+
+
+def told(monkeypatch, shares, p=ALPHA / 2):
+    """Timings by the stages that the candidate leaves in FP16: what is not told of takes the same time."""
+    monkeypatch.setattr(Stopwatch, "engine", lambda self, left: Path(",".join(stages(left))))
+    monkeypatch.setattr(
+        Stopwatch, "compare", lambda self, base, candidate, rounds: Timing(shares.get(str(candidate), 1.0), p)
+    )
+
+
+def test_layers_belong_to_the_stage_that_their_name_begins_with():
+    names = ["bottleneck2_3.expand", "bottleneck2_0.project", "conv3_1.reduce", "blocks"]
+    assert stages(names) == {
+        "blocks": ("blocks",),
+        "bottleneck2": ("bottleneck2_0.project", "bottleneck2_3.expand"),
+        "conv3": ("conv3_1.reduce",),
+    }
+
+
+def test_stages_that_are_faster_in_fp16_are_left_if_they_are_together(watch, monkeypatch):
+    alone = {"blocks": 0.95, "bottleneck5": 0.9, "bottleneck4": 0.998}
+    told(monkeypatch, {**alone, "blocks,bottleneck5": 0.86})
+    assert set(stages(slowed(watch, 5))) == {"blocks", "bottleneck5"}
+    told(monkeypatch, alone)
+    assert slowed(watch, 5) == ()
+
+
+def test_a_stage_that_only_seems_faster_is_not_left(watch, monkeypatch):
+    told(monkeypatch, {"blocks": 0.5}, p=2 * ALPHA)
+    assert slowed(watch, 5) == ()
+
+
+def test_engines_run_in_fp16_what_they_are_told_to(watch):
+    names = sorted(set(layers(watch.model.graph).values()))
+    executed = {left: read_manifest(watch.engine(left)).executed["int8"] for left in [(), ("blocks",), ("initial",)]}
+    assert executed["blocks",] == executed["initial",] == executed[()] - 1
+    assert "int8" not in read_manifest(watch.engine(names)).executed
+
+
+def test_two_engines_are_timed_in_turns(watch):
+    base = watch.engine(())
+    timing = watch.compare(base, base, 6)
+    assert 0.2 < timing.share < 5 and not timing.faster
+
+
+@pytest.mark.parametrize(("left", "changed"), [((), False), (("blocks",), True)])
+def test_the_command_writes_a_table_only_where_something_is_left(
+    graphs, tables, tmp_path, monkeypatch, capsys, left, changed
+):
+    monkeypatch.setattr(speed, "TABLES", tmp_path / "tables")
+    monkeypatch.setattr(speed, "slowed", lambda watch, rounds: left)
+    save_table(tmp_path / "table.json", tables("enet"))
+    graph = str(graphs("enet")["fp16"])
+    assert speed.main([graph, "--table", str(tmp_path / "table.json"), "--backend", "openvino"]) == DONE
+    path = Path(capsys.readouterr().out.splitlines()[-1])
+    assert load_table(path).float_layers == left and (path.parent == tmp_path / "tables") == changed
+
+
+def test_a_share_below_the_least_gain_is_no_gain():
+    assert not Timing(1 - speed.LEAST_GAIN / 2, 0.0).faster and Timing(0.9, 0.0).faster
