@@ -48,6 +48,7 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     model = _with_frame_input(model, spec, logits_type(spec, wanted))
+    _pool_bytes(model)
     engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
     executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
@@ -89,6 +90,29 @@ def _quantize_frame(model: Any) -> None:
         quantized = _fake_quantize(weight, -largest, largest, 255, kind)
         port.get_node().input(1).replace_source_output(quantized)
         port.replace_source_output(bytes_of_frame)
+    model.validate_nodes_and_infer_types()
+
+
+def _pool_bytes(model: Any) -> None:
+    """Max-pool the frame as the bytes it comes in where nothing but its type and layout change before: the same values.
+
+    In 16 bit the plugin transposes and reorders the whole frame for it, and leaves what follows in another layout.
+    """
+    frame = model.inputs[0].get_node()
+    for pool in [node for node in model.get_ordered_ops() if node.get_type_name() == "MaxPool"]:
+        source = pool.input_value(0).get_node()
+        while source.get_type_name() in ("Convert", "Transpose"):
+            source = source.input_value(0).get_node()
+        if source.get_friendly_name() != frame.get_friendly_name():
+            continue
+        planes = opset13.transpose(frame.output(0), np.array([0, 3, 1, 2]))
+        pool.input(0).replace_source_output(planes.output(0))
+        readers = list(pool.output(0).get_target_inputs())
+        kind = pool.get_output_element_type(0)
+        pool.validate_and_infer_types()
+        converted = opset13.convert(pool.output(0), kind.to_string())
+        for reader in readers:
+            reader.replace_source_output(converted.output(0))
     model.validate_nodes_and_infer_types()
 
 

@@ -73,7 +73,7 @@ def take_the_last_of_equals(model):
 def shuffle_otherwise(model):
     for node in nodes_of(model, "DepthToSpace"):
         node.ClearField("attribute")
-        node.attribute.extend([onnx.helper.make_attribute("blocksize", 2), onnx.helper.make_attribute("mode", "DCR")])
+        node.attribute.extend([onnx.helper.make_attribute("blocksize", 2), onnx.helper.make_attribute("mode", "CRD")])
 
 
 def swap_branches(model):

@@ -25,8 +25,7 @@ from tests.helpers.published_mmseg import PublishedICNet
 NODES = {
     "enet-davidtvs": {
         "Conv": 86, "ConvTranspose": 3, "PRelu": 93, "Relu": 18, "Add": 28, "Mul": 1, "Pad": 2, "Concat": 3,
-        "MaxPool": 1, "Slice": 12, "Max": 6, "GreaterOrEqual": 6, "Where": 12, "Unsqueeze": 8, "Reshape": 2,
-        "DepthToSpace": 2,
+        "MaxPool": 1, "SpaceToDepth": 2, "Split": 2, "Max": 6, "GreaterOrEqual": 6, "Where": 12, "DepthToSpace": 2,
     },
     "icnet-caffe": {
         "Conv": 64, "Relu": 57, "Add": 20, "Slice": 4, "Resize": 4, "Reshape": 2, "MatMul": 2, "MaxPool": 2,

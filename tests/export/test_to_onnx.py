@@ -32,8 +32,7 @@ FORBIDDEN = {
 NODES = {
     "enet": {
         "Conv": 87, "ConvTranspose": 2, "PRelu": 67, "Relu": 15, "Add": 28, "Mul": 1, "Pad": 2, "Concat": 3,
-        "MaxPool": 1, "Slice": 12, "Max": 6, "GreaterOrEqual": 6, "Where": 12, "Unsqueeze": 8, "Reshape": 2,
-        "DepthToSpace": 2,
+        "MaxPool": 1, "SpaceToDepth": 2, "Split": 2, "Max": 6, "GreaterOrEqual": 6, "Where": 12, "DepthToSpace": 2,
     },
     "icnet": {
         "Conv": 68, "Relu": 57, "Add": 20, "AveragePool": 1, "MaxPool": 2, "MatMul": 2, "Reshape": 2, "Resize": 7,
