@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import bench_report, cli
+from runtime import bench, bench_report, cli
 from runtime.bench import main
 from runtime.bench_report import BEGIN, END, as_text, read_document, table, with_table
 from runtime.errors import EngineError, PipelineError
@@ -99,3 +99,11 @@ def test_readme_shows_the_figures_of_the_committed_files():
     assert (BEGIN in readme) == bool(documents)
     if documents:
         assert table(documents) in readme and with_table(readme, documents) == readme
+
+
+def test_kernels_get_logits_as_the_engine_gives_them():
+    halves = np.array([[[1.5, -2.0]]], np.float32)  # as exact in bfloat16
+    assert bench._as_from_engine(halves, 2).tolist() == [[[0x3FC0, 0xC000]]]
+    assert bench._as_from_engine(halves, 1) is halves
+    finer = halves + np.float32(2**-20)
+    assert bench._as_from_engine(finer, 2) is finer
