@@ -12,6 +12,7 @@ DATA ?=
 ENGINES ?=
 TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
+BENCH_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
@@ -90,12 +91,12 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS TRAIN_OPTIONS:
 need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 
-bench: $(VENV)/.installed ## MODEL: frame to mask beside torch, onnxruntime and OpenVINO, interleaved; figures/bench-MODEL.json
-	@ours=$$($(MAKE) --no-print-directory engine MODEL='$(MODEL)' PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
+bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
+	@ours=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch --model '$(MODEL)')
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" --json 'figures/bench-$(MODEL).json'
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(MODEL)-$(PRECISION).json'
 
 figures: $(VENV)/.installed ## README's table from figures/bench-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md

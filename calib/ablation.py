@@ -16,23 +16,26 @@ import onnx
 from calib.graphs import load_graph
 from calib.qdq import quantize
 from calib.sensitivity import FRAMES, Labelled, changed_percent, load_frames, worth
-from calib.table import CalibrationTable, find_table, load_table
+from calib.table import CalibrationTable, table_for
 from calib.thresholds import METHODS
-from runtime.artifacts import write_atomically
+from runtime.artifacts import sha256_of, write_atomically
 from runtime.cli import DONE, count_from_text, progress, run
 from runtime.datasets import DATASETS
 from runtime.spec import ModelSpec
 
 
 def compare(model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, data: Labelled) -> list[dict[str, Any]]:
-    """mIoU in percent, and the percent of pixels that change, of the float graph and of every way to quantize it."""
+    """mIoU in percent, and the percent of pixels that change, of the float graph and of every way to quantize it.
+
+    Layers that the table leaves in FP16 are quantized too.
+    """
     whole = worth(model, spec, data)
     found: list[dict[str, Any]] = [
         {"method": "float", "bias_correction": False, "miou": whole.miou, "changed_percent": 0.0}
     ]
     ways = [(method, corrected) for method in METHODS for corrected in (False, True)]
     for method, corrected in progress(ways, "quantize"):
-        quantized = quantize(model, dataclasses.replace(table, method=method), correct_bias=corrected)
+        quantized = quantize(model, dataclasses.replace(table, method=method, float_layers=()), correct_bias=corrected)
         of_it = worth(quantized, spec, data)
         changed = changed_percent(of_it.masks, whole.masks)
         found.append({"method": method, "bias_correction": corrected, "miou": of_it.miou, "changed_percent": changed})
@@ -60,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
-    table = load_table(arguments.table or find_table(spec.name, spec.weights_sha256))
+    path, table = table_for(spec, arguments.table)
     data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
     rows = compare(model, spec, table, data)
     if arguments.json:
@@ -71,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
             "split": "train",
             "frames": len(data.labels),
             "seed": arguments.seed,
+            "table_sha256": sha256_of(path),
             "calibration_frames": len(table.frames),
             "ways": rows,
         }

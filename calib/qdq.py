@@ -16,12 +16,11 @@ from onnx import numpy_helper
 
 from calib.graphs import load_graph
 from calib.placement import place
-from calib.table import CalibrationTable, find_table, load_table
+from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
 from runtime.cli import DONE, log, one_of, run
 from runtime.errors import GraphError
-from runtime.spec import ModelSpec
 
 PROPERTY = "calibration"  # of the graph's metadata
 
@@ -72,8 +71,7 @@ def quantized_graph(graph: Path, table_path: Path | None, method: Method | None)
         GraphError: graph or table are missing or do not fit each other.
     """
     model, spec = load_graph(graph, "fp16")
-    path = table_path or find_table(spec.name, spec.weights_sha256)
-    table = _checked(load_table(path), spec, path)
+    path, table = table_for(spec, table_path)
     if method:
         table = dataclasses.replace(table, method=method)
     key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), "method": table.method, "code": _code()})
@@ -214,15 +212,6 @@ def _scale(largest: np.ndarray, kind: np.dtype) -> np.ndarray:
     scale = exact.astype(kind)
     # Rounded down it would clip the largest value.
     return np.where(scale.astype(np.float64) < exact, np.nextafter(scale, kind.type(np.inf)), scale).astype(kind)
-
-
-def _checked(table: CalibrationTable, spec: ModelSpec, path: Path) -> CalibrationTable:
-    if table.weights_sha256 != spec.weights_sha256:
-        raise GraphError(
-            f"calibration table {path} is of other weights of {table.model} than the graph; "
-            f"make one: make calib MODEL={spec.name} DATA=path (WEIGHTS=path)"
-        )
-    return table
 
 
 def _described(model: onnx.ModelProto, table: CalibrationTable, path: Path) -> onnx.ModelProto:

@@ -18,7 +18,7 @@ import onnx
 from calib.graphs import load_graph
 from calib.placement import layers
 from calib.qdq import quantize
-from calib.table import TABLES, CalibrationTable, find_table, load_table, save_table
+from calib.table import TABLES, CalibrationTable, save_table, table_for
 from runtime.artifacts import key_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.cli import DONE, count_from_text, log, progress, run
@@ -178,7 +178,7 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
-    table = load_table(arguments.table or find_table(spec.name, spec.weights_sha256))
+    _, table = table_for(spec, arguments.table)
     data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
     costs, chosen = analyse(model, spec, table, data, arguments.max_drop)
     key = key_of({"table": dataclasses.asdict(chosen), "costs": costs})

@@ -10,7 +10,6 @@ import dataclasses
 import re
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,19 +19,19 @@ import onnx
 from calib.graphs import load_graph
 from calib.placement import layers
 from calib.qdq import quantize
-from calib.table import TABLES, CalibrationTable, find_table, load_table, save_table
-from engines.build import auto_backend, build_engine
+from calib.table import TABLES, CalibrationTable, save_table, table_for
+from engines.build import auto_backend, build_engine, graph_precision
 from runtime.artifacts import key_of
 from runtime.cli import DONE, count_from_text, log, one_of, run
 from runtime.frames import read_frame
 from runtime.reference import resize_frame
-from runtime.rounds import take_turns, turns
+from runtime.regress import measure
 from runtime.spec import BACKENDS, BackendName, ModelSpec
-from runtime.verdict import signed_rank_p
-from runtime.worker import ENGINE, STREET, Job, Worker
+from runtime.verdict import Rule, signed_rank_p
+from runtime.worker import ENGINE, STREET, Job
 
-ROUNDS, WARM_UP = 40, 3
-ALPHA = 0.002  # of believing that a stage is faster in FP16; as that of the gate
+ROUNDS = 40
+ALPHA = Rule().alpha  # of believing that a stage is faster in FP16
 LEAST_GAIN = 0.005  # of the frame's time: less is not worth another type
 
 
@@ -48,36 +47,29 @@ class Timing(NamedTuple):
         return self.share < 1 - LEAST_GAIN and self.p < ALPHA
 
 
-class Stopwatch:
+class Variants:
     """Builds and times variants of one network's graph on one backend."""
 
     def __init__(
         self, model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, backend: BackendName, folder: Path
     ) -> None:
-        """Keep what variants are made of; engines and the frame go to `folder`, which the caller removes."""
+        """Keep what variants are made of; engines go to `folder`, which the caller removes."""
         self.model, self.table, self.backend, self.folder = model, table, backend, folder
-        np.save(folder / "frame.npy", resize_frame(read_frame(STREET), spec.preprocess.height, spec.preprocess.width))
+        self.frame = resize_frame(read_frame(STREET), spec.preprocess.height, spec.preprocess.width)
 
     def engine(self, float_layers: Sequence[str]) -> Path:
-        """The INT8 engine with these layers in FP16; that of the FP16 graph where they are all."""
-        everything = set(layers(self.model.graph).values()) <= set(float_layers)
+        """The engine with these layers in FP16 and the others in INT8."""
         table = dataclasses.replace(self.table, float_layers=tuple(float_layers))
+        content = quantize(self.model, table).SerializeToString()
         graph = self.folder / f"{key_of({'layers': list(float_layers)})}.onnx"
-        graph.write_bytes((self.model if everything else quantize(self.model, table)).SerializeToString())
-        return build_engine(graph, "fp16" if everything else "int8", self.backend, self.folder)
+        graph.write_bytes(content)
+        return build_engine(graph, graph_precision(content), self.backend, self.folder)
 
     def compare(self, base: Path, candidate: Path, rounds: int) -> Timing:
         """Frame in memory to mask in memory, in turns."""
-        with ExitStack() as stack:
-            workers = [
-                stack.enter_context(Worker(Job(ENGINE, (engine,)), self.folder / "frame.npy"))
-                for engine in (base, candidate)
-            ]
-            for worker in workers * WARM_UP:
-                worker.frame_ms()
-            order = turns(np.random.default_rng(0), rounds, 1, 2)
-            base_ms, candidate_ms = take_turns([worker.frame_ms for worker in workers], order)[:, :, 0]
-        ratios = np.log(candidate_ms / base_ms)
+        jobs = [Job(ENGINE, (engine,)) for engine in (base, candidate)]
+        samples = measure(jobs, self.frame, Rule(rounds=rounds, frames=1, batches=1), seed=0).samples_ms[:, :, 0]
+        ratios = np.log(samples[1] / samples[0])
         return Timing(float(np.exp(np.median(ratios))), signed_rank_p(-ratios))
 
 
@@ -89,20 +81,20 @@ def stages(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return {stage: tuple(members) for stage, members in found.items()}
 
 
-def slowed(watch: Stopwatch, rounds: int) -> tuple[str, ...]:
+def slowed(variants: Variants, rounds: int) -> tuple[str, ...]:
     """The layers to leave in FP16: of each stage that is faster so alone, if they are faster so together too."""
-    names = sorted(set(layers(watch.model.graph).values()) - set(watch.table.float_layers))
-    everything = watch.engine(watch.table.float_layers)
-    against_fp16 = watch.compare(watch.engine(sorted({*names, *watch.table.float_layers})), everything, rounds)
+    names = sorted(set(layers(variants.model.graph).values()) - set(variants.table.float_layers))
+    everything = variants.engine(variants.table.float_layers)
+    against_fp16 = variants.compare(variants.engine(sorted({*names, *variants.table.float_layers})), everything, rounds)
     log(f"all in INT8: {against_fp16.share:.3f} of FP16's time (p {against_fp16.p:.2g})")
     left: list[str] = []
     for stage, members in stages(names).items():
-        timing = watch.compare(everything, watch.engine((*watch.table.float_layers, *members)), rounds)
+        timing = variants.compare(everything, variants.engine((*variants.table.float_layers, *members)), rounds)
         log(f"  {stage} in FP16: {timing.share:.3f} of the time (p {timing.p:.2g}){', left' if timing.faster else ''}")
         left += members if timing.faster else ()
     if not left:
         return ()
-    together = watch.compare(everything, watch.engine((*watch.table.float_layers, *left)), rounds)
+    together = variants.compare(everything, variants.engine((*variants.table.float_layers, *left)), rounds)
     log(f"together: {together.share:.3f} of the time (p {together.p:.2g})")
     return tuple(left) if together.faster else ()
 
@@ -115,12 +107,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: as make engine)")
     parser.add_argument("--rounds", type=count_from_text, default=ROUNDS, help="frames of each engine (%(default)s)")
     arguments = parser.parse_args(argv)
+    if 2.0**-arguments.rounds >= ALPHA:
+        parser.error(f"--rounds {arguments.rounds} can prove nothing: the least p of so few is above {ALPHA}")
+    if arguments.backend == "onnxruntime":
+        parser.error("--backend onnxruntime computes INT8 graphs in float: it is the referee, its time tells nothing")
     backend = auto_backend() if arguments.backend == "auto" else one_of(arguments.backend, BACKENDS, "backend")
     model, spec = load_graph(arguments.graph, "fp16")
-    path = arguments.table or find_table(spec.name, spec.weights_sha256)
-    table = load_table(path)
+    path, table = table_for(spec, arguments.table)
     with tempfile.TemporaryDirectory() as folder:
-        left = slowed(Stopwatch(model, spec, table, backend, Path(folder)), arguments.rounds)
+        left = slowed(Variants(model, spec, table, backend, Path(folder)), arguments.rounds)
     log(f"{spec.name}: left in FP16: {', '.join(stages(left)) or 'nothing more'}")
     if left:
         chosen = dataclasses.replace(table, float_layers=(*table.float_layers, *left))

@@ -7,7 +7,7 @@ from pathlib import Path
 from calib.thresholds import Method
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.errors import GraphError
-from runtime.spec import from_json, to_json
+from runtime.spec import ModelSpec, from_json, to_json
 
 TABLES = ARTIFACTS / "calib"
 SHIPPED = Path(__file__).parent / "tables"
@@ -19,7 +19,7 @@ class CalibrationTable:
     """The ranges of a network's tensors on sampled frames, by every method, and which method and layers were chosen.
 
     `ranges` holds tensor -> method -> largest magnitude, `means` tensor -> mean of each channel; `float_layers` are the
-    layers that stay FP16, in the order in which `calib.sensitivity` chose them.
+    layers that stay FP16, those that `calib.sensitivity` chose and then those that `calib.speed` did.
     """
 
     model: str
@@ -60,6 +60,22 @@ def load_table(path: Path) -> CalibrationTable:
             f"{path} is a calibration table of version {table.version}, expected {VERSION}; make calib again"
         )
     return table
+
+
+def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, CalibrationTable]:
+    """The table at `path`, by default what `find_table` finds, held to the weights of the spec; and where it is.
+
+    Raises:
+        GraphError: there is none, it cannot be read, or it is of other weights.
+    """
+    found = path or find_table(spec.name, spec.weights_sha256)
+    table = load_table(found)
+    if table.weights_sha256 != spec.weights_sha256:
+        raise GraphError(
+            f"calibration table {found} is of other weights of {table.model} than the graph; "
+            f"make one: make calib MODEL={spec.name} DATA=path (WEIGHTS=path)"
+        )
+    return found, table
 
 
 def find_table(model: str, weights_sha256: str) -> Path:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import runtime
+from engines.built import Built
 from runtime.artifacts import key_of, locked, sources_sha256
 from runtime.backend import backend_module
 from runtime.cli import DONE, log, one_of, run
@@ -58,7 +59,7 @@ def build_engine(graph: Path, precision: Precision, backend: BackendName, folder
             manifest_path(path).touch()  # the newest engine is the one that was asked for last
             log(f"{path} is up to date")
         else:
-            _build_new(path, onnx, precision, backend, target)
+            _build_new(path, onnx, precision, backend)
     return path
 
 
@@ -142,7 +143,24 @@ def prove_int8_share(onnx: bytes, executed: dict[str, int], model: str) -> None:
         raise EngineError(f"the engine of {model} runs {found} layers in INT8, its graph quantizes {asked}")
 
 
-def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> None:
+def write_built(
+    path: Path, built: Built, spec: ModelSpec, precision: Precision, backend: BackendName, onnx_sha256: str
+) -> None:
+    """An engine for this machine and its manifest, as `runtime` opens them."""
+    manifest = EngineManifest(
+        spec=spec,
+        precision=precision,
+        executed=built.executed,
+        backend=backend,
+        target=backend_module(backend).this_target(backend),
+        onnx_sha256=onnx_sha256,
+        engine_sha256=hashlib.sha256(built.engine).hexdigest(),
+        created=datetime.now(UTC).isoformat(),
+    )
+    write_engine(path, built.engine, manifest)
+
+
+def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName) -> None:
     spec = read_spec(onnx)
     found = graph_precision(onnx)
     if found != precision:
@@ -156,17 +174,7 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     built = builder.build(onnx, spec, precision, backend)
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)
-    manifest = EngineManifest(
-        spec=spec,
-        precision=precision,
-        executed=built.executed,
-        backend=backend,
-        target=target,
-        onnx_sha256=hashlib.sha256(onnx).hexdigest(),
-        engine_sha256=hashlib.sha256(built.engine).hexdigest(),
-        created=datetime.now(UTC).isoformat(),
-    )
-    write_engine(path, built.engine, manifest)
+    write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest())
     layers = ", ".join(f"{count} in {kind}" for kind, count in built.executed.items())
     log(f"built in {time.monotonic() - start:.1f} s, {len(built.engine) / 2**20:.1f} MiB; weighted layers: {layers}")
 

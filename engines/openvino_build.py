@@ -16,7 +16,9 @@ from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
 LEVELS = 127  # of INT8 weights on either side of zero
-OFF_GRID = 0.1  # of a level: half precision puts a value on the grid off it by a sixteenth at most
+OFF_GRID = 0.1  # of a level: half precision puts a value on the grid off it by a sixteenth at most, but for subnormals
+
+HALF_STEP = float(np.finfo(np.float16).smallest_subnormal)
 
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
@@ -31,28 +33,34 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         model = openvino.Core().read_model(onnx, b"")
         if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
             _quantize_frame(model)
-        return compiled(model, spec, precision)
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}") from None
+        raise _refused(spec, error) from None
+    return compiled(model, spec, precision)
 
 
 def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     """The engine of an openvino.Model that takes what the spec says and gives logits, both NCHW; it is changed.
 
     Raises:
-        EngineError: it runs in another precision than was asked.
-        RuntimeError: OpenVINO refuses it.
+        EngineError: OpenVINO refuses it, or runs it in another precision than was asked.
     """
     core = openvino.Core()
     wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
-    model = _with_frame_input(model, spec, logits_type(spec, wanted))
-    _pool_bytes(model)
-    engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
-    executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
+    try:
+        model = _with_frame_input(model, spec, logits_type(spec, wanted))
+        _pool_bytes(model)
+        engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
+        executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
+    except RuntimeError as error:
+        raise _refused(spec, error) from None
     refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
     return Built(engine, executed)
+
+
+def _refused(spec: ModelSpec, error: RuntimeError) -> EngineError:
+    return EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}")
 
 
 def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> None:
@@ -85,8 +93,10 @@ def _quantize_frame(model: Any) -> None:
         largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
         largest[largest == 0] = 1
         codes = values / largest * LEVELS
-        if np.abs(codes - np.rint(codes)).max() > OFF_GRID:
-            continue  # a layer that was left in FP16
+        tolerance = OFF_GRID + LEVELS * HALF_STEP / largest
+        if np.any(np.abs(codes - np.rint(codes)) > tolerance):
+            log(f"{port.get_node().get_friendly_name()} reads the frame and was left in FP16")
+            continue
         quantized = _fake_quantize(weight, -largest, largest, 255, kind)
         port.get_node().input(1).replace_source_output(quantized)
         port.replace_source_output(bytes_of_frame)

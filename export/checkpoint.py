@@ -61,7 +61,7 @@ def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     An older checkpoint lacks what recipes have since gained: it was begun with the defaults of that.
 
     Raises:
-        WeightsError: it is of another recipe, or of another number of classes.
+        WeightsError: it is of another recipe, another network or another number of classes.
     """
     content = torch.load(path, weights_only=True)
     asked, begun = dataclasses.asdict(recipe), {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
@@ -72,7 +72,7 @@ def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     try:
         state.net.load_state_dict(content["net"])
     except RuntimeError:  # its message lists every tensor
-        raise WeightsError(f"{path} is of another number of classes; give another --out DIR") from None
+        raise WeightsError(f"{path} is of another network or number of classes; give another --out DIR") from None
     state.ema.load_state_dict(content["ema"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.epoch, state.step, state.spent_s = content["counters"]

@@ -223,8 +223,8 @@ def train(job: Job) -> dict[str, float]:
     """
     sizes = measured_sizes(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
-    if job.compiled:
-        compile_prelus(state.net)
+    if job.compiled and not compile_prelus(state.net):
+        log(f"{job.network.name} has no PReLU: --compile changes nothing")
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")

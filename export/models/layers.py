@@ -126,8 +126,8 @@ def replaying(positions: list[Positions]) -> Iterator[Replay]:
 
 
 def _quarters(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    # The ONNX operators keep the channels of a quarter together, which engines with the channels last copy in one go:
-    # strided slices and interleaved channels cost OpenVINO a tenth of ENet's time.
+    # The ONNX operators keep the channels of a quarter together, which engines with the channels last copy in one go;
+    # for strided slices and interleaved channels OpenVINO reorders the whole map (figures/enet-pooling.json).
     if torch.onnx.is_in_onnx_export():
         n, channels, height, width = x.shape
         shape = (n, 4 * channels, height // 2, width // 2)

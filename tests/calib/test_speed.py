@@ -1,26 +1,30 @@
 from pathlib import Path
 
+import numpy as np
+import openvino
 import pytest
 
 from calib import speed
 from calib.graphs import load_graph
 from calib.placement import layers
-from calib.speed import ALPHA, Stopwatch, Timing, slowed, stages
+from calib.speed import ALPHA, Timing, Variants, slowed, stages
 from calib.table import load_table, save_table
-from runtime.cli import DONE
+from engines import openvino_build
+from runtime.backend import open_backend
+from runtime.cli import DONE, USAGE
 from runtime.manifest import read_manifest
 
 
 @pytest.fixture
-def watch(graphs, tables, tmp_path):
-    return Stopwatch(*load_graph(graphs("enet")["fp16"], "fp16"), tables("enet"), "openvino", tmp_path)
+def variants(graphs, tables, tmp_path):
+    return Variants(*load_graph(graphs("enet")["fp16"], "fp16"), tables("enet"), "openvino", tmp_path)
 
 
 def told(monkeypatch, shares, p=ALPHA / 2):
     """Timings by the stages that the candidate leaves in FP16: what is not told of takes the same time."""
-    monkeypatch.setattr(Stopwatch, "engine", lambda self, left: Path(",".join(stages(left))))
+    monkeypatch.setattr(Variants, "engine", lambda self, left: Path(",".join(stages(left))))
     monkeypatch.setattr(
-        Stopwatch, "compare", lambda self, base, candidate, rounds: Timing(shares.get(str(candidate), 1.0), p)
+        Variants, "compare", lambda self, base, candidate, rounds: Timing(shares.get(str(candidate), 1.0), p)
     )
 
 
@@ -33,29 +37,51 @@ def test_layers_belong_to_the_stage_that_their_name_begins_with():
     }
 
 
-def test_stages_that_are_faster_in_fp16_are_left_if_they_are_together(watch, monkeypatch):
+def test_stages_that_are_faster_in_fp16_are_left_if_they_are_together(variants, monkeypatch):
     alone = {"blocks": 0.95, "bottleneck5": 0.9, "bottleneck4": 0.998}
     told(monkeypatch, {**alone, "blocks,bottleneck5": 0.86})
-    assert set(stages(slowed(watch, 5))) == {"blocks", "bottleneck5"}
+    assert set(stages(slowed(variants, 5))) == {"blocks", "bottleneck5"}
     told(monkeypatch, alone)
-    assert slowed(watch, 5) == ()
+    assert slowed(variants, 5) == ()
 
 
-def test_a_stage_that_only_seems_faster_is_not_left(watch, monkeypatch):
+def test_a_stage_that_only_seems_faster_is_not_left(variants, monkeypatch):
     told(monkeypatch, {"blocks": 0.5}, p=2 * ALPHA)
-    assert slowed(watch, 5) == ()
+    assert slowed(variants, 5) == ()
 
 
-def test_engines_run_in_fp16_what_they_are_told_to(watch):
-    names = sorted(set(layers(watch.model.graph).values()))
-    executed = {left: read_manifest(watch.engine(left)).executed["int8"] for left in [(), ("blocks",), ("initial",)]}
+def test_engines_run_in_fp16_what_they_are_told_to(variants):
+    names = sorted(set(layers(variants.model.graph).values()))
+    executed = {left: read_manifest(variants.engine(left)).executed["int8"] for left in [(), ("blocks",), ("initial",)]}
     assert executed["blocks",] == executed["initial",] == executed[()] - 1
-    assert "int8" not in read_manifest(watch.engine(names)).executed
+    assert "int8" not in read_manifest(variants.engine(names)).executed
 
 
-def test_two_engines_are_timed_in_turns(watch):
-    base = watch.engine(())
-    timing = watch.compare(base, base, 6)
+@pytest.mark.parametrize("in_int8", [True, False])
+@pytest.mark.parametrize("rewrite", ["_pool_bytes", "logits_type"])
+def test_what_the_builder_rewrites_of_enet_changes_no_value(variants, frame, monkeypatch, in_int8, rewrite):
+    left = () if in_int8 else sorted(set(layers(variants.model.graph).values()))
+    plain = {"_pool_bytes": lambda model: None, "logits_type": lambda spec, execution: openvino.Type.f32}[rewrite]
+    found = []
+    for folder in ("rewritten", "plain"):
+        variants.folder = variants.folder / folder
+        variants.folder.mkdir()
+        with open_backend(variants.engine(left)) as engine:
+            found.append(engine.logits(frame))
+        monkeypatch.setattr(openvino_build, rewrite, plain)
+    assert np.array_equal(*found) and found[0].std() > 0
+
+
+@pytest.mark.parametrize("options", [("--rounds", "8"), ("--backend", "onnxruntime")])
+def test_a_measurement_that_can_tell_nothing_is_a_usage_error(graphs, options):
+    with pytest.raises(SystemExit) as caught:
+        speed.main([str(graphs("enet")["fp16"]), *options])
+    assert caught.value.code == USAGE
+
+
+def test_two_engines_are_timed_in_turns(variants):
+    base = variants.engine(())
+    timing = variants.compare(base, base, 6)
     assert 0.2 < timing.share < 5 and not timing.faster
 
 
@@ -64,7 +90,7 @@ def test_the_command_writes_a_table_only_where_something_is_left(
     graphs, tables, tmp_path, monkeypatch, capsys, left, changed
 ):
     monkeypatch.setattr(speed, "TABLES", tmp_path / "tables")
-    monkeypatch.setattr(speed, "slowed", lambda watch, rounds: left)
+    monkeypatch.setattr(speed, "slowed", lambda variants, rounds: left)
     save_table(tmp_path / "table.json", tables("enet"))
     graph = str(graphs("enet")["fp16"])
     assert speed.main([graph, "--table", str(tmp_path / "table.json"), "--backend", "openvino"]) == DONE

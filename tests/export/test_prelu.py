@@ -1,7 +1,12 @@
+import pytest
 import torch
 from torch import nn
 
 from export.prelu import CompiledPReLU, compile_prelus
+from runtime.errors import LibraryError
+from tests.helpers import cuda_on_cpu
+
+needs_compiler = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler is installed")
 
 
 def gradients(prelu, frames, upstream):
@@ -12,19 +17,24 @@ def gradients(prelu, frames, upstream):
     return out, x.grad, prelu.weight.grad
 
 
-def test_it_computes_what_pytorchs_does_and_keeps_the_parameters():
+@needs_compiler
+@pytest.mark.parametrize(("kind", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_it_computes_what_pytorchs_does_and_keeps_the_parameters(kind, tolerance):
     torch.manual_seed(0)
     plain, net = nn.PReLU(16), nn.Sequential(nn.PReLU(16))
     compile_prelus(net)
     assert type(net[0]) is CompiledPReLU and list(net.state_dict()) == ["0.weight"]
     for shape in ((2, 16, 12, 20), (1, 16, 7, 3)):
-        frames, upstream = (torch.randn(shape).to(memory_format=torch.channels_last) for _ in range(2))
+        frames, upstream = (torch.randn(shape).to(kind, memory_format=torch.channels_last) for _ in range(2))
         frames[0, :, 0] = 0.0  # the slope at zero is the weight's, in both
-        for got, want in zip(gradients(net[0], frames, upstream), gradients(plain, frames, upstream), strict=True):
-            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+            found, expected = (gradients(prelu, frames, upstream) for prelu in (net[0], plain))
+        for got, want in zip(found, expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance * float(want.detach().abs().max()))
             assert got.stride() == want.stride()
 
 
+@needs_compiler
 def test_a_single_slope_for_all_channels_is_trained_too():
     torch.manual_seed(0)
     plain, compiled = nn.PReLU(), nn.PReLU()
@@ -34,6 +44,19 @@ def test_a_single_slope_for_all_channels_is_trained_too():
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_without_a_compiler_one_line_says_so(monkeypatch):
+    from torch._inductor import cpp_builder, exc
+
+    def missing():
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
+    with pytest.raises(LibraryError, match="--compile needs a C\\+\\+ compiler"):
+        compile_prelus(nn.PReLU())
+    assert compile_prelus(nn.ReLU()) == 0  # nothing to compile, nothing to refuse
+
+
+@needs_compiler
 def test_evaluation_is_pytorchs_own():
     prelu = nn.PReLU(3)
     compile_prelus(prelu)

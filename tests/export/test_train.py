@@ -103,7 +103,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_with_what_differs(tmp_path):
 def test_a_checkpoint_of_another_number_of_classes_is_refused_in_one_line(tmp_path):
     path = tmp_path / "checkpoint.pt"
     save_checkpoint(path, begin(find("enet"), 11, RECIPE), RECIPE)
-    with pytest.raises(WeightsError, match="another number of classes; give another --out DIR"):
+    with pytest.raises(WeightsError, match="another network or number of classes; give another --out DIR"):
         load_checkpoint(path, begin(find("enet"), 5, RECIPE), RECIPE)
 
 

@@ -8,8 +8,10 @@ import openvino
 import pytest
 from openvino import opset13
 
-from calib import nncf_engine
-from calib.nncf_engine import main
+from engines import nncf_engine
+from engines.nncf_engine import main
+from export.check import street_frame
+from export.to_onnx import Request, export
 from runtime.backend import open_backend
 from runtime.cli import DONE
 from runtime.errors import LibraryError
@@ -41,6 +43,11 @@ class FakeNncf:
         return model
 
 
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    return export(Request("icnet", "fp32", 64, 128), folder=tmp_path_factory.mktemp("graph"))
+
+
 @pytest.fixture
 def nncf(monkeypatch, tmp_path):
     fake = FakeNncf()
@@ -50,11 +57,12 @@ def nncf(monkeypatch, tmp_path):
     return fake
 
 
-def test_what_nncf_quantized_is_an_engine_like_any_other(graphs, frame, nncf, tmp_path, capsys):
+def test_what_nncf_quantized_is_an_engine_like_any_other(graph, nncf, tmp_path, capsys):
+    frame = street_frame()
     (tmp_path / "frames").mkdir()
     for name in ("a", "b"):
         cv2.imwrite(str(tmp_path / "frames" / f"{name}.png"), frame[..., ::-1])
-    assert main([str(graphs("icnet")["fp32"]), "--data", str(tmp_path / "frames")]) == DONE
+    assert main([str(graph), "--data", str(tmp_path / "frames")]) == DONE
     path = Path(capsys.readouterr().out.strip())
     assert nncf.shapes == [(1, 3, 64, 128)] * 2
     executed = read_manifest(path).executed
@@ -64,7 +72,7 @@ def test_what_nncf_quantized_is_an_engine_like_any_other(graphs, frame, nncf, tm
     assert mask.shape == frame.shape[:2] and len(np.unique(mask)) > 2
 
 
-def test_without_nncf_one_line_says_what_to_install(graphs, tmp_path, monkeypatch):
+def test_without_nncf_one_line_says_what_to_install(graph, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(LibraryError, match="pip install nncf"):
-        main([str(graphs("icnet")["fp32"]), "--data", str(tmp_path)])
+    with pytest.raises(LibraryError, match=r"pip install -e '\.\[nncf\]'"):
+        main([str(graph), "--data", str(tmp_path)])
