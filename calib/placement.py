@@ -61,6 +61,11 @@ def place(graph: onnx.GraphProto, float_layers: Collection[str] = ()) -> Placeme
     return _Placer(graph, float_layers).placement()
 
 
+def tensors(graph: onnx.GraphProto) -> list[str]:
+    """Every tensor that gets a pair or gives a scale, whichever layers are left in FP16; sorted."""
+    return _Placer(graph, ()).tensors()
+
+
 def layers(graph: onnx.GraphProto) -> dict[int, str]:
     """Node -> layer name of every convolution. Convolutions of the same weights are one layer."""
     return {i: layer_name(node) for i, node in enumerate(graph.node) if node.op_type == "Conv"}
@@ -83,10 +88,17 @@ class _Placer:
         rounded = [i for i in self.convolutions if self.nodes[i].input[0] == self.frame]
         inner = [i for i in self.convolutions if i not in rounded]
         points: dict[tuple[int, int], Point] = {}
-        for node, index in [(i, 0) for i in inner] + self._skips(set(self.convolutions)):
+        # Of two inputs that may be the skip the first is taken.
+        skips = dict(reversed(self._skips()))
+        for node, index in [(i, 0) for i in inner] + sorted(skips.items()):
             for point in self._chain(node, index):
                 points[point.node, point.input] = point
         return Placement(tuple(points[key] for key in sorted(points)), tuple(inner), tuple(rounded))
+
+    def tensors(self) -> list[str]:
+        # A sum of two convolutions has its skip on the side of the one that is left.
+        read = [(i, 0) for i in self.convolutions if self.nodes[i].input[0] != self.frame] + self._skips()
+        return sorted({name for at in read for point in self._chain(*at) for name in (point.tensor, point.range_of)})
 
     def _chain(self, node: int, index: int) -> list[Point]:
         # The input itself, and those of the layers of one scale before it.
@@ -102,16 +114,16 @@ class _Placer:
             return None
         return before
 
-    def _skips(self, quantized: set[int]) -> list[tuple[int, int]]:
+    def _skips(self) -> list[tuple[int, int]]:
+        # Both inputs of a sum where either may be: what is added to a quantized convolution.
         found = []
         for i, node in enumerate(self.nodes):
             if node.op_type != "Add" or any(name in self.constants for name in node.input):
                 continue
             sources = [self.producer[name] for name in node.input]
-            if sources[1] in quantized and not self._unpooled(sources[0]):
-                found.append((i, 0))
-            elif sources[0] in quantized and not self._unpooled(sources[1]):
-                found.append((i, 1))
+            for index in (0, 1):
+                if sources[1 - index] in self.convolutions and not self._unpooled(sources[index]):
+                    found.append((i, index))
         return found
 
     def _unpooled(self, node: int) -> bool:

@@ -15,7 +15,7 @@ import onnx
 
 from calib.graphs import load_graph
 from calib.histogram import Histogram
-from calib.placement import place
+from calib.placement import tensors
 from calib.sample import Sample, digest_of, sample_frames
 from calib.table import TABLES, CalibrationTable, load_table, save_table
 from calib.thresholds import METHODS, Method, thresholds
@@ -66,27 +66,27 @@ def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Pa
     return path
 
 
-def collect(model: onnx.ModelProto, tensors: Sequence[str], inputs: Iterable[np.ndarray]) -> Statistics:
+def collect(model: onnx.ModelProto, names: Sequence[str], inputs: Iterable[np.ndarray]) -> Statistics:
     """Run the graph on each input and keep the statistics of some of its tensors.
 
     Args:
         model: an FP32 graph of one input.
-        tensors: float tensors inside it, (1, C, h, w).
+        names: of float tensors inside it, (1, C, h, w).
         inputs: float32, the graph's input shape.
 
     Raises:
         GraphError: a tensor gets a value that is not finite.
     """
-    session = _session_with_outputs(model, tensors)
+    session = _session_with_outputs(model, names)
     frame = model.graph.input[0].name
-    histograms = {name: Histogram() for name in tensors}
+    histograms = {name: Histogram() for name in names}
     sums: dict[str, np.ndarray] = {}
     count = 0
     for values in inputs:
-        found = session.run(list(tensors), {frame: values})
+        found = session.run(list(names), {frame: values})
         count += 1
         sums[frame] = sums.get(frame, 0) + values.mean(axis=(0, 2, 3), dtype=np.float64)
-        for name, tensor in zip(tensors, found, strict=True):
+        for name, tensor in zip(names, found, strict=True):
             try:
                 histograms[name].add(tensor)
             except ValueError as error:
@@ -102,9 +102,9 @@ def frames_as_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, what: 
 
 
 def _table(model: onnx.ModelProto, spec: ModelSpec, sample: Sample, seed: int, method: Method) -> CalibrationTable:
-    tensors = sorted({name for point in place(model.graph).points for name in (point.tensor, point.range_of)})
-    log(f"calibrating {spec.name}: {len(tensors)} tensors over {len(sample.frames)} frames")
-    statistics = collect(model, tensors, frames_as_inputs(sample.frames, spec.preprocess, "calibrate"))
+    names = tensors(model.graph)
+    log(f"calibrating {spec.name}: {len(names)} tensors over {len(sample.frames)} frames")
+    statistics = collect(model, names, frames_as_inputs(sample.frames, spec.preprocess, "calibrate"))
     return CalibrationTable(
         model=spec.name,
         weights_sha256=spec.weights_sha256,
@@ -124,13 +124,13 @@ def _rounded(ranges: dict[str, float]) -> dict[str, float]:
     return {method: float(f"{value:.6g}") for method, value in ranges.items()}
 
 
-def _session_with_outputs(model: onnx.ModelProto, tensors: Sequence[str]):  # type: ignore[no-untyped-def]
+def _session_with_outputs(model: onnx.ModelProto, names: Sequence[str]):  # type: ignore[no-untyped-def]
     import onnxruntime
 
     extended = onnx.ModelProto()
     extended.CopyFrom(model)
     present = {value.name for value in extended.graph.output}
-    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(t) for t in tensors if t not in present)
+    extended.graph.output.extend(onnx.helper.make_empty_tensor_value_info(t) for t in names if t not in present)
     return onnxruntime.InferenceSession(extended.SerializeToString(), providers=["CPUExecutionProvider"])
 
 

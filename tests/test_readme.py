@@ -1,5 +1,6 @@
-"""The Python in README runs as it stands, with an engine and a camera that are made up."""
+"""README: its Python runs, with an engine and a camera that are made up; its accuracies are the measured ones."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE
 from tests.runtime.test_camera import Capture
 
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", (Path(__file__).parents[1] / "README.md").read_text(), re.M | re.S)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 
 
 @pytest.fixture
@@ -36,3 +39,22 @@ def test_an_example_runs(here, monkeypatch, capsys, example):
     else:
         exec(example, {})
     assert capsys.readouterr().out.count("\n") == 1 and len(example.splitlines()) <= 10
+
+
+ACCURACY = sorted((ROOT / "figures").glob("precisions-*.json"))
+NAMES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO"}
+
+
+@pytest.mark.parametrize("path", ACCURACY, ids=lambda path: path.stem)
+def test_the_table_of_precisions_is_what_was_measured(path):
+    for engine in json.loads(path.read_text())["engines"]:
+        executed = ", ".join(f"{count} {kind}" for kind, count in sorted(engine["executed"].items(), reverse=True))
+        same = "" if engine["agreement"][0] == 1.0 else f"{engine['agreement'][0]:.2%}".replace("%", " %")
+        row = (
+            f"| {engine['precision'].upper()} | {NAMES[engine['backend']]} | {executed} | {100 * engine['miou']:.2f} |"
+        )
+        assert f"{row} {same}".rstrip() in README, row
+
+
+def test_both_networks_precisions_are_measured():
+    assert [path.stem for path in ACCURACY] == ["precisions-enet", "precisions-icnet"]

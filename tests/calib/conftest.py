@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from calib.graphs import load_graph
-from calib.placement import place
+from calib.placement import tensors
 from calib.ranges import collect
 from calib.table import CalibrationTable
 from calib.thresholds import thresholds
@@ -37,8 +37,7 @@ def tables(graphs, frame):
     @cache
     def table(name):
         model, spec = load_graph(graphs(name)["fp32"], "fp32")
-        names = sorted({tensor for point in place(model.graph).points for tensor in (point.tensor, point.range_of)})
-        found = collect(model, names, [preprocess(frame, spec.preprocess)])
+        found = collect(model, tensors(model.graph), [preprocess(frame, spec.preprocess)])
         return CalibrationTable(
             model=name,
             weights_sha256=spec.weights_sha256,

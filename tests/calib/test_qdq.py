@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from calib import qdq
 from calib.graphs import load_graph
-from calib.placement import layer_name
+from calib.placement import layer_name, layers, tensors
 from calib.qdq import integers, quantize, quantized_graph, weight_scales
 from calib.table import save_table
 from engines import onnxruntime_build, openvino_build, tensorrt_build
@@ -215,3 +215,13 @@ def test_tensorrt_rtx_builds_the_int8_graph_without_a_gpu(int8, name):
     convolutions = sum(node.op_type == "Conv" for node in onnx.load_from_string(onnx_bytes).graph.node)
     frame_readers = 2 if name == "icnet" else 1
     assert built.executed["int8"] == convolutions - frame_readers
+
+
+@pytest.mark.parametrize("name", ["icnet", "enet"])
+def test_any_layer_can_be_left_or_quantized_alone_with_one_table(graphs, tables, name):
+    model, table = load_graph(graphs(name)["fp32"], "fp32")[0], tables(name)
+    names = sorted(set(layers(model.graph).values()))
+    for layer in names[:: len(names) // 12]:
+        for left in ((layer,), tuple(other for other in names if other != layer)):
+            quantize(model, dataclasses.replace(table, float_layers=left))
+    assert tensors(model.graph) == sorted(table.ranges)
