@@ -1,6 +1,6 @@
 """What each way to choose ranges is worth, with bias correction and without: the figures the defaults rest on.
 
-`python -m calib.ablation GRAPH.onnx --dataset camvid --data DIR` quantizes the FP32 graph in every way and compares the
+`python -m calib.methods GRAPH.onnx --dataset camvid --data DIR` quantizes the FP32 graph in every way and compares the
 masks with labels and with the float ones, on training frames: validation frames choose nothing.
 """
 
@@ -53,7 +53,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.ablation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m calib.methods", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--dataset", required=True, choices=DATASETS)

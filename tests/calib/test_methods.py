@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from calib import ablation
+from calib import methods
 from calib.graphs import load_graph
 from calib.sensitivity import Labelled, worth
 from calib.table import save_table
@@ -19,7 +19,7 @@ def data(graphs, frame, monkeypatch):
     inputs = [preprocess(frame, spec.preprocess)]
     masks = worth(model, spec, Labelled(inputs, [np.zeros((64, 128), np.uint8)])).masks
     found = Labelled(inputs, masks)
-    monkeypatch.setattr(ablation, "load_frames", lambda *_: found)
+    monkeypatch.setattr(methods, "load_frames", lambda *_: found)
     return found
 
 
@@ -27,7 +27,7 @@ def test_every_way_is_compared_with_float(graphs, tables, data, tmp_path, capsys
     table, written = tmp_path / "table.json", tmp_path / "figures.json"
     save_table(table, tables("icnet"))
     options = ["--table", table, "--dataset", "camvid", "--data", tmp_path, "--json", written]
-    assert ablation.main([str(graphs("icnet")["fp32"]), *map(str, options)]) == DONE
+    assert methods.main([str(graphs("icnet")["fp32"]), *map(str, options)]) == DONE
     document = json.loads(written.read_text())
     assert (document["model"], document["frames"], document["calibration_frames"]) == ("icnet", 1, 1)
     float_row, *rows = document["ways"]
