@@ -15,12 +15,11 @@ import onnx
 
 from calib.graphs import load_graph
 from calib.qdq import quantize
-from calib.sensitivity import FRAMES, Labelled, changed_percent, load_frames, worth
+from calib.sensitivity import Labelled, add_options, changed_percent, load_frames, worth
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import METHODS
 from runtime.artifacts import sha256_of, write_atomically
-from runtime.cli import DONE, count_from_text, progress, run
-from runtime.datasets import DATASETS
+from runtime.cli import DONE, progress, run
 from runtime.spec import ModelSpec
 
 
@@ -54,12 +53,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m calib.methods", description=__doc__)
-    parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
-    parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
-    parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
-    parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    add_options(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")

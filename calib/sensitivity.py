@@ -164,15 +164,20 @@ def analyse(
     return costs, dataclasses.replace(table, float_layers=kept)
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.sensitivity", description=__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every command asks that measures quantized graphs on labelled training frames."""
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m calib.sensitivity", description=__doc__)
+    add_options(parser)
     parser.add_argument(
         "--max-drop", type=float, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"
     )
