@@ -1,6 +1,7 @@
 """What training minimises."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from runtime.labels import IGNORED
 
 # Zhao et al. 2018, section 3.3: the cascade label guidance at 1/4, 1/8 and 1/16.
 CASCADE_WEIGHTS = (1.0, 0.4, 0.16)
+LossAt = Literal["logits", "labels"]  # the size that the loss is taken at
 LEAST_HARD = 1 / 16  # of the pixels that count; CoinCheung/BiSeNet, OhemCELoss
 
 
@@ -120,12 +122,27 @@ def cross_entropy(
 
 
 def segmentation_loss(
-    output: torch.Tensor | Guided, labels: torch.Tensor, weights: torch.Tensor, *, dice: float = 0.0, ohem: float = 0.0
+    output: torch.Tensor | Guided,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    dice: float = 0.0,
+    ohem: float = 0.0,
+    loss_at: LossAt = "logits",
 ) -> torch.Tensor:
-    """`cross_entropy` and `dice` times `dice_loss`, of the logits or of ICNet's three, weighted as in its paper."""
+    """`cross_entropy` and `dice` times `dice_loss`, of the logits or of ICNet's three, weighted as in its paper.
+
+    At "labels" the logits are first upsampled as they are deployed, and no label pixel is left out; the auxiliary ones
+    keep their size.
+    """
     if isinstance(output, Guided):
-        parts = zip(CASCADE_WEIGHTS, output, strict=True)
-        losses = [share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem) for share, logits in parts]
+        sizes: tuple[LossAt, ...] = (loss_at, "logits", "logits")
+        losses = [
+            share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem, loss_at=at)
+            for share, logits, at in zip(CASCADE_WEIGHTS, output, sizes, strict=True)
+        ]
         return torch.stack(losses).sum()
+    if loss_at == "labels" and output.shape[2:] != labels.shape[1:]:
+        output = F.interpolate(output.float(), size=labels.shape[1:], mode="bilinear")
     loss = cross_entropy(output, labels, weights, ohem=ohem)
     return loss + dice * dice_loss(output, labels) if dice else loss

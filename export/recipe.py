@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from export.losses import LossAt
+
 LARGE_EVERY, LARGE_SIDE = 4, 2  # every 4th step takes wide views of twice the side, and a quarter as many
 WIDE_SHARE = 1 / 3  # of the views of the other steps; where it is 0 there are no large steps either
 WARM_UP = 0.03  # of the training
@@ -35,6 +37,8 @@ class Recipe:
     dice: float = 0.0  # weight of `export.losses.dice_loss`
     ohem: float = 0.0  # of `export.losses.hard_pixels`; 0: every pixel counts
     wide: float = WIDE_SHARE
+    loss_at: LossAt = "logits"  # or "labels": of `export.losses.segmentation_loss`
+    qat: bool = False  # `export.fake_quantize.quantize_training`
     width: int | None = None  # of a network that can have several; None: the start's, or the usual one
     dataset: str = ""  # whose frames; empty where nobody said
 
@@ -57,10 +61,11 @@ OTHERS: dict[str, Any] = {
     "dice": 0.0,
     "ohem": 0.0,
     "wide": WIDE_SHARE,
+    "loss_at": "logits",
     "width": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "icnet": {**OTHERS, "optimizer": "sgd", "lr": 0.04, "weight_decay": 5e-4},
+    "icnet": {**OTHERS, "optimizer": "sgd", "lr": 0.04, "weight_decay": 5e-4, "loss_at": "labels"},
     "enet": {**OTHERS, "lr": 2e-3, "crop": (240, 320)},
 }
 

@@ -13,7 +13,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from export.checkpoint import (
     write_log,
 )
 from export.curve import write_curve
-from export.losses import class_weights, segmentation_loss
+from export.fake_quantize import quantize_training
+from export.losses import LossAt, class_weights, segmentation_loss
 from export.models.enet import ENet
 from export.prelu import compile_prelus
 from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
@@ -91,6 +92,8 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     net = build_for(network, classes, recipe, start)
     if start:
         load_start(net, start)
+    if recipe.qat:
+        quantize_training(net)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not recipe.decoder_only or name.startswith(DECODER_PARTS))
@@ -108,15 +111,22 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
     torch._foreach_lerp_(averages, values, 1 - decay)
 
 
+def computes_bfloat16(device: str) -> bool:
+    """Whether the device has arithmetic of bfloat16; a CPU without it would emulate it, slower than float32."""
+    return device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def train_step(job: Job, state: State, batch: Batch) -> float:
     """One update; returns the loss."""
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
-    # In bfloat16 at once: ENet's max-pooled frame would stay float32 from sum to sum, at twice the bytes.
-    frames = normalize(batch.frames.to(job.device), job.network.normalization).bfloat16()
-    with torch.autocast(job.device, torch.bfloat16):
-        output = state.net(frames)
+    frames = normalize(batch.frames.to(job.device), job.network.normalization)
+    halved = computes_bfloat16(job.device)
+    with torch.autocast(job.device, torch.bfloat16, enabled=halved):
+        # In bfloat16 at once: ENet's max-pooled frame would stay float32 from sum to sum, at twice the bytes.
+        output = state.net(frames.bfloat16() if halved else frames)
     labels, weights = batch.labels.to(job.device), job.weights.to(job.device)
-    loss = segmentation_loss(output, labels, weights, dice=job.recipe.dice, ohem=job.recipe.ohem)
+    recipe = job.recipe
+    loss = segmentation_loss(output, labels, weights, dice=recipe.dice, ohem=recipe.ohem, loss_at=recipe.loss_at)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
@@ -261,12 +271,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
     parser.add_argument("--dice", type=float, help="weight of a dice loss beside the cross-entropy (0; usual is 3)")
     parser.add_argument("--ohem", type=float, help="learn pixels whose class has less than this probability (off; 0.7)")
+    parser.add_argument("--loss-at", choices=get_args(LossAt), help="size of the loss: where labels are finer (icnet)")
     parser.add_argument("--wide", type=float, help="share of wide views, as large as the deployed size's (1/3)")
     parser.add_argument("--width", type=int, help="of an ICNet: 64 is unpruned, 32 as released (default)")
     parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
     parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")
     parser.add_argument("--decoder-only", action="store_true", help="ENet: its decoder alone, the second of the stages")
     parser.add_argument("--start", type=Path, help="weights to start from, such as those of --encoder-only")
+    parser.add_argument("--qat", action="store_true", help="round as INT8 will while training on; needs --start")
     parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
     args = parser.parse_args(argv)
     if wrong := refused(args, find(args.model)):
@@ -280,7 +292,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     if args.start:
         check_file(args.start)
         chosen["start_sha256"] = sha256_of(args.start)
-    same = {key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only")}
+    same = {
+        key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only", "qat")
+    }
     return args, Recipe(**same, **chosen)
 
 
@@ -297,6 +311,8 @@ def refused(args: argparse.Namespace, network: Network) -> str:
         )
     if args.width is not None and (not network.width_of or args.width < 1):
         return f"--width {args.width} is for a network that can have several, and 1 or more: --model icnet --width 64"
+    if args.qat and not args.start:
+        return "--qat trains on what was trained without it: give --start WEIGHTS, few --epochs and a small --lr"
     if args.width is not None and args.start:
         return "--width is for random weights; those of --start have a width of their own"
     for name, highest in (("dice", 1000), ("ohem", 1), ("wide", 1)):

@@ -161,3 +161,23 @@ def test_dice_is_added_with_its_weight_to_each_of_the_three_outputs():
     parts = [cross_entropy(logits, labels, ONES) + 3 * dice_loss(logits, labels) for logits in outputs]
     expected = sum(share * part for share, part in zip((1.0, 0.4, 0.16), parts, strict=True))
     torch.testing.assert_close(segmentation_loss(Guided(*outputs), labels, ONES, dice=3.0), expected)
+
+
+def test_at_the_labels_size_a_line_between_the_logits_counts():
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain, thin = torch.zeros(1, 16, 16, dtype=torch.uint8), torch.zeros(1, 16, 16, dtype=torch.uint8)
+    thin[:, :, 5] = 1  # no centre of a logit lies on it
+    coarse = [segmentation_loss(logits, labels, ONES) for labels in (plain, thin)]
+    assert torch.equal(*coarse)
+    fine = F.cross_entropy(F.interpolate(logits, size=(16, 16), mode="bilinear"), thin.long())
+    torch.testing.assert_close(segmentation_loss(logits, thin, ONES, loss_at="labels"), fine)
+
+
+def test_auxiliary_logits_keep_their_size_at_the_labels_size():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (1, 16, 16), generator=generator).to(torch.uint8)
+    outputs = [torch.randn(1, 3, n, n, generator=generator) for n in (4, 2, 1)]
+    main, *others = outputs
+    parts = [segmentation_loss(main, labels, ONES, loss_at="labels"), *(cross_entropy(o, labels, ONES) for o in others)]
+    expected = sum(share * part for share, part in zip(CASCADE_WEIGHTS, parts, strict=True))
+    torch.testing.assert_close(segmentation_loss(Guided(*outputs), labels, ONES, loss_at="labels"), expected)

@@ -315,3 +315,46 @@ def test_training_a_finished_job_again_only_measures(data, tmp_path):
     args.out.mkdir()
     job = training.job_of(args, recipe, "")
     assert train(job) == train(job)
+
+
+def learnt_after_a_pass(options_given):
+    args, recipe = training.parse(options_given)
+    job = training.job_of(args, recipe, "")
+    state = begin(job.network, len(job.classes), recipe, job.start)
+    assert np.isfinite(train_epoch(job, state))
+    return torch.cat([p.detach().flatten() for p in state.net.parameters()])
+
+
+@pytest.mark.parametrize("model", ["enet", "icnet"])
+def test_quantisation_aware_training_goes_on_from_weights_and_leaves_ordinary_ones(model, data, tmp_path):
+    start = tmp_path / "start.safetensors"
+    torch.manual_seed(0)
+    save_weights(start, find(model).build(11), {"dataset": "camvid"})
+    given = options(data, tmp_path / "out", "--start", start, model=model, epochs=1)
+    assert not torch.equal(learnt_after_a_pass(given), learnt_after_a_pass([*given, "--qat"]))
+    assert main([*given, "--qat"]) == DONE
+    tensors, metadata = read(tmp_path / f"out/{model}-camvid.safetensors")
+    assert tensors.keys() == read(start)[0].keys() and "--qat" in metadata["command"]
+
+
+def test_quantisation_aware_training_from_nothing_is_refused(data, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(options(data, tmp_path, "--qat"))
+    assert "give --start WEIGHTS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_step_computes_in_bfloat16_where_the_cpu_has_it_alone(has, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    seen = []
+    monkeypatch.setattr(training, "segmentation_loss", lambda output, *_, **__: seen.append(output) or output.sum())
+    args, recipe = training.parse(options(data, tmp_path, epochs=1))
+    job = training.job_of(args, recipe, "")
+    train_epoch(job, begin(job.network, len(job.classes), recipe))
+    assert {output.dtype for output in seen} == {torch.bfloat16 if has else torch.float32}
+
+
+def test_icnet_is_trained_at_the_labels_size_and_enet_at_its_own(data, tmp_path):
+    found = {model: training.parse(options(data, tmp_path, model=model))[1].loss_at for model in ("icnet", "enet")}
+    assert found == {"icnet": "labels", "enet": "logits"}
