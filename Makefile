@@ -10,8 +10,10 @@ PIP_OPTIONS ?=
 DATASET ?= camvid
 DATA ?=
 ENGINES ?=
+OUT ?=
 TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
+INT8_OPTIONS ?=
 BENCH_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
@@ -27,7 +29,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 # $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
-make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph"))
+make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
 
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,7 +53,7 @@ calib: $(VENV)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ra
 	@$(call make_graph,fp32,1)
 	$(PY) -m calib.ranges "$$graph" --data '$(DATA)' $(CALIB_OPTIONS)
 
-engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS: an engine for this machine; its path is the last line
+engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
 	@$(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)' >/dev/null
 	$(call make_graph,$(PRECISION),1)
 	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
@@ -74,16 +76,27 @@ precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and I
 	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.precisions-$(MODEL).json'
 	mv 'figures/.precisions-$(MODEL).json' 'figures/precisions-$(MODEL).json'
 
-train: $(VENV)/.installed need-data ## MODEL DATASET DATA TRAIN_OPTIONS: weights in artifacts/train/MODEL; goes on where it was stopped
-	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out 'artifacts/train/$(MODEL)' $(TRAIN_OPTIONS)
+train: $(VENV)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
+	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out '$(or $(OUT),artifacts/train/$(MODEL)-$(DATASET))' $(TRAIN_OPTIONS)
 
-# The pruned start of a stage is left as it is where it is there already: its training goes on from its checkpoint.
-prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS TRAIN_OPTIONS: ICNet's filters to 3/4, train, to 1/2, train; goes on where it was stopped
+# A start that is there is offered as a copy, which export.prune leaves as it is where it would write the same tensors:
+# the training that began from it goes on. With other weights that training is refused before its start is lost.
+prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTIONS: ICNet's filters to 3/4, train, to 1/2, train, in artifacts/prune/MODEL-DATASET-3of4, -1of2, or OUT-3of4 ...; goes on where it was stopped
 	@weights='$(WEIGHTS)'
 	for keep in 3/4 1/2; do
-	folder="artifacts/prune/$(MODEL)-$(DATASET)-$${keep/\//of}"
-	$(PY) -m export.prune --model '$(MODEL)' $${weights:+--weights "$$weights"} --keep $$keep --out "$$folder/start.safetensors" >/dev/null
-	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$folder/start.safetensors" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
+	folder='$(or $(OUT),artifacts/prune/$(MODEL)-$(DATASET))'-$${keep/\//of}
+	start="$$folder/start.safetensors" asked="$$folder/asked/start.safetensors"
+	mkdir -p "$$folder/asked"
+	if [ -e "$$start" ]; then cp "$$start" "$$asked"; fi
+	$(PY) -m export.prune --model '$(MODEL)' $${weights:+--weights "$$weights"} --keep $$keep --out "$$asked" >/dev/null
+	if [ -e "$$folder/checkpoint.pt" ] && ! cmp -s "$$asked" "$$start"; then
+	rm -r "$$folder/asked"
+	echo "error: the training in $$folder began from other weights; give the same WEIGHTS, or another folder: OUT=DIR" >&2
+	exit 1
+	fi
+	mv "$$asked" "$$start"
+	rmdir "$$folder/asked"
+	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$start" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
 	weights=$$(ls -t "$$folder"/$(MODEL)-*.safetensors | head -n 1)
 	done
 	echo "$$weights"
@@ -101,7 +114,7 @@ bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside
 figures: $(VENV)/.installed ## README's table from figures/bench-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
 
-report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all figures in one HTML file; INT8 wants make calib first
+report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
 	for precision in $(PRECISIONS); do
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision | tail -n 1)")
@@ -119,8 +132,10 @@ regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS
 test: $(VENV)/.installed ## everything that needs no GPU and no data set
 	$(PY) -m pytest -m 'not gpu and not data'
 
-test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one
+test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
 	$(PY) -m pytest -m gpu tests/gpu
+	sanitizer=$$(command -v compute-sanitizer || true)
+	if [ -n "$$sanitizer" ]; then "$$sanitizer" --error-exitcode 1 $(PY) -m pytest -m gpu tests/gpu/test_gpu_kernels.py; else echo "compute-sanitizer is not on the PATH: the kernels' memory accesses were not checked" >&2; fi
 
 lint: $(VENV)/.installed ## ruff and mypy
 	$(VENV)/bin/ruff format --check .

@@ -59,13 +59,16 @@ def quantize(model: onnx.ModelProto, table: CalibrationTable, *, correct_bias: b
     return quantized
 
 
-def quantized_graph(graph: Path, table_path: Path | None, method: Method | None) -> Path:
+def quantized_graph(
+    graph: Path, table_path: Path | None = None, method: Method | None = None, leave: Sequence[str] = ()
+) -> Path:
     """The INT8 graph beside an FP16 one; made only if there is none yet of the same key.
 
     Args:
         graph: FP16.
         table_path: by default the newest of the same weights, or the one shipped.
         method: by default the table's own.
+        leave: layers that stay in FP16, beside those that the table leaves.
 
     Raises:
         GraphError: graph or table are missing or do not fit each other.
@@ -74,7 +77,9 @@ def quantized_graph(graph: Path, table_path: Path | None, method: Method | None)
     path, table = table_for(spec, table_path)
     if method:
         table = dataclasses.replace(table, method=method)
-    key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), "method": table.method, "code": _code()})
+    table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *leave))))
+    chosen = {"method": table.method, "float_layers": table.float_layers}
+    key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})
     height, width = spec.preprocess.height, spec.preprocess.width
     made = graph.with_name(f"{spec.name}-int8-{height}x{width}-{key}.onnx")
     with locked(made):
@@ -232,9 +237,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("graph", type=Path, help="the FP16 graph that export.to_onnx wrote")
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--method", help=f"{', '.join(METHODS)} (the table's own)")
+    parser.add_argument(
+        "--leave", nargs="+", default=[], metavar="LAYER", help="layers to leave in FP16, such as conv6_cls (none)"
+    )
     arguments = parser.parse_args(argv)
     method = one_of(arguments.method, METHODS, "method") if arguments.method else None
-    print(quantized_graph(arguments.graph, arguments.table, method))
+    print(quantized_graph(arguments.graph, arguments.table, method, arguments.leave))
     return DONE
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+import runtime
 from calib.graphs import load_graph
 from calib.histogram import Histogram
 from calib.placement import tensors
@@ -28,6 +29,7 @@ from runtime.spec import ModelSpec, Preprocess
 
 FRAMES = 512  # NVIDIA asks for 500 and more
 DEFAULT_METHOD: Method = "percentile"
+RUNTIME = Path(runtime.__file__).parent
 MADE_BY = ("onnxruntime", "onnx", "numpy", "opencv-python-headless")
 
 
@@ -141,7 +143,7 @@ def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
         "seed": seed,
         "method": method,
         "versions": {name: metadata.version(name) for name in MADE_BY},
-        "code": sources_sha256(Path(__file__).parent),
+        "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("reference.py", "frames.py"))),
     }
     return key_of(parts)
 

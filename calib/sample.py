@@ -8,12 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.artifacts import sha256_of
+from runtime.datasets import open_dataset
 from runtime.errors import DatasetError
 from runtime.frames import EXTENSIONS
 
 FEWEST = 32  # under this a range is a guess; NVIDIA asks for 500 and more
 CITYSCAPES_FRAMES = Path("leftImg8bit") / "train"
 SPLIT_FRAMES = Path("train")
+OWN_CLASSES = Path("classes.json")
 
 
 class Sample(NamedTuple):
@@ -27,7 +29,8 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
     """`count` frames of a data set or a folder, or all where there are fewer; the same ones for the same seed.
 
     Of Cityscapes (`leftImg8bit/train`) every city gives its share, of CamVid and its like the `train` folder is taken,
-    of any other folder all images below it. Validation and test frames are never taken.
+    of a user's own classes the training frames that its classes.json names, of any other folder all images below it.
+    Validation and test frames are never taken.
 
     Args:
         data: the folder.
@@ -57,6 +60,8 @@ def digest_of(sha256: Sequence[str]) -> str:
 
 def _groups(data: Path) -> list[list[Path]]:
     # the frames by city, or all in one group; each sorted
+    if (data / OWN_CLASSES).is_file():
+        return [[pair.frame for pair in open_dataset("own", data).pairs("train")]]
     root = data / CITYSCAPES_FRAMES
     if root.is_dir():
         groups = [_images(city) for city in sorted(root.iterdir()) if city.is_dir()]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from calib.thresholds import Method
 from runtime.artifacts import ARTIFACTS, write_atomically
+from runtime.cli import log
 from runtime.errors import GraphError
 from runtime.spec import ModelSpec, from_json, to_json
 
@@ -74,6 +75,12 @@ def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, Calibrat
         raise GraphError(
             f"calibration table {found} is of other weights of {table.model} than the graph; "
             f"make one: make calib MODEL={spec.name} DATA=path (WEIGHTS=path)"
+        )
+    size = (spec.preprocess.height, spec.preprocess.width)
+    if table.size != size:
+        shown = ["x".join(map(str, each)) for each in (table.size, size)]
+        log(
+            f"ranges were taken at {shown[0]}, the graph is for {shown[1]}: make calib SIZE={shown[1]} takes them there"
         )
     return found, table
 

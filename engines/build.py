@@ -57,7 +57,7 @@ def build_engine(graph: Path, precision: Precision, backend: BackendName, folder
     with locked(path):
         if _is_whole(path, onnx, precision, backend, target):
             manifest_path(path).touch()  # the newest engine is the one that was asked for last
-            log(f"{path} is up to date")
+            log(f"{path} is up to date; weighted layers: {_listed(read_manifest(path).executed)}")
         else:
             _build_new(path, onnx, precision, backend)
     return path
@@ -175,8 +175,12 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)
     write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest())
-    layers = ", ".join(f"{count} in {kind}" for kind, count in built.executed.items())
-    log(f"built in {time.monotonic() - start:.1f} s, {len(built.engine) / 2**20:.1f} MiB; weighted layers: {layers}")
+    size_mib, took_s = len(built.engine) / 2**20, time.monotonic() - start
+    log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {_listed(built.executed)}")
+
+
+def _listed(executed: dict[str, int]) -> str:
+    return ", ".join(f"{count} in {kind}" for kind, count in executed.items())
 
 
 def _is_whole(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> bool:

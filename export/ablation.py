@@ -5,18 +5,18 @@ pulls in its first steps, and how far two seeds lie apart; not what it brings in
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from export import train as training
-from export.batches import Frames
 from export.recipe import plan_epoch
 from export.registry import find
 from export.sources import SHIPPED, default_weights
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
-from runtime.cli import DONE, log, run
+from runtime.cli import DONE, count_from_text, log, run
 from runtime.datasets import DATASETS
 from runtime.errors import WeightsError
 
@@ -29,6 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "class weights of ENet's paper (offset 1.02)": ("--weight-offset", "1.02"),
     "classes weighed alike (offset 1000)": ("--weight-offset", "1000"),
     "no wide views": ("--wide", "0"),
+    "loss at the logits' size": ("--loss-at", "logits"),
 }
 VERSION = 1
 RESULT = "result.json"
@@ -56,15 +57,17 @@ def measure(options: Sequence[str], every: int, *, trained: bool) -> dict[str, A
     """
     args, recipe = training.parse(options)
     path, command = args.out / RESULT, training.command_of(options)
-    asked = {"command": command, "every": every, "trained": trained, "start": recipe.start_sha256}
+    # The recipe too, since the command does not tell the defaults; as it comes back from JSON.
+    whole = {"command": command, "every": every, "trained": trained, "recipe": dataclasses.asdict(recipe)}
+    asked = json.loads(json.dumps(whole))
     if path.is_file() and (kept := json.loads(path.read_text()))["asked"] == asked:
         found: dict[str, Any] = kept["found"]
         return found
     args.out.mkdir(parents=True, exist_ok=True)
     job = training.job_of(args, recipe, command)
-    job = job._replace(val=Frames(job.val.frames[::every], job.val.labels[::every]))
-    steps = recipe.epochs * len(plan_epoch(len(job.data.frames), recipe, 0)) if trained else 0
-    found = {"steps": steps, "frames": len(job.val.frames), "miou": training.train(job) if trained else as_started(job)}
+    job = job._replace(val=job.val.every(every))
+    steps = recipe.epochs * len(plan_epoch(len(job.data), job.recipe, 0)) if trained else 0
+    found = {"steps": steps, "frames": len(job.val), "miou": training.train(job) if trained else as_started(job)}
     write_atomically(path, json.dumps({"asked": asked, "found": found}).encode())
     return found
 
@@ -120,13 +123,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", type=Path, help="where the figures are kept (weights/MODEL-ablation.json)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="(default 0 1)")
-    parser.add_argument("--epochs", type=int, default=1, help="of each training (default %(default)s)")
+    parser.add_argument("--epochs", type=count_from_text, default=1, help="of each training (default %(default)s)")
     parser.add_argument("--lr", type=float, default=0.01, help="(default %(default)s)")
     parser.add_argument("--crop", default="192x256", help="HEIGHTxWIDTH of the views (default %(default)s)")
-    parser.add_argument("--every", type=int, default=4, help="one validation frame in so many (default %(default)s)")
+    parser.add_argument(
+        "--every", type=count_from_text, default=4, help="one validation frame in so many (default %(default)s)"
+    )
     args = parser.parse_args(argv)
-    if args.every < 1 or args.epochs < 1:
-        parser.error("--every and --epochs are 1 or more")
     find(args.model)
     args.start = args.start or default_weights(args.model)
     if args.start is None:

@@ -70,7 +70,7 @@ def sample(net: nn.Module, network: Network, data: Frames, size: tuple[int, int]
     """What the network gives for every `EVERY_PIXEL`th pixel of the labels, frames at the size `size`."""
     spec = preprocess_at(network, size)
     logits, labels = [], []
-    for frame, label in progress(list(zip(*data, strict=True)), f"logits at {size[0]}x{size[1]}"):
+    for frame, label in progress(data, f"logits at {size[0]}x{size[1]}"):
         whole = F.interpolate(net(torch.from_numpy(preprocess(frame, spec))), size=label.shape, mode="bilinear")[0]
         some = label[::EVERY_PIXEL, ::EVERY_PIXEL]
         counted = some < len(whole)
@@ -100,10 +100,10 @@ def loaded(network: Network, weights: Weights) -> nn.Module:
 
 def balance(net: nn.Module, network: Network, data: Frames, classes: int) -> np.ndarray:
     """Shift the network's classifier by what these frames say; float32 (classes,), the shifts."""
-    samples = [sample(net, network, data, size) for size in (native_size(network, data.frames[0]), DEPLOYED_SIZE)]
+    samples = [sample(net, network, data, size) for size in (native_size(network, data[0][0]), DEPLOYED_SIZE)]
     offsets = best_offsets(samples, classes)
     before, after = (100 * mean_miou(samples, shifts) for shifts in (np.zeros_like(offsets), offsets))
-    log(f"{before:.2f} -> {after:.2f} mIoU on {len(data.frames)} training frames, mean of both sizes")
+    log(f"{before:.2f} -> {after:.2f} mIoU on {len(data)} training frames, mean of both sizes")
     shift(net, offsets)
     return offsets
 
@@ -126,15 +126,14 @@ def main(argv: Sequence[str]) -> int:
         raise DatasetError(f"{args.dataset} has other classes than {args.weights}")
     net = loaded(network, weights)
     train, val = load_split(dataset, "train"), load_split(dataset, "val")
-    some = Frames(train.frames[:: args.every], train.labels[:: args.every])
-    offsets = balance(net, network, some, len(weights.classes))
+    offsets = balance(net, network, train.every(args.every), len(weights.classes))
     metadata = {**metadata_of(args.weights), "class_offsets": json.dumps(offsets.tolist())}
     for label, offset in zip(weights.classes, offsets, strict=True):
         print(f"{label.name:<16}{offset:+.3f}")
-    for name, size in (("native", native_size(network, val.frames[0])), ("1024x2048", DEPLOYED_SIZE)):
-        miou = mean_iou(evaluate(net, *val, len(weights.classes), preprocess_at(network, size)))
+    for name, size in (("native", native_size(network, val[0][0])), ("1024x2048", DEPLOYED_SIZE)):
+        miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size)))
         metadata[f"miou_{name}"] = f"{miou:.4f}"
-        print(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val.frames)} frames")
+        print(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")
     save_weights(args.out, net, metadata)
     return DONE
 

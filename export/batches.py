@@ -1,7 +1,8 @@
-"""Labelled frames in memory, and the batches of random views that a step sees."""
+"""Labelled frames, and the batches of random views that a step sees."""
 
+import dataclasses
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -11,14 +12,37 @@ import torch
 from export.augment import NEAR, SCALES, WIDE, random_view
 from export.recipe import Step
 from export.registry import Normalization
-from runtime.datasets import Dataset, read_pair
+from runtime.datasets import Dataset, Pair, read_pair
+
+IN_MEMORY = 2 << 30  # bytes of a split: CamVid at full size is 1 GB, Cityscapes 25 GB
+
+Labelled = tuple[np.ndarray, np.ndarray]  # uint8 (H, W, 3) RGB, and uint8 (H, W) train ids
 
 
-class Frames(NamedTuple):
-    """A split in memory: uint8 (H, W, 3) RGB, and uint8 (H, W) train ids."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frames:
+    """A split, in order: what is in memory as it is, and what is a `Pair` read from disk whenever it is asked for."""
 
-    frames: list[np.ndarray]
-    labels: list[np.ndarray]
+    items: Sequence[Labelled | Pair]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Labelled:
+        """A frame and its label; not to be changed. For any thread.
+
+        Raises:
+            DatasetError: one cannot be read, or does not fit the other.
+        """
+        item = self.items[index]
+        return read_pair(item) if isinstance(item, Pair) else item
+
+    def __iter__(self) -> Iterator[Labelled]:
+        return (self[index] for index in range(len(self)))
+
+    def every(self, step: int) -> "Frames":
+        """One frame in so many, from the first."""
+        return Frames(self.items[::step])
 
 
 class Batch(NamedTuple):
@@ -29,13 +53,16 @@ class Batch(NamedTuple):
 
 
 def load_split(dataset: Dataset, split: str) -> Frames:
-    """Every frame and label of a split, in order.
+    """Every frame of a split with its label, in order; the first `IN_MEMORY` bytes of them are in memory.
 
     Raises:
-        DatasetError: one cannot be read, or does not fit its label.
+        DatasetError: one of those in memory cannot be read, or does not fit its label.
     """
-    frames, labels = zip(*map(read_pair, dataset.pairs(split)), strict=True)
-    return Frames(list(frames), list(labels))
+    pairs, held, size = dataset.pairs(split), list[Labelled](), 0
+    while len(held) < len(pairs) and size < IN_MEMORY:
+        held.append(read_pair(pairs[len(held)]))
+        size += sum(array.nbytes for array in held[-1])
+    return Frames([*held, *pairs[len(held) :]])
 
 
 def make_batch(data: Frames, step: Step, epoch: int, seed: int) -> Batch:
@@ -44,7 +71,7 @@ def make_batch(data: Frames, step: Step, epoch: int, seed: int) -> Batch:
     for index in step.indices:
         rng = np.random.default_rng((seed, epoch, index))
         scales = SCALES[WIDE if rng.random() < step.wide else NEAR]
-        views.append(random_view(data.frames[index], data.labels[index], step.size, scales, rng))
+        views.append(random_view(*data[index], step.size, scales, rng))
     frames, labels = zip(*views, strict=True)
     return Batch(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(labels)))
 

@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from export.recipe import Recipe
-from export.weights import read_weights
+from export.weights import REFUSED, read_weights
 from runtime.artifacts import write_atomically
 from runtime.errors import WeightsError
+
+ANOTHER = "another --out DIR (make: OUT=DIR)"
 
 
 class Pruned(NamedTuple):
@@ -56,27 +58,46 @@ def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
 
 
 def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
-    """Continue from a checkpoint; only the minutes may have changed, the rest of the schedule then fits itself to them.
+    """Continue from a checkpoint, of whichever device, on the state's own.
 
-    An older checkpoint lacks what recipes have since gained: it was begun with the defaults of that.
+    Only the minutes may have changed; the rest of the schedule then fits itself to them. An older checkpoint lacks what
+    recipes have since gained: it was begun with the defaults of that.
 
     Raises:
-        WeightsError: it is of another recipe, another network or another number of classes.
+        WeightsError: it is damaged or another file, or of another recipe, network or number of classes; the state is
+            then not to be used.
+        OSError: it cannot be read.
     """
-    content = torch.load(path, weights_only=True)
-    asked, begun = dataclasses.asdict(recipe), {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
-    free = {"minutes"} if recipe.minutes and begun["minutes"] else set()
+    data = io.BytesIO(path.read_bytes())  # outside of what is taken for damage: a file that may not be read is whole
+    try:
+        content = dict(torch.load(data, map_location="cpu", weights_only=True))
+        begun = {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
+        refuse_changed(path, dataclasses.asdict(recipe), begun)
+        refuse_other_network(path, state.net, content["net"])
+        state.net.load_state_dict(content["net"])
+        state.ema.load_state_dict(content["ema"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.epoch, state.step, state.spent_s = content["counters"]
+        state.rows = content["rows"]
+    except REFUSED:  # torch's own words are left out: they advise to load the file with weights_only=False
+        raise WeightsError(
+            f"{path} is damaged, or no checkpoint of a training; delete it to begin anew, or give {ANOTHER}"
+        ) from None
+
+
+def refuse_changed(path: Path, asked: dict[str, Any], begun: dict[str, Any]) -> None:
+    """Raises WeightsError: the checkpoint was begun with another recipe than is asked."""
+    free = {"minutes"} if asked["minutes"] and begun["minutes"] else set()
     changed = sorted(key for key in asked.keys() - free if begun.get(key) != asked[key])
     if changed:
-        raise WeightsError(f"{path} was begun with another {', '.join(changed)}; give the same, or another --out DIR")
-    try:
-        state.net.load_state_dict(content["net"])
-    except RuntimeError:  # its message lists every tensor
-        raise WeightsError(f"{path} is of another network or number of classes; give another --out DIR") from None
-    state.ema.load_state_dict(content["ema"])
-    state.optimizer.load_state_dict(content["optimizer"])
-    state.epoch, state.step, state.spent_s = content["counters"]
-    state.rows = content["rows"]
+        raise WeightsError(f"{path} was begun with another {', '.join(changed)}; give the same, or {ANOTHER}")
+
+
+def refuse_other_network(path: Path, net: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Raises WeightsError: the checkpoint's tensors have other names or shapes than the network's."""
+    own, given = ({key: tensor.shape for key, tensor in one.items()} for one in (net.state_dict(), tensors))
+    if own != given:
+        raise WeightsError(f"{path} is of another network or number of classes; give {ANOTHER}")
 
 
 def recipe_defaults() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from runtime.artifacts import write_atomically
+
 HEIGHT, WIDTH, MARGIN = 420, 760, 56  # px
 LOSS_COLOR, MIOU_COLOR, INK = (200, 90, 30), (40, 110, 220), (60, 60, 60)  # BGR
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -42,7 +44,7 @@ def write_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         OSError: it cannot be written.
     """
     _, encoded = cv2.imencode(".png", draw_curve(rows))
-    path.write_bytes(encoded.tobytes())
+    write_atomically(path, encoded.tobytes())
 
 
 def _draw(canvas: np.ndarray, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:

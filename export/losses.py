@@ -1,6 +1,7 @@
 """What training minimises."""
 
 import math
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -17,11 +18,11 @@ LossAt = Literal["logits", "labels"]  # the size that the loss is taken at
 LEAST_HARD = 1 / 16  # of the pixels that count; CoinCheung/BiSeNet, OhemCELoss
 
 
-def class_weights(labels: list[np.ndarray], classes: int, offset: float) -> torch.Tensor:
+def class_weights(labels: Iterable[np.ndarray], classes: int, offset: float) -> torch.Tensor:
     """Weight of each class, 1 / ln(offset + p), p its share of the labelled pixels; scaled to a mean of 1 a pixel.
 
     Args:
-        labels: uint8 train ids of any size.
+        labels: uint8 train ids of any size; gone through once.
         classes: how many there are.
         offset: 1.02 in ENet's paper; larger weighs rare classes less.
 
@@ -33,9 +34,12 @@ def class_weights(labels: list[np.ndarray], classes: int, offset: float) -> torc
 
     Source: Paszke et al. 2016, section 5.2.
     """
-    counts = sum(np.bincount(label.ravel(), minlength=256)[:classes] for label in labels)
+    counts, seen = np.zeros(classes, np.int64), 0
+    for label in labels:
+        counts += np.bincount(label.ravel(), minlength=256)[:classes]
+        seen += 1
     if not np.any(counts):
-        raise DatasetError(f"none of the {len(labels)} labels has a pixel that counts: all are ignored")
+        raise DatasetError(f"none of the {seen} labels has a pixel that counts: all are ignored")
     share = counts / np.sum(counts)
     weights = 1 / np.log(offset + share)
     return torch.tensor(weights / np.sum(weights * share), dtype=torch.float32)

@@ -65,8 +65,16 @@ OTHERS: dict[str, Any] = {
     "width": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "icnet": {**OTHERS, "optimizer": "sgd", "lr": 0.04, "weight_decay": 5e-4, "loss_at": "labels"},
-    "enet": {**OTHERS, "lr": 2e-3, "crop": (240, 320)},
+    "icnet": {
+        **OTHERS,
+        "optimizer": "sgd",
+        "lr": 0.04,
+        "weight_decay": 5e-4,
+        "weight_offset": 1.05,
+        "dice": 1.0,
+        "loss_at": "labels",
+    },
+    "enet": {**OTHERS, "lr": 3e-3, "crop": (240, 320), "dropout": 0.0, "weight_offset": 1.05, "dice": 1.0},
 }
 
 

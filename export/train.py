@@ -1,7 +1,8 @@
 """Train a network on labelled frames: `python -m export.train --model icnet --dataset camvid --data DIR --out DIR`.
 
 Half the pixels are seen near the frame's own size, half as large as the deployed 1024x2048 makes them, since one set
-of weights serves both. It goes on from the checkpoint in --out where there is one.
+of weights serves both; of frames that are as large themselves all are seen near their own size. It goes on from the
+checkpoint in --out where there is one.
 """
 
 import argparse
@@ -9,16 +10,16 @@ import copy
 import dataclasses
 import json
 import math
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from export.augment import NEAR, SCALES
 from export.batches import Batch, Frames, batches, load_split, normalize
 from export.checkpoint import (
     State,
@@ -33,18 +34,17 @@ from export.checkpoint import (
 )
 from export.curve import write_curve
 from export.fake_quantize import quantize_training
-from export.losses import LossAt, class_weights, segmentation_loss
+from export.losses import class_weights, segmentation_loss
 from export.models.enet import ENet
 from export.prelu import compile_prelus
-from export.recipe import DEFAULTS, OTHERS, Recipe, lr_share, make_optimizer, plan_epoch
-from export.registry import Network, build_like, find, names, nearest_size
-from export.sources import check_file
+from export.recipe import Recipe, lr_share, make_optimizer, plan_epoch
+from export.registry import Network, build_like, find
+from export.train_options import command_of, parse
 from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
 from export.weights import read_weights
-from runtime.artifacts import sha256_of
-from runtime.cli import DONE, log, run, size_from_text
-from runtime.datasets import DATASETS, open_dataset
-from runtime.errors import LibraryError
+from runtime.cli import DONE, log, progress, run
+from runtime.datasets import open_dataset
+from runtime.errors import WeightsError
 from runtime.labels import Label
 from runtime.metrics import mean_iou
 
@@ -117,7 +117,11 @@ def computes_bfloat16(device: str) -> bool:
 
 
 def train_step(job: Job, state: State, batch: Batch) -> float:
-    """One update; returns the loss."""
+    """One update; returns the loss.
+
+    Raises:
+        WeightsError: the loss is not finite; weights, their average and the optimizer are as they were.
+    """
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
     frames = normalize(batch.frames.to(job.device), job.network.normalization)
     halved = computes_bfloat16(job.device)
@@ -127,19 +131,30 @@ def train_step(job: Job, state: State, batch: Batch) -> float:
     labels, weights = batch.labels.to(job.device), job.weights.to(job.device)
     recipe = job.recipe
     loss = segmentation_loss(output, labels, weights, dice=recipe.dice, ohem=recipe.ohem, loss_at=recipe.loss_at)
+    value = float(loss.item())
+    if not math.isfinite(value):
+        raise diverged(job, f"the loss of step {state.step + 1} is {value}")
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     state.optimizer.step()
     state.step += 1
     update_ema(state.ema, state.net, state.step)
-    return float(loss.item())
+    return value
+
+
+def diverged(job: Job, what: str) -> WeightsError:
+    """The error of a training whose weights are lost; raised before anything of them is written."""
+    return WeightsError(
+        f"training diverged: {what}. What earlier epochs left in {job.out} is kept; train in another folder with a "
+        f"smaller --lr than {job.recipe.lr:g}: --out DIR (make: OUT=DIR)"
+    )
 
 
 def progress_of(job: Job, state: State) -> float:
     """How much of the training is done, 0..1: by steps, or by time spent where the recipe gives minutes."""
     if job.recipe.minutes:
         return state.spent_s / (60 * job.recipe.minutes)
-    return state.step / (job.recipe.epochs * len(plan_epoch(len(job.data.frames), job.recipe, 0)))
+    return state.step / (job.recipe.epochs * len(plan_epoch(len(job.data), job.recipe, 0)))
 
 
 def left_s(job: Job, state: State) -> float:
@@ -151,20 +166,28 @@ def left_s(job: Job, state: State) -> float:
 
 
 def train_epoch(job: Job, state: State) -> float:
-    """One pass over the frames, cut short where the time is spent; returns the mean loss."""
+    """One pass over the frames, cut short where the time is spent; returns the mean loss.
+
+    Raises:
+        WeightsError: a loss, or what was learnt, is not finite.
+    """
     state.net.train()
     losses = []
-    steps = plan_epoch(len(job.data.frames), job.recipe, state.epoch)
+    steps = plan_epoch(len(job.data), job.recipe, state.epoch)
     start = time.monotonic()
-    for batch in batches(job.data, steps, state.epoch, job.recipe.seed, job.workers):
-        progress = progress_of(job, state)
-        if progress >= 1:
+    made = batches(job.data, steps, state.epoch, job.recipe.seed, job.workers)
+    for batch in progress(made, f"epoch {state.epoch + 1}", len(steps)):
+        done = progress_of(job, state)
+        if done >= 1:
             break
         for group in state.optimizer.param_groups:
-            group["lr"] = job.recipe.lr * lr_share(progress)
+            group["lr"] = job.recipe.lr * lr_share(done)
         losses.append(train_step(job, state, batch))
         start, begun = time.monotonic(), start
         state.spent_s += min(start - begun, LONGEST_STEP_S)
+    # A finite loss of the last step does not tell that its gradient was.
+    if not all(tensor.isfinite().all() for tensor in state.ema.state_dict().values()):
+        raise diverged(job, f"after step {state.step} the weights are not finite")
     state.epoch += 1
     return float(np.mean(losses))
 
@@ -173,7 +196,8 @@ def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[
     """mIoU of the averaged network at each of the sizes; leaves its weights in the job's folder."""
     mious = {}
     for name, size in sizes.items():
-        matrix = evaluate(state.ema, *job.val, len(job.classes), preprocess_at(job.network, size))
+        frames = progress(job.val, f"val at {name}")
+        matrix = evaluate(state.ema, frames, len(job.classes), preprocess_at(job.network, size))
         mious[name] = mean_iou(matrix)
     save_weights(weights_path(job), state.ema, metadata(job, mious))
     return mious
@@ -245,88 +269,34 @@ def train(job: Job) -> dict[str, float]:
 
 def measured_sizes(job: Job) -> dict[str, tuple[int, int]]:
     """What a finished network is measured at: the frames' own size, and a whole network at the deployed one too."""
-    native = {"native": native_size(job.network, job.val.frames[0])}
+    native = native_size(job.network, job.val[0][0])
     part = job.recipe.encoder_only or job.recipe.decoder_only
-    return native if part else {**native, "x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
+    return {"native": native} | (
+        {} if part or native == DEPLOYED_SIZE else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
+    )
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
-    """The options, and the recipe: the model's defaults with what the options change."""
-    parser = argparse.ArgumentParser(prog="python -m export.train", description=__doc__)
-    parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}")
-    parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
-    parser.add_argument("--out", required=True, type=Path, help="folder of checkpoint, log and weights")
-    parser.add_argument("--epochs", type=int, default=300, help="passes over the frames (default %(default)s)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="instead of --epochs: end after this much time")
-    parser.add_argument("--batch", type=int, default=8, help="frames a step (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--validate-every", type=int, default=5, help="epochs (default %(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--workers", type=int, default=1, help="threads that make batches (default %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="ENet's PReLU: a third faster on a CPU, after a minute")
-    parser.add_argument("--optimizer", choices=("sgd", "adamw"))
-    parser.add_argument("--lr", type=float)
-    parser.add_argument("--weight-decay", type=float)
-    parser.add_argument("--weight-offset", type=float, help="of the class weights 1 / ln(offset + share)")
-    parser.add_argument("--dice", type=float, help="weight of a dice loss beside the cross-entropy (0; usual is 3)")
-    parser.add_argument("--ohem", type=float, help="learn pixels whose class has less than this probability (off; 0.7)")
-    parser.add_argument("--loss-at", choices=get_args(LossAt), help="size of the loss: where labels are finer (icnet)")
-    parser.add_argument("--wide", type=float, help="share of wide views, as large as the deployed size's (1/3)")
-    parser.add_argument("--width", type=int, help="of an ICNet: 64 is unpruned, 32 as released (default)")
-    parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (default: the paper's)")
-    parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")
-    parser.add_argument("--decoder-only", action="store_true", help="ENet: its decoder alone, the second of the stages")
-    parser.add_argument("--start", type=Path, help="weights to start from, such as those of --encoder-only")
-    parser.add_argument("--qat", action="store_true", help="round as INT8 will while training on; needs --start")
-    parser.add_argument("--crop", type=size_from_text, help="HEIGHTxWIDTH of the views")
-    args = parser.parse_args(argv)
-    if wrong := refused(args, find(args.model)):
-        parser.error(wrong)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise LibraryError(
-            "training on cuda was asked, but torch finds no CUDA device; --device cpu is slower but works"
-        )
-    defaults = DEFAULTS.get(args.model, OTHERS)
-    chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
-    if args.start:
-        check_file(args.start)
-        chosen["start_sha256"] = sha256_of(args.start)
-    same = {
-        key: getattr(args, key) for key in ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only", "qat")
-    }
-    return args, Recipe(**same, **chosen)
-
-
-def refused(args: argparse.Namespace, network: Network) -> str:
-    """What is wrong with options that do not go together or are out of their range; empty where nothing is."""
-    if (args.encoder_only or args.decoder_only) and network.name != "enet":
-        return "--encoder-only and --decoder-only are for --model enet"
-    if network.size_offset:
-        return f"{network.name} aligns corners and cannot be trained, since its views double in size: --model icnet can"
-    if args.crop and nearest_size(network, *args.crop) != args.crop:
-        near = "x".join(map(str, nearest_size(network, *args.crop)))
-        return (
-            f"--crop: height and width are multiples of {network.size_multiple} for {network.name}; nearest is {near}"
-        )
-    if args.width is not None and (not network.width_of or args.width < 1):
-        return f"--width {args.width} is for a network that can have several, and 1 or more: --model icnet --width 64"
-    if args.qat and not args.start:
-        return "--qat trains on what was trained without it: give --start WEIGHTS, few --epochs and a small --lr"
-    if args.width is not None and args.start:
-        return "--width is for random weights; those of --start have a width of their own"
-    for name, highest in (("dice", 1000), ("ohem", 1), ("wide", 1)):
-        if not 0 <= (getattr(args, name) or 0) <= highest:
-            return f"--{name} is {getattr(args, name)}, expected 0 to {highest}"
-    return ""
+def is_deployed_larger(frame: np.ndarray) -> bool:
+    """Whether the deployed size shows this frame larger than its near views do: what wide views are for."""
+    scale = math.sqrt(math.prod(DEPLOYED_SIZE) / math.prod(frame.shape[:2]))
+    return scale > SCALES[NEAR].mean[1]
 
 
 def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
-    """Everything loaded that the training needs."""
+    """Everything loaded that the training needs.
+
+    Raises:
+        DatasetError: a training frame, or a validation frame of those kept in memory, cannot be read or does not fit
+            its label.
+    """
     network, dataset = find(args.model), open_dataset(args.dataset, args.data)
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
-    weights = class_weights(data.labels, len(dataset.classes), recipe.weight_offset)
+    # Frames too, of which the weights need none: one that cannot be read ends a training here, not after hours.
+    labels = (label for _, label in progress(data, "class weights"))
+    weights = class_weights(labels, len(dataset.classes), recipe.weight_offset)
     recipe = dataclasses.replace(recipe, dataset=dataset.name)
+    if args.wide is None and not is_deployed_larger(data[0][0]):
+        recipe = dataclasses.replace(recipe, wide=0.0)
     return Job(
         network,
         dataset.name,
@@ -345,22 +315,13 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
     )
 
 
-def command_of(argv: Sequence[str]) -> str:
-    """The command as the weights file keeps it, without the folders of the machine that it ran on."""
-    shown = list(argv)
-    for i in range(1, len(shown)):
-        if shown[i - 1] in ("--data", "--out", "--start"):
-            shown[i] = Path(shown[i]).name
-    return shlex.join(["python", "-m", "export.train", *shown])
-
-
 def main(argv: Sequence[str]) -> int:
     """The command; prints the validation mIoU."""
     args, recipe = parse(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     job = job_of(args, recipe, command_of(argv))
     for size, miou in train(job).items():
-        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val.frames)} frames")
+        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val)} frames")
     return DONE
 
 

@@ -1,5 +1,7 @@
 """mIoU of a PyTorch network on labelled frames, through the reference's own resizing."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import nn
@@ -25,14 +27,13 @@ def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
 
 @torch.inference_mode()
 def evaluate(
-    net: nn.Module, frames: list[np.ndarray], labels: list[np.ndarray], classes: int, spec: Preprocess
+    net: nn.Module, frames: Iterable[tuple[np.ndarray, np.ndarray]], classes: int, spec: Preprocess
 ) -> np.ndarray:
     """The confusion matrix over all frames: frames resized as `spec` says, logits resized back to each label's size.
 
     Args:
         net: in evaluation mode, float32.
-        frames: uint8 (H, W, 3) RGB.
-        labels: uint8 (H, W) train ids.
+        frames: each uint8 (H, W, 3) RGB, and its label, uint8 (H, W) train ids.
         classes: how many there are.
         spec: how a frame becomes the network's input.
 
@@ -41,7 +42,7 @@ def evaluate(
     """
     matrix = np.zeros((classes, classes), np.int64)
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
-    for frame, label in zip(frames, labels, strict=True):
+    for frame, label in frames:
         tensor = torch.from_numpy(preprocess(frame, spec))
         logits = net(tensor.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
         matrix += confusion(postprocess(logits, *label.shape), label, classes)

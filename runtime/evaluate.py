@@ -112,6 +112,8 @@ def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequen
     """
     return {
         "engine": engine.stem,
+        "model": manifest.spec.name,
+        "weights_sha256": manifest.spec.weights_sha256,
         "precision": manifest.precision,
         "executed": manifest.executed,
         "backend": manifest.backend,

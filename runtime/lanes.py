@@ -1,6 +1,6 @@
 """Several ways through one engine, for programs with more than one thread or more than one frame in flight."""
 
-import queue
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from runtime.spec import EngineManifest
 class SharesEngine(Protocol):
     """A backend's module whose lanes share the engine's memory and the machine; others open the engine once a lane.
 
-    `LANES` give the most frames a second.
+    `LANES` give the most frames a second; a module that has none does best with one.
     """
 
     LANES: int
@@ -32,10 +32,10 @@ class Lanes(ClosedOnExit):
         """Take over the backends: `close` closes them."""
         self.spec = backends[0].spec
         self.count = len(backends)
-        self._free: queue.LifoQueue[Backend] = queue.LifoQueue()
         self._backends = list(backends)
-        for backend in backends:
-            self._free.put(backend)
+        self._free = list(backends)
+        self._changed = threading.Condition()
+        self._closed = False
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`."""
@@ -44,14 +44,22 @@ class Lanes(ClosedOnExit):
 
     @contextmanager
     def lane(self) -> Iterator[Backend]:
-        """A backend for this thread alone, when one is free; for its `stages_ms`."""
-        if not self._backends:
-            raise ValueError("the engine is closed")
-        backend = self._free.get()
+        """A backend for this thread alone, when one is free; for its `stages_ms`.
+
+        Raises:
+            ValueError: the engine is closed, or was while this thread waited.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._free or self._closed)
+            if self._closed:
+                raise ValueError("the engine is closed")
+            backend = self._free.pop()
         try:
             yield backend
         finally:
-            self._free.put(backend)
+            with self._changed:
+                self._free.append(backend)
+                self._changed.notify_all()
 
     def warm_up(self, frame: np.ndarray, runs: int) -> None:
         """Segment the frame so many times on every lane, for what a first frame costs."""
@@ -60,10 +68,14 @@ class Lanes(ClosedOnExit):
                 backend.segment(frame)
 
     def close(self) -> None:
-        """Free everything, once the lanes in use are back; a second call does nothing."""
-        for _ in range(len(self._backends)):
-            self._free.get().close()
-        self._backends = []
+        """Free everything, once the lanes in use are back; who waits for one is refused. A second call does nothing."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self._free) == len(self._backends))
+            for backend in self._backends:
+                backend.close()
+            self._backends, self._free = [], []
 
 
 def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
@@ -81,8 +93,9 @@ def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
     if isinstance(module, SharesEngine):
         return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
     opened: list[Backend] = []
+    count = lanes or int(getattr(module, "LANES", 1))
     try:
-        for _ in range(lanes or 1):
+        for _ in range(count):
             opened.append(module.open_engine(engine, manifest))
     except BaseException:
         for backend in opened:

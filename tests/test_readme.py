@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime import camera
+from runtime.artifacts import sha256_of
 from runtime.errors import FrameError
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE
@@ -54,6 +55,29 @@ def test_the_table_of_precisions_is_what_was_measured(path):
             f"| {engine['precision'].upper()} | {NAMES[engine['backend']]} | {executed} | {100 * engine['miou']:.2f} |"
         )
         assert f"{row} {same}".rstrip() in README, row
+
+
+LARGEST_LOSS = {("icnet", "fp16"): 0.1, ("icnet", "int8"): 0.5, ("enet", "fp16"): 0.1, ("enet", "int8"): 1.0}  # points
+LEAST_AGREEMENT = 0.99  # of the masks of one INT8 graph on two backends
+LEAST_INT8 = 0.9  # of ICNet's weighted layers on OpenVINO
+
+
+@pytest.mark.parametrize("path", ACCURACY, ids=lambda path: path.stem)
+def test_the_precisions_were_measured_of_the_shipped_weights_and_keep_their_accuracy(path):
+    found = json.loads(path.read_text())
+    engines = found["engines"]
+    model = engines[0]["model"]
+    assert {engine["weights_sha256"] for engine in engines} == {sha256_of(ROOT / f"weights/{model}-camvid.safetensors")}
+    assert {engine["frames"] for engine in engines} == {found["frames_in_split"]} == {101}
+    assert engines[0]["precision"] == "fp32" and engines[0]["backend"] == "onnxruntime"
+    for engine in engines:
+        lost = 100 * (engines[0]["miou"] - engine["miou"])
+        assert lost <= LARGEST_LOSS.get((model, engine["precision"]), 0.01), (engine["engine"], lost)
+    first, second = (i for i, engine in enumerate(engines) if engine["precision"] == "int8")
+    assert engines[first]["agreement"][second] >= LEAST_AGREEMENT
+    if model == "icnet":
+        executed = engines[second]["executed"]
+        assert executed["int8"] >= LEAST_INT8 * sum(executed.values())
 
 
 def test_both_networks_precisions_are_measured():

@@ -19,6 +19,8 @@ from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels
 from runtime.spec import BackendName, EngineManifest, Target
 
+LANES = 2  # while the copies of one frame run, the network computes another
+
 
 def this_target(backend: BackendName) -> Target:
     """See `tensorrt_library.target`: for TensorRT-RTX it needs no GPU, `open_engine` does."""

@@ -169,6 +169,25 @@ def test_the_graph_is_made_once_and_again_for_another_method(graphs, tables, tmp
     assert json.loads(told)["method"] == "minmax"
 
 
+def test_layers_named_on_the_command_line_are_left_beside_those_of_the_table(graphs, tables, tmp_path, capsys):
+    save_table(tmp_path / "table.json", dataclasses.replace(tables("icnet"), float_layers=("conv6_cls",)))
+    graph, given = str(graphs("icnet")["fp16"]), ["--table", str(tmp_path / "table.json"), "--leave", "conv1_3"]
+    assert qdq.main([graph, *given]) == 0
+    model = onnx.load(capsys.readouterr().out.strip())
+    (told,) = (p.value for p in model.metadata_props if p.key == qdq.PROPERTY)
+    assert json.loads(told)["float_layers"] == ["conv6_cls", "conv1_3"]
+    left = {layer_name(n) for n in model.graph.node if n.op_type == "Conv" and ".dequantized" not in n.input[1]}
+    assert {"conv6_cls", "conv1_3"} <= left and "conv1_2" not in left
+    with pytest.raises(GraphError, match="no layer conv9"):
+        qdq.main([graph, *given, "conv9"])
+
+
+def test_ranges_of_another_size_are_taken_and_told(graphs, tables, tmp_path, capsys):
+    save_table(tmp_path / "table.json", dataclasses.replace(tables("icnet"), size=(512, 1024)))
+    quantized_graph(graphs("icnet")["fp16"], tmp_path / "table.json")
+    assert "ranges were taken at 512x1024, the graph is for 64x128: make calib SIZE=64x128" in capsys.readouterr().err
+
+
 def test_a_table_of_other_weights_is_refused(graphs, tables, tmp_path):
     save_table(tmp_path / "table.json", dataclasses.replace(tables("icnet"), weights_sha256="f" * 64))
     with pytest.raises(

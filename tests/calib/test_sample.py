@@ -1,3 +1,5 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from calib.sample import FEWEST, digest_of, sample_frames
 from runtime.artifacts import sha256_of
 from runtime.errors import DatasetError
+from tests.helpers.labelled import write_image
 
 
 @pytest.fixture
@@ -32,6 +35,20 @@ def test_of_cityscapes_every_city_gives_its_share(images):
 def test_of_a_split_data_set_only_the_training_frames_are_taken(images):
     images("train", 40), images("trainannot", 40), images("val", 40)
     assert {path.parent.name for path in sample_frames(images("test", 40), 512, seed=0).frames} == {"train"}
+
+
+def test_of_a_users_own_classes_the_training_frames_that_they_name_are_taken(tmp_path):
+    classes = [{"name": name, "color": [i, 0, 0]} for i, name in enumerate("ab")]
+    (tmp_path / "classes.json").write_text(
+        json.dumps({"classes": classes, "folders": {"train": ["images/2024", "masks/2024"]}})
+    )
+    frame, label = np.full((8, 8, 3), 7, np.uint8), np.zeros((8, 8), np.uint8)
+    for folder, labels in (("images/2024", "masks/2024"), ("val", "valannot")):
+        for name in ("0.png", "1.png"):
+            write_image(tmp_path / folder / name, frame)
+            write_image(tmp_path / labels / name, label)
+    frames = sample_frames(tmp_path, 512, seed=0, few=True).frames
+    assert sorted(frames) == [tmp_path / "images/2024/0.png", tmp_path / "images/2024/1.png"]
 
 
 def test_a_folder_of_images_is_searched_to_the_bottom(images):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from export import ablation
 from export import train as training
 from export.ablation import START, VARIANTS, main, table_of
 from export.checkpoint import save_weights
+from export.recipe import DEFAULTS
 from export.registry import find
 from export.sources import SHIPPED
 from runtime.cli import DONE
@@ -51,6 +53,21 @@ def test_what_is_measured_is_not_measured_again(given, tmp_path, monkeypatch, ca
     monkeypatch.setattr(training, "job_of", None)
     main(given)
     assert capsys.readouterr().out == before
+
+
+def test_another_recipe_by_default_is_measured_again(given, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = [*given, "--seeds", "0", "--out"]
+    main([*options, str(first)])
+    shutil.copytree(first, second)
+    for checkpoint in second.glob("*/checkpoint.pt"):
+        checkpoint.unlink()  # which would be refused, being of the recipe before
+    old = json.loads((tmp_path / "a.json").read_text())["rows"]
+    monkeypatch.setitem(DEFAULTS, "icnet", {**DEFAULTS["icnet"], "lr": 0.3, "weight_offset": 50.0, "dice": 9.0})
+    main([*options, str(second)])
+    new = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert new[0] == old[0]  # what is not trained is measured again, to the same
+    assert new[1]["miou"] != old[1]["miou"]
 
 
 def test_an_interrupted_one_has_the_rows_that_were_finished(given, tmp_path, monkeypatch):

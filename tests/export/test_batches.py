@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from export import batches as module
 from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
-from export.batches import Frames, batches, make_batch, normalize
+from export.batches import Frames, batches, load_split, make_batch, normalize
 from export.recipe import DEFAULTS, LARGE_SIDE, OTHERS, Recipe, Step, lr_share, plan_epoch
 from export.registry import Normalization
+from runtime.datasets import Pair, open_dataset
+from runtime.errors import DatasetError
 from runtime.labels import IGNORED
+from tests.helpers.labelled import write_image, write_pair
 
 RECIPE = Recipe("adamw", 1e-3, 1e-2, 4, (32, 32), 1.1, seed=3, epochs=2, minutes=0.0)
 
@@ -32,7 +36,7 @@ def test_without_wide_views_there_is_no_large_step_and_every_scale_is_near():
     steps = plan_epoch(23, recipe, 0)
     assert {(step.size, step.wide) for step in steps} == {((32, 32), 0.0)}
     frame = np.zeros((32, 32, 3), np.uint8)
-    frames = Frames([frame] * 40, [np.tile(np.arange(32, dtype=np.uint8), (32, 1))] * 40)
+    frames = Frames([(frame, np.tile(np.arange(32, dtype=np.uint8), (32, 1)))] * 40)
     widest = {}
     for wide in (0.0, 1.0):
         seen = make_batch(frames, Step(list(range(40)), (32, 32), wide), 0, 0).labels.numpy()
@@ -89,9 +93,7 @@ def test_every_default_names_what_a_recipe_has():
 
 
 def test_batches_are_the_same_and_in_order_for_any_number_of_threads():
-    frames = Frames(
-        [np.full((8, 8, 3), i, np.uint8) for i in range(20)], [np.full((8, 8), i, np.uint8) for i in range(20)]
-    )
+    frames = Frames([(np.full((8, 8, 3), i, np.uint8), np.full((8, 8), i, np.uint8)) for i in range(20)])
     steps = plan_epoch(20, RECIPE, 0)
     alone, many = ([*batches(frames, steps, 0, 0, workers)] for workers in (1, 5))
     assert [len(batch.labels) for batch in many] == [len(step.indices) for step in steps]
@@ -105,3 +107,45 @@ def test_normalizing_follows_the_network():
     assert normalize(frames, Normalization(scale=1.0)).flatten().tolist() == [10, 20, 40]
     other = Normalization(scale=0.5, mean=(1, 2, 3), std=(1, 2, 4), channel_order="BGR")
     assert normalize(frames, other).flatten().tolist() == [19, 4, 0.5]
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Five frames of 8x8 pixels, 256 bytes each with its label, that differ."""
+    for i in range(5):
+        write_pair(tmp_path, str(i), np.full((8, 8, 3), 10 * i), np.full((8, 8), i), split="train")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("limit", "held"), [(0, 0), (1, 1), (512, 2), (513, 3), (5 * 256, 5), (1 << 30, 5)])
+def test_a_split_is_the_same_however_much_of_it_is_in_memory(limit, held, data, monkeypatch):
+    dataset = open_dataset("camvid", data)
+    whole = load_split(dataset, "train")
+    monkeypatch.setattr(module, "IN_MEMORY", limit)
+    split = load_split(dataset, "train")
+    assert sum(not isinstance(item, Pair) for item in split.items) == held and len(split) == 5
+    assert [(int(f[0, 0, 0]), int(ids[0, 0])) for f, ids in split] == [(10 * i, i) for i in range(5)]
+    assert [int(ids[0, 0]) for _, ids in split.every(2)] == [0, 2, 4]
+    one, other = ([*batches(frames, plan_epoch(5, RECIPE, 0), 0, 0, 2)] for frames in (whole, split))
+    assert all(
+        torch.equal(a.frames, b.frames) and torch.equal(a.labels, b.labels) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_what_is_read_when_needed_is_not_kept(data, monkeypatch):
+    monkeypatch.setattr(module, "IN_MEMORY", 0)
+    split = load_split(open_dataset("camvid", data), "train")
+    assert split[1][0] is not split[1][0]
+    write_image(data / "trainannot/1.png", np.full((8, 8), 3))
+    assert (split[1][1] == 3).all()
+
+
+def test_a_pair_that_does_not_fit_is_an_error_at_once_or_when_it_is_met(data, monkeypatch):
+    write_image(data / "trainannot/3.png", np.zeros((8, 9)))
+    dataset = open_dataset("camvid", data)
+    with pytest.raises(DatasetError, match=r"3\.png"):
+        load_split(dataset, "train")
+    monkeypatch.setattr(module, "IN_MEMORY", 1)
+    split = load_split(dataset, "train")
+    with pytest.raises(DatasetError, match=r"3\.png"):
+        [*batches(split, [Step([0, 3], (8, 8), 0.0)], 0, 0, 1)]

@@ -73,6 +73,31 @@ def test_close_waits_for_a_lane_in_use_and_may_be_called_twice():
         lanes.segment(gradient())
 
 
+def test_a_thread_that_waits_for_a_lane_while_it_closes_is_refused():
+    lanes, refused = Lanes([FakeBackend(SPEC)]), []
+
+    def wait():
+        with pytest.raises(ValueError, match="closed"):
+            lanes.segment(gradient())
+        refused.append(True)
+
+    with lanes.lane():
+        threads = [threading.Thread(target=target, daemon=True) for target in (wait, wait, lanes.close)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[:2]:
+            thread.join(5)
+        assert len(refused) == 2 and threads[2].is_alive()
+    threads[2].join(5)
+    assert not threads[2].is_alive()
+
+
+def test_a_backend_that_does_best_with_several_lanes_says_so(here, monkeypatch):
+    monkeypatch.setattr("tests.helpers.fake_backend.LANES", 2, raising=False)
+    with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine") as lanes:
+        assert lanes.count == 2 == tensorrt.LANES
+
+
 def test_a_backend_that_shares_nothing_is_opened_once_a_lane(here):
     with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine", 3) as lanes:
         assert lanes.count == 3 == len(fake_backend.opened) and lanes.spec == SPEC
