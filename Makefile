@@ -69,7 +69,7 @@ precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and I
 	@engines=()
 	for backend in onnxruntime openvino; do
 	for precision in fp32 fp16 int8; do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend | tail -n 1)")
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= | tail -n 1)")
 	done
 	done
 	mkdir -p figures
@@ -95,7 +95,7 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTI
 	exit 1
 	fi
 	mv "$$asked" "$$start"
-	rmdir "$$folder/asked"
+	rm -r "$$folder/asked"
 	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$start" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
 	weights=$$(ls -t "$$folder"/$(MODEL)-*.safetensors | head -n 1)
 	done
@@ -105,7 +105,7 @@ need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 
 bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
-	@ours=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
+	@ours=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch --model '$(MODEL)')

@@ -8,17 +8,16 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import onnx
 
 from calib.graphs import load_graph
 from calib.qdq import quantize
-from calib.sensitivity import Labelled, add_options, changed_percent, load_frames, worth
+from calib.sensitivity import Labelled, add_options, changed_percent, load_frames, measured_on, worth
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import METHODS
-from runtime.artifacts import sha256_of, write_atomically
+from runtime.artifacts import write_atomically
 from runtime.cli import DONE, progress, run
 from runtime.spec import ModelSpec
 
@@ -54,24 +53,13 @@ def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m calib.methods", description=__doc__)
     add_options(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
     path, table = table_for(spec, arguments.table)
     data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
     rows = compare(model, spec, table, data)
     if arguments.json:
-        document = {
-            "model": spec.name,
-            "weights_sha256": spec.weights_sha256,
-            "dataset": arguments.dataset,
-            "split": "train",
-            "frames": len(data.labels),
-            "seed": arguments.seed,
-            "table_sha256": sha256_of(path),
-            "calibration_frames": len(table.frames),
-            "ways": rows,
-        }
+        document = {**measured_on(arguments, spec, data, path, table), "ways": rows}
         write_atomically(arguments.json, (json.dumps(document, indent=1) + "\n").encode())
     print(as_text(rows))
     return DONE

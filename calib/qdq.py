@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from calib.graphs import load_graph
-from calib.placement import place
+from calib.placement import layers, place
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
@@ -77,6 +77,9 @@ def quantized_graph(
     path, table = table_for(spec, table_path)
     if method:
         table = dataclasses.replace(table, method=method)
+    if unknown := sorted(set(leave) - set(layers(model.graph).values())):
+        known = ", ".join(sorted(set(layers(model.graph).values())))
+        raise GraphError(f"--leave: the graph has no layer {unknown[0]}; it has {known}")
     table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *leave))))
     chosen = {"method": table.method, "float_layers": table.float_layers}
     key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})

@@ -7,9 +7,10 @@ that bring it back are written into a new calibration table, whose path is the l
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from calib.graphs import load_graph
 from calib.placement import layers
 from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
-from runtime.artifacts import key_of, write_atomically
+from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.cli import DONE, count_from_text, log, progress, run
 from runtime.datasets import DATASETS, open_dataset, read_pair
@@ -46,6 +47,16 @@ class Worth(NamedTuple):
 
     miou: float
     masks: list[np.ndarray]
+
+
+class Analysis(NamedTuple):
+    """What INT8 costs a network: in percent, of the frames that it was measured on."""
+
+    float_miou: float
+    int8_miou: float  # with every layer quantized
+    changed_percent: float  # of the pixels, then
+    costs: list["Cost"]
+    left: tuple[str, ...]  # the layers to leave in FP16
 
 
 class Cost(NamedTuple):
@@ -145,8 +156,8 @@ def load_frames(dataset: str, data: Path, spec: ModelSpec, count: int, seed: int
 
 def analyse(
     model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, data: Labelled, max_drop: float
-) -> tuple[list[Cost], CalibrationTable]:
-    """The layers' costs, and the table with the layers that are left."""
+) -> Analysis:
+    """The cost of every layer and of all together, and the layers that `max_drop` points of mIoU want left."""
     names = sorted(set(layers(model.graph).values()))
 
     def left(float_layers: tuple[str, ...]) -> Worth:
@@ -156,12 +167,12 @@ def analyse(
     costs = layer_costs(names, left, whole)
     kept = fewest_left(costs, lambda layers_left: whole.miou - left(layers_left).miou, max_drop)
     everything = left(())
+    changed = changed_percent(everything.masks, whole.masks)
     log(
         f"{spec.name}: {whole.miou:.2f} mIoU in float, {everything.miou:.2f} all in INT8 "
-        f"({changed_percent(everything.masks, whole.masks):.2f} % of pixels change), {len(data.labels)} frames; "
-        f"left in FP16: {', '.join(kept) or 'none'}"
+        f"({changed:.2f} % of pixels change), {len(data.labels)} frames; left in FP16: {', '.join(kept) or 'none'}"
     )
-    return costs, dataclasses.replace(table, float_layers=kept)
+    return Analysis(whole.miou, everything.miou, changed, costs, kept)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +183,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
+
+
+def measured_on(
+    arguments: argparse.Namespace, spec: ModelSpec, data: Labelled, path: Path, table: CalibrationTable
+) -> dict[str, Any]:
+    """What the figures of such a command rest on, as JSON values."""
+    return {
+        "model": spec.name,
+        "weights_sha256": spec.weights_sha256,
+        "dataset": arguments.dataset,
+        "split": "train",
+        "frames": len(data.labels),
+        "seed": arguments.seed,
+        "table_sha256": sha256_of(path),
+        "calibration_frames": len(table.frames),
+    }
 
 
 def main(argv: Sequence[str]) -> int:
@@ -183,14 +211,21 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
-    _, table = table_for(spec, arguments.table)
+    given, table = table_for(spec, arguments.table)
     data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
-    costs, chosen = analyse(model, spec, table, data, arguments.max_drop)
-    key = key_of({"table": dataclasses.asdict(chosen), "costs": costs})
+    found = analyse(model, spec, table, data, arguments.max_drop)
+    chosen = dataclasses.replace(table, float_layers=found.left)
+    key = key_of({"table": dataclasses.asdict(chosen), "costs": found.costs})
     path = TABLES / f"{spec.name}-{chosen.method}-{key}.json"
     save_table(path, chosen)
-    write_atomically(path.with_suffix(".png"), cv2.imencode(".png", draw_costs(costs))[1].tobytes())
-    print(f"{as_text(costs)}\n{path}")
+    picture = cv2.imencode(".png", draw_costs(found.costs))[1].tobytes()
+    write_atomically(path.with_suffix(".png"), picture)
+    if arguments.json:
+        costs = [cost._asdict() for cost in found.costs]
+        document = {**measured_on(arguments, spec, data, given, table), "method": table.method, **found._asdict()}
+        write_atomically(arguments.json, (json.dumps({**document, "costs": costs}, indent=1) + "\n").encode())
+        write_atomically(arguments.json.with_suffix(".png"), picture)
+    print(f"{as_text(found.costs)}\n{path}")
     return DONE
 
 

@@ -80,7 +80,8 @@ def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, Calibrat
     if table.size != size:
         shown = ["x".join(map(str, each)) for each in (table.size, size)]
         log(
-            f"ranges were taken at {shown[0]}, the graph is for {shown[1]}: make calib SIZE={shown[1]} takes them there"
+            f"ranges were taken at {shown[0]}, the graph is for {shown[1]}; "
+            f"to take them there: make calib MODEL={spec.name} SIZE={shown[1]} DATA=path"
         )
     return found, table
 

@@ -10,6 +10,7 @@ Source: Menon et al. 2021, arXiv:2007.07314, section 4.1 (post-hoc logit adjustm
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from export.batches import Frames, load_split
-from export.checkpoint import metadata_of, save_weights
+from export.checkpoint import check_out, metadata_of, save_weights
 from export.registry import Network, build_like, find, names
+from export.sources import check_file
 from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
 from export.weights import CLASSIFIERS, Weights, load, read_weights
 from runtime.cli import DONE, count_from_text, log, progress, run
@@ -31,6 +33,7 @@ from runtime.metrics import confusion, mean_iou
 from runtime.reference import preprocess
 
 EVERY_FRAME, EVERY_PIXEL = 4, 4  # of the training frames one in so many, of a label's rows and columns too
+MOST_PIXELS = 4 << 20  # at one size: of larger sets fewer of each label are taken
 STEPS = (1.0, 0.5, 0.25, 0.125)  # of a logit, tried in turns
 LEAST_GAIN = 1e-4  # of mIoU, 0..1: smaller ones are the frames' own
 
@@ -67,15 +70,22 @@ def best_offsets(samples: Sequence[Sampled], classes: int) -> np.ndarray:
 
 @torch.inference_mode()
 def sample(net: nn.Module, network: Network, data: Frames, size: tuple[int, int]) -> Sampled:
-    """What the network gives for every `EVERY_PIXEL`th pixel of the labels, frames at the size `size`."""
+    """What the network gives for pixels on a grid over each label that count, frames at the size `size`.
+
+    Raises:
+        DatasetError: none of them counts.
+    """
     spec = preprocess_at(network, size)
+    every = max(EVERY_PIXEL, math.isqrt(len(data) * data[0][1].size // MOST_PIXELS))
     logits, labels = [], []
     for frame, label in progress(data, f"logits at {size[0]}x{size[1]}"):
         whole = F.interpolate(net(torch.from_numpy(preprocess(frame, spec))), size=label.shape, mode="bilinear")[0]
-        some = label[::EVERY_PIXEL, ::EVERY_PIXEL]
+        some = label[::every, ::every]
         counted = some < len(whole)
-        logits.append(whole[:, ::EVERY_PIXEL, ::EVERY_PIXEL].movedim(0, -1).numpy()[counted])
+        logits.append(whole[:, ::every, ::every].movedim(0, -1).numpy()[counted])
         labels.append(some[counted])
+    if not sum(map(len, labels)):
+        raise DatasetError(f"none of the {len(data)} labels has a pixel that counts: all are ignored")
     return Sampled(np.concatenate(logits), np.concatenate(labels))
 
 
@@ -98,12 +108,18 @@ def loaded(network: Network, weights: Weights) -> nn.Module:
     return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
+def measured_sizes(network: Network, data: Frames) -> dict[str, tuple[int, int]]:
+    """The frames' own size, and the deployed one where it is another."""
+    native = native_size(network, data[0][0])
+    return {"native": native} | ({"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE} if native != DEPLOYED_SIZE else {})
+
+
 def balance(net: nn.Module, network: Network, data: Frames, classes: int) -> np.ndarray:
     """Shift the network's classifier by what these frames say; float32 (classes,), the shifts."""
-    samples = [sample(net, network, data, size) for size in (native_size(network, data[0][0]), DEPLOYED_SIZE)]
+    samples = [sample(net, network, data, size) for size in measured_sizes(network, data).values()]
     offsets = best_offsets(samples, classes)
     before, after = (100 * mean_miou(samples, shifts) for shifts in (np.zeros_like(offsets), offsets))
-    log(f"{before:.2f} -> {after:.2f} mIoU on {len(data)} training frames, mean of both sizes")
+    log(f"{before:.2f} -> {after:.2f} mIoU on {len(data)} training frames, mean over the sizes")
     shift(net, offsets)
     return offsets
 
@@ -120,6 +136,8 @@ def main(argv: Sequence[str]) -> int:
         "--every", type=count_from_text, default=EVERY_FRAME, help="one training frame in so many (%(default)s)"
     )
     args = parser.parse_args(argv)
+    check_file(args.weights)
+    check_out(args.out, args.weights)
     network, weights = find(args.model), read_weights(args.weights)
     dataset = open_dataset(args.dataset, args.data)
     if [label.name for label in dataset.classes] != [label.name for label in weights.classes]:
@@ -130,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     metadata = {**metadata_of(args.weights), "class_offsets": json.dumps(offsets.tolist())}
     for label, offset in zip(weights.classes, offsets, strict=True):
         print(f"{label.name:<16}{offset:+.3f}")
-    for name, size in (("native", native_size(network, val[0][0])), ("1024x2048", DEPLOYED_SIZE)):
+    for name, size in measured_sizes(network, val).items():
         miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size)))
         metadata[f"miou_{name}"] = f"{miou:.4f}"
         print(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")

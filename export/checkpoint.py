@@ -15,7 +15,7 @@ from torch import nn
 from export.recipe import Recipe
 from export.weights import REFUSED, read_weights
 from runtime.artifacts import write_atomically
-from runtime.errors import WeightsError
+from runtime.errors import OutputError, WeightsError
 
 ANOTHER = "another --out DIR (make: OUT=DIR)"
 
@@ -147,6 +147,18 @@ def pruned_text(history: list[Pruned]) -> str:
     """What is added to the source of weights that were pruned; nothing for others."""
     widths = [str(history[0].width), *(str(pruning.left) for pruning in history)] if history else []
     return f", pruned from width {' to '.join(widths)}" if widths else ""
+
+
+def check_out(out: Path, source: Path) -> None:
+    """Refuse an output that would overwrite the weights it is made from, or would be read as another kind of file.
+
+    Raises:
+        OutputError: it is one of these.
+    """
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out} would be written as safetensors: give --out a name that ends in .safetensors")
+    if out.resolve() == source.resolve():
+        raise OutputError(f"--out {out} is the file that is read; give another name")
 
 
 def stored(net: nn.Module) -> dict[str, torch.Tensor]:

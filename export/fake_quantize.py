@@ -10,22 +10,28 @@ take them like any other.
 Source: Jacob et al. 2018, arXiv:1712.05877, section 3; Bengio et al. 2013, arXiv:1308.3432 (straight-through gradient).
 """
 
+import math
+
 import torch
 from torch import nn
 
 LEVELS = 127  # codes of one sign
 PERCENTILE = 99.99  # of the values that are not zero, as `calib` chooses a range
-SAMPLED = 1 << 18  # values of a tensor that its percentile is taken from
+SAMPLED = 1 << 18  # values of a tensor, at most, that its percentile is taken from
 SMALLEST = 1e-12  # of a range: a tensor of zeros has none
 
 
 def reached(values: torch.Tensor) -> float:
     """The magnitude that `PERCENTILE` % of the values that are not zero stay below, from at most `SAMPLED` of them."""
-    step = max(1, values.numel() // SAMPLED) | 1  # odd: channels are mostly powers of two, and all are to be seen
+    step = -(-values.numel() // SAMPLED)
+    while math.gcd(step, values.shape[1]) > 1:  # with a common divisor some channels would never be seen
+        step += 1
     # Channels-last memory is read as it lies, without a copy.
     values = values.detach()
     lying = values.permute(0, 2, 3, 1) if values.is_contiguous(memory_format=torch.channels_last) else values
     magnitudes = lying.reshape(-1)[::step].float().abs()
+    if not torch.isfinite(magnitudes).all():
+        return math.nan  # which every value then becomes: a diverged training has to show
     magnitudes = magnitudes[magnitudes > 0]
     if not len(magnitudes):
         return SMALLEST
@@ -36,11 +42,14 @@ def reached(values: torch.Tensor) -> float:
 def rounded_activation(values: torch.Tensor) -> torch.Tensor:
     """A tensor as its INT8 codes give it, clipped at what it `reached` in this batch; float32, the same shape."""
     scale = reached(values) / LEVELS
+    if math.isnan(scale):
+        return values.float() * scale
     return torch.fake_quantize_per_tensor_affine(values.float(), scale, 0, -LEVELS, LEVELS)
 
 
 def rounded_weight(weight: torch.Tensor, axis: int) -> torch.Tensor:
     """A kernel as its INT8 codes give it, a scale for each channel of `axis`; the largest weight is not clipped."""
+    weight = weight.float()
     largest = weight.detach().transpose(0, axis).flatten(1).abs().amax(1).clamp(min=SMALLEST)
     zeros = torch.zeros_like(largest, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, largest / LEVELS, zeros, axis, -LEVELS, LEVELS)
@@ -71,13 +80,14 @@ class QuantizedBlocks(nn.ConvTranspose2d):
         return nn.functional.conv_transpose2d(rounded_activation(x), weight, self.bias, self.stride)
 
 
-def quantize_training(net: nn.Module, channels: int = 3) -> int:
+def quantize_training(net: nn.Module, *, blocks: bool, channels: int = 3) -> int:
     """Let every layer that INT8 will quantize train as it will be; parameters stay as they are. Returns how many.
 
-    Deconvolutions with overlapping windows stay in FP16 and are left alone.
+    Deconvolutions stay in FP16 and are left alone, but for one that is deployed as a convolution.
 
     Args:
         net: its convolutions become `QuantizedConv2d`.
+        blocks: whether the last layer is a deconvolution that is deployed as a convolution (`Network.block`).
         channels: of the frame, by which the convolutions that read it are known.
     """
     found = 0
@@ -85,7 +95,7 @@ def quantize_training(net: nn.Module, channels: int = 3) -> int:
         if type(module) is nn.Conv2d:
             module.__class__ = QuantizedConv2d
             module.reads_frame = module.in_channels == channels  # type: ignore[assignment]
-        elif type(module) is nn.ConvTranspose2d and module.kernel_size == module.stride:
+        elif blocks and type(module) is nn.ConvTranspose2d and module.kernel_size == module.stride:
             module.__class__ = QuantizedBlocks
         else:
             continue

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import torch
 
-from export.checkpoint import holds, metadata_of, pruned_text, pruning_of, save_weights
+from export.checkpoint import check_out, holds, metadata_of, pruned_text, pruning_of, save_weights
 from export.models.icnet import Channels, ICNet
 from export.registry import Network, build_like, find, names
 from export.sources import default_weights
 from export.weights import Weights, load, read_weights
 from runtime.cli import DONE, log, run
-from runtime.errors import ModelError, OutputError, WeightsError
+from runtime.errors import ModelError, WeightsError
 
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
 
@@ -126,7 +126,7 @@ def prune(request: Pruning) -> Path:
         WeightsError: the weights cannot be read, or are of another network.
         OutputError: `out` is the weights' own file, or does not end in .safetensors.
     """
-    check_out(request)
+    check_out(request.out, request.weights)
     net, weights = load_prunable(request.network, request.weights)
     history = pruning_of(metadata_of(request.weights))
     full = history[0].width if history else net.width
@@ -142,18 +142,6 @@ def prune(request: Pruning) -> Path:
     counts = [sum(parameter.numel() for parameter in one.parameters()) for one in (net, smaller)]
     log(f"{request.network.name}: width {net.width} to {width}, {counts[0]:,} parameters to {counts[1]:,}")
     return request.out
-
-
-def check_out(request: Pruning) -> None:
-    """Refuse an output that would overwrite the input, or would be read as another kind of file.
-
-    Raises:
-        OutputError: it is one of these.
-    """
-    if request.out.suffix != ".safetensors":
-        raise OutputError(f"{request.out} would be written as safetensors: give --out a name that ends in .safetensors")
-    if request.out.resolve() == request.weights.resolve():
-        raise OutputError(f"--out {request.out} is the file that is pruned; give another name")
 
 
 def describe(request: Pruning, weights: Weights, history: Sequence[tuple[int, int, str]]) -> dict[str, str]:

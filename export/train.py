@@ -93,7 +93,7 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     if start:
         load_start(net, start)
     if recipe.qat:
-        quantize_training(net)
+        quantize_training(net, blocks=network.block > 1)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not recipe.decoder_only or name.startswith(DECODER_PARTS))
@@ -112,15 +112,17 @@ def update_ema(ema: nn.Module, net: nn.Module, step: int) -> None:
 
 
 def computes_bfloat16(device: str) -> bool:
-    """Whether the device has arithmetic of bfloat16; a CPU without it would emulate it, slower than float32."""
-    return device == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    """Whether the device has arithmetic of bfloat16; one without it would emulate it, slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def train_step(job: Job, state: State, batch: Batch) -> float:
     """One update; returns the loss.
 
     Raises:
-        WeightsError: the loss is not finite; weights, their average and the optimizer are as they were.
+        WeightsError: the loss is not finite; parameters, their average and the optimizer are as they were.
     """
     torch.manual_seed(job.recipe.seed * 1_000_003 + state.step)  # dropout too is a function of the step: no RNG to keep
     frames = normalize(batch.frames.to(job.device), job.network.normalization)

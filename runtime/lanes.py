@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from runtime.spec import EngineManifest
 class SharesEngine(Protocol):
     """A backend's module whose lanes share the engine's memory and the machine; others open the engine once a lane.
 
-    `LANES` give the most frames a second; a module that has none does best with one.
+    `LANES` give the most frames a second.
     """
 
     LANES: int
@@ -73,9 +73,10 @@ class Lanes(ClosedOnExit):
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._free) == len(self._backends))
-            for backend in self._backends:
-                backend.close()
-            self._backends, self._free = [], []
+            backends, self._backends, self._free = self._backends, [], []
+        with ExitStack() as stack:  # closes all of them, whatever one says
+            for backend in backends:
+                stack.callback(backend.close)
 
 
 def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
@@ -83,7 +84,7 @@ def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
 
     Args:
         path: of the engine.
-        lanes: by default what its backend does best.
+        lanes: by default what its backend does best, `LANES` of its module, or one where it has none.
 
     Raises:
         EngineError: missing, damaged, without manifest, or built for another machine.

@@ -178,14 +178,14 @@ def test_layers_named_on_the_command_line_are_left_beside_those_of_the_table(gra
     assert json.loads(told)["float_layers"] == ["conv6_cls", "conv1_3"]
     left = {layer_name(n) for n in model.graph.node if n.op_type == "Conv" and ".dequantized" not in n.input[1]}
     assert {"conv6_cls", "conv1_3"} <= left and "conv1_2" not in left
-    with pytest.raises(GraphError, match="no layer conv9"):
+    with pytest.raises(GraphError, match="--leave: the graph has no layer conv9"):
         qdq.main([graph, *given, "conv9"])
 
 
 def test_ranges_of_another_size_are_taken_and_told(graphs, tables, tmp_path, capsys):
     save_table(tmp_path / "table.json", dataclasses.replace(tables("icnet"), size=(512, 1024)))
     quantized_graph(graphs("icnet")["fp16"], tmp_path / "table.json")
-    assert "ranges were taken at 512x1024, the graph is for 64x128: make calib SIZE=64x128" in capsys.readouterr().err
+    assert "ranges were taken at 512x1024, the graph is for 64x128; to take" in capsys.readouterr().err
 
 
 def test_a_table_of_other_weights_is_refused(graphs, tables, tmp_path):
@@ -212,6 +212,18 @@ def test_an_engine_that_runs_too_little_in_int8_is_refused(int8, capsys):
     assert "60 of 70 weighted layers run in INT8 (86%); the graph quantizes 66" in capsys.readouterr().err
     with pytest.raises(EngineError, match="icnet runs 59 layers in INT8, its graph quantizes 66"):
         prove_int8_share(onnx_bytes, {"int8": 59, "bf16": 11}, "icnet")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_referee_computes_an_int8_graph_in_fp32_with_its_own_scales_and_codes(int8, frame, name):
+    model = int8(name)
+    onnx_bytes = model.SerializeToString()
+    built = onnxruntime_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "onnxruntime")
+    widened = onnx.load_from_string(built.engine)
+    found, expected = constants_of(widened), constants_of(model)
+    assert found.keys() == expected.keys() and np.dtype(np.float16) not in {each.dtype for each in found.values()}
+    assert all(np.array_equal(found[key], expected[key]) for key in found)
+    assert np.mean(mask_of(widened, frame) == mask_of(model, frame)) > AGREEING[name]
 
 
 def test_onnxruntime_says_that_it_computes_an_int8_graph_in_float(int8):

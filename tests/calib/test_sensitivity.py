@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from calib.sensitivity import (
     fewest_left,
     layer_costs,
 )
+from calib.table import load_table, save_table
 from runtime.errors import DatasetError
 from runtime.reference import preprocess
 
@@ -60,10 +64,27 @@ def test_the_table_names_the_layers_to_leave(graphs, tables, frame, monkeypatch,
     model, spec = load_graph(graphs("icnet")["fp32"], "fp32")
     data = Labelled([preprocess(frame, spec.preprocess)], [np.zeros((64, 128), np.uint8)])
     monkeypatch.setattr(sensitivity, "layers", lambda graph: {0: "conv6_cls", 1: "fusion_12"})
-    costs, chosen = analyse(model, spec, tables("icnet"), data, max_drop)
-    assert {cost.layer for cost in costs} == {"conv6_cls", "fusion_12"}
-    assert all(0 < cost.changed < 5 for cost in costs)
-    assert set(chosen.float_layers) == left
+    found = analyse(model, spec, tables("icnet"), data, max_drop)
+    assert {cost.layer for cost in found.costs} == {"conv6_cls", "fusion_12"}
+    assert all(0 < cost.changed < 5 for cost in found.costs) and 0 < found.changed_percent < 10
+    assert set(found.left) == left
+
+
+def test_the_command_keeps_figures_picture_and_table(graphs, tables, frame, tmp_path, monkeypatch, capsys):
+    spec = load_graph(graphs("icnet")["fp32"], "fp32")[1]
+    data = Labelled([preprocess(frame, spec.preprocess)], [np.zeros((64, 128), np.uint8)])
+    monkeypatch.setattr(sensitivity, "layers", lambda graph: {0: "conv6_cls"})
+    monkeypatch.setattr(sensitivity, "load_frames", lambda *_: data)
+    monkeypatch.setattr(sensitivity, "TABLES", tmp_path)
+    save_table(tmp_path / "given.json", tables("icnet"))
+    options = ["--table", tmp_path / "given.json", "--dataset", "camvid", "--data", tmp_path, "--max-drop", -100]
+    assert sensitivity.main([str(graphs("icnet")["fp32"]), *map(str, options), "--json", str(tmp_path / "f.json")]) == 0
+    document = json.loads((tmp_path / "f.json").read_text())
+    assert (document["model"], document["frames"], document["left"]) == ("icnet", 1, ["conv6_cls"])
+    assert [cost["layer"] for cost in document["costs"]] == ["conv6_cls"]
+    written = Path(capsys.readouterr().out.splitlines()[-1])
+    assert load_table(written).float_layers == ("conv6_cls",)
+    assert (tmp_path / "f.png").read_bytes() == written.with_suffix(".png").read_bytes()
 
 
 def test_a_data_set_of_other_classes_is_refused(tmp_path, graphs):

@@ -6,12 +6,13 @@ import torch
 
 from export import balance
 from export.balance import Sampled, best_offsets, main, mean_miou, shift
+from export.batches import Frames
 from export.checkpoint import metadata_of, save_weights
 from export.registry import find
 from export.weights import read_weights
 from runtime.cli import DONE
-from runtime.errors import DatasetError, WeightsError
-from runtime.labels import CAMVID
+from runtime.errors import DatasetError, OutputError, WeightsError
+from runtime.labels import CAMVID, IGNORED
 from runtime.metrics import confusion, mean_iou
 from tests.helpers.labelled import write_pair
 
@@ -89,6 +90,36 @@ def test_the_command_shifts_the_bias_alone_and_keeps_what_it_added(data, tmp_pat
     torch.testing.assert_close(after["fullconv.bias"] - before["fullconv.bias"], torch.tensor(offsets))
     printed = capsys.readouterr().out
     assert all(label.name in printed for label in CAMVID) and "val at native: mIoU" in printed
+
+
+def test_frames_of_which_no_pixel_counts_are_refused():
+    network = find("enet")
+    ignored = Frames([(np.zeros((32, 64, 3), np.uint8), np.full((32, 64), IGNORED, np.uint8))])
+    with pytest.raises(DatasetError, match="none of the 1 labels has a pixel that counts"):
+        balance.sample(network.build(3).eval(), network, ignored, (32, 64))
+
+
+def test_of_large_labels_fewer_pixels_are_taken(monkeypatch):
+    monkeypatch.setattr(balance, "MOST_PIXELS", 32)
+    network = find("enet")
+    frames = Frames([(np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64), np.uint8))])
+    assert len(balance.sample(network.build(3).eval(), network, frames, (32, 64)).labels) == 4 * 8
+
+
+def test_a_size_that_is_native_and_deployed_is_measured_once(monkeypatch):
+    frames = Frames([(np.zeros((64, 128, 3), np.uint8), np.zeros((64, 128), np.uint8))])
+    assert list(balance.measured_sizes(find("enet"), frames)) == ["native", "1024x2048"]
+    monkeypatch.setattr(balance, "DEPLOYED_SIZE", (64, 128))
+    assert list(balance.measured_sizes(find("enet"), frames)) == ["native"]
+
+
+def test_the_weights_that_are_shifted_are_not_overwritten(data, tmp_path):
+    given = tmp_path / "given.safetensors"
+    save_weights(given, find("enet").build(11), {"dataset": "camvid"})
+    with pytest.raises(OutputError, match="is the file that is read"):
+        main(options(given, data, given))
+    with pytest.raises(OutputError, match="name that ends in"):
+        main(options(given, data, tmp_path / "out.pt"))
 
 
 def test_weights_of_other_classes_than_the_data_are_refused(data, tmp_path):

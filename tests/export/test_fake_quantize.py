@@ -67,10 +67,35 @@ def test_a_range_is_the_percentile_of_what_is_not_zero():
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_large_tensor_is_sampled_in_every_channel(layout):
-    values = torch.zeros(2, 64, 200, 200)
-    values[:, 37] = 1.0
-    assert reached(values.contiguous(memory_format=layout)) == 1.0
+@pytest.mark.parametrize("channels", [64, 24, 13])
+def test_a_large_tensor_is_sampled_in_every_channel(layout, channels):
+    for channel in range(channels):
+        values = torch.zeros(2, channels, 250, 200)
+        values[:, channel] = 1.0
+        assert reached(values.contiguous(memory_format=layout)) == 1.0
+
+
+def test_a_tensor_that_is_not_finite_shows():
+    values = torch.ones(1, 1, 2, 2)
+    values[0, 0, 0, 0] = torch.nan
+    assert torch.isnan(rounded_activation(values)).all()
+
+
+def test_rounding_takes_what_bfloat16_autocast_gives():
+    layer = nn.Conv2d(4, 4, 1)
+    net = nn.Sequential(layer)
+    quantize_training(net, blocks=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net(torch.rand(1, 4, 8, 8).bfloat16())
+    out.sum().backward()
+    assert out.dtype == torch.bfloat16 and torch.isfinite(layer.weight.grad).all()
+    assert rounded_weight(torch.ones(2, 2, 1, 1, dtype=torch.bfloat16), 0).dtype == torch.float32
+
+
+def test_a_deconvolution_that_is_deployed_as_one_is_left_alone():
+    net = find("enet-davidtvs").build(3)
+    quantize_training(net, blocks=find("enet-davidtvs").block > 1)
+    assert not any(isinstance(module, QuantizedBlocks) for module in net.modules())
 
 
 def test_a_tensor_of_zeros_stays_zero():
@@ -96,7 +121,9 @@ def test_a_network_is_rounded_in_training_and_untouched_in_evaluation(name):
             module.p = 0.0
     rounded = copy.deepcopy(plain)
     layers = [m for m in plain.modules() if isinstance(m, nn.Conv2d)]
-    assert quantize_training(rounded) == len(layers) + (name == "enet")  # its last layer is deployed as a convolution
+    assert quantize_training(rounded, blocks=network.block > 1) == len(layers) + (
+        name == "enet"
+    )  # its last layer is deployed as a convolution
     assert list(rounded.state_dict()) == list(plain.state_dict())
     readers = [m for m in rounded.modules() if isinstance(m, QuantizedConv2d) and m.reads_frame]
     assert len(readers) == {"enet": 1, "icnet": 2}[name]

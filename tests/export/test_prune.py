@@ -218,7 +218,7 @@ def test_weights_that_nobody_ships_must_be_given(tmp_path):
 
 def test_the_input_is_not_overwritten(weights):
     before = weights.read_bytes()
-    with pytest.raises(OutputError, match="is the file that is pruned"):
+    with pytest.raises(OutputError, match="is the file that is read"):
         prune(weights, "1/2", weights)
     assert weights.read_bytes() == before
 

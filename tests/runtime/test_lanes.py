@@ -92,6 +92,22 @@ def test_a_thread_that_waits_for_a_lane_while_it_closes_is_refused():
     assert not threads[2].is_alive()
 
 
+def test_every_lane_is_closed_once_though_one_fails():
+    backends, closed = [FakeBackend(SPEC) for _ in range(3)], []
+
+    def fail():
+        closed.append(1)
+        raise RuntimeError("lost")
+
+    for i, close in enumerate((lambda: closed.append(0), fail, lambda: closed.append(2))):
+        backends[i].close = close
+    lanes = Lanes(backends)
+    with pytest.raises(RuntimeError, match="lost"):
+        lanes.close()
+    lanes.close()
+    assert sorted(closed) == [0, 1, 2]
+
+
 def test_a_backend_that_does_best_with_several_lanes_says_so(here, monkeypatch):
     monkeypatch.setattr("tests.helpers.fake_backend.LANES", 2, raising=False)
     with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine") as lanes:
