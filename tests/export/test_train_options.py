@@ -60,7 +60,7 @@ def test_every_range_is_of_an_option():
     assert vars(make_parser().parse_args(options())).keys() >= RANGES.keys()
 
 
-# The trainings that the shipped networks are from.
+# Changing a default changes what "the same recipe" means to a checkpoint: on purpose only.
 @pytest.mark.parametrize(
     ("model", "recipe"),
     [
