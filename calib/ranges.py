@@ -28,7 +28,7 @@ from runtime.reference import preprocess
 from runtime.spec import ModelSpec, Preprocess
 
 FRAMES = 512  # NVIDIA asks for 500 and more
-DEFAULT_METHOD: Method = "percentile"
+DEFAULT_METHOD: Method = "mse"  # figures/calibration-*.json
 RUNTIME = Path(runtime.__file__).parent
 MADE_BY = ("onnxruntime", "onnx", "numpy", "opencv-python-headless")
 

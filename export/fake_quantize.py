@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 LEVELS = 127  # codes of one sign
-PERCENTILE = 99.99  # of the values that are not zero, as `calib` chooses a range
+PERCENTILE = 99.99  # of the values that are not zero, as one of `calib`'s methods chooses a range
 SAMPLED = 1 << 18  # values of a tensor, at most, that its percentile is taken from
 SMALLEST = 1e-12  # of a range: a tensor of zeros has none
 

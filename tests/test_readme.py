@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from calib.ranges import DEFAULT_METHOD
+from calib.table import SHIPPED, load_table
 from runtime import camera
 from runtime.artifacts import sha256_of
 from runtime.errors import FrameError
@@ -78,6 +80,19 @@ def test_the_precisions_were_measured_of_the_shipped_weights_and_keep_their_accu
     if model == "icnet":
         executed = engines[second]["executed"]
         assert executed["int8"] >= LEAST_INT8 * sum(executed.values())
+
+
+def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_weights():
+    found = json.loads((ROOT / "figures/calibration-icnet.json").read_text())
+    assert found["weights_sha256"] == sha256_of(ROOT / "weights/icnet-camvid.safetensors")
+    whole, *ways = found["ways"]
+    assert f"beside {whole['miou']:.2f} in float" in README
+    for plain, corrected in zip(ways[::2], ways[1::2], strict=True):
+        assert (plain["bias_correction"], corrected["bias_correction"]) == (False, True)
+        figures = [", ".join(f"{way[key]:.2f}" for way in (plain, corrected)) for key in ("miou", "changed_percent")]
+        assert f"| {plain['method']} | {figures[0]} | {figures[1]} |" in README
+    best = max(ways, key=lambda way: way["miou"])["method"]
+    assert {load_table(path).method for path in SHIPPED.glob("*.json")} == {best} == {DEFAULT_METHOD}
 
 
 def test_both_networks_precisions_are_measured():

@@ -90,7 +90,7 @@ def test_ranges_are_taken_from_the_fp32_graph_alone(graphs, data, tmp_path):
 def test_the_command_prints_the_tables_path(graphs, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibrate, "__defaults__", (tmp_path / "tables",))
     assert main([str(graphs("icnet")["fp32"]), "--data", str(data), "--few"]) == 0
-    assert load_table(type(tmp_path)(capsys.readouterr().out.strip())).method == "percentile"
+    assert load_table(type(tmp_path)(capsys.readouterr().out.strip())).method == "mse"
 
 
 def test_the_newest_table_of_the_same_weights_is_found(calibrated, tmp_path, monkeypatch):
