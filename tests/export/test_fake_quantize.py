@@ -92,6 +92,20 @@ def test_rounding_takes_what_bfloat16_autocast_gives():
     assert rounded_weight(torch.ones(2, 2, 1, 1, dtype=torch.bfloat16), 0).dtype == torch.float32
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_convolution_computes_with_what_int8_leaves_of_weights_and_input(channels):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(channels, 5, 3, stride=2, padding=1))
+    plain = copy.deepcopy(net[0])
+    quantize_training(net, blocks=False)
+    values = torch.rand(2, channels, 9, 7)
+    seen = values if channels == 3 else rounded_activation(values)  # a frame has 8 bits already
+    expected = nn.functional.conv2d(seen, rounded_weight(plain.weight, 0), plain.bias, 2, 1)
+    torch.testing.assert_close(net(values), expected)
+    assert (net(values) - plain(values)).abs().max() > 1e-4
+    torch.testing.assert_close(net.eval()(values), plain(values))
+
+
 def test_a_deconvolution_that_is_deployed_as_one_is_left_alone():
     net = find("enet-davidtvs").build(3)
     quantize_training(net, blocks=find("enet-davidtvs").block > 1)
