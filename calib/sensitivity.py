@@ -183,7 +183,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures, and what they were measured on")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="the figures, and what they rest on; sensitivity puts its plot beside"
+    )
 
 
 def measured_on(
