@@ -72,14 +72,14 @@ def quantized_graph(
 
     Raises:
         GraphError: graph or table are missing or do not fit each other.
+        ModelError: the graph has no layer of one of the names; it names the closest.
     """
     model, spec = load_graph(graph, "fp16")
     path, table = table_for(spec, table_path)
     if method:
         table = dataclasses.replace(table, method=method)
-    if unknown := sorted(set(leave) - set(layers(model.graph).values())):
-        known = ", ".join(sorted(set(layers(model.graph).values())))
-        raise GraphError(f"--leave: the graph has no layer {unknown[0]}; it has {known}")
+    for name in leave:
+        one_of(name, sorted(set(layers(model.graph).values())), "layer")
     table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *leave))))
     chosen = {"method": table.method, "float_layers": table.float_layers}
     key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})

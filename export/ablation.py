@@ -75,7 +75,7 @@ def measure(options: Sequence[str], every: int, *, trained: bool) -> dict[str, A
 def as_started(job: training.Job) -> dict[str, float]:
     """The mIoU of the weights that a training would start from, by size."""
     state = training.begin(job.network, len(job.classes), job.recipe, job.start)
-    return training.validate(job, state, training.measured_sizes(job))
+    return training.validate(job, state, training.sizes_of(job))
 
 
 def ablate(args: argparse.Namespace) -> dict[str, Any]:

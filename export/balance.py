@@ -24,7 +24,7 @@ from export.batches import Frames, load_split
 from export.checkpoint import check_out, metadata_of, save_weights
 from export.registry import Network, build_like, find, names
 from export.sources import check_file
-from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
+from export.validate import evaluate, measured_sizes, preprocess_at
 from export.weights import CLASSIFIERS, Weights, load, read_weights
 from runtime.cli import DONE, count_from_text, log, progress, run
 from runtime.datasets import DATASETS, open_dataset
@@ -108,15 +108,9 @@ def loaded(network: Network, weights: Weights) -> nn.Module:
     return net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def measured_sizes(network: Network, data: Frames) -> dict[str, tuple[int, int]]:
-    """The frames' own size, and the deployed one where it is another."""
-    native = native_size(network, data[0][0])
-    return {"native": native} | ({"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE} if native != DEPLOYED_SIZE else {})
-
-
 def balance(net: nn.Module, network: Network, data: Frames, classes: int) -> np.ndarray:
     """Shift the network's classifier by what these frames say; float32 (classes,), the shifts."""
-    samples = [sample(net, network, data, size) for size in measured_sizes(network, data).values()]
+    samples = [sample(net, network, data, size) for size in measured_sizes(network, data[0][0]).values()]
     offsets = best_offsets(samples, classes)
     before, after = (100 * mean_miou(samples, shifts) for shifts in (np.zeros_like(offsets), offsets))
     log(f"{before:.2f} -> {after:.2f} mIoU on {len(data)} training frames, mean over the sizes")
@@ -148,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     metadata = {**metadata_of(args.weights), "class_offsets": json.dumps(offsets.tolist())}
     for label, offset in zip(weights.classes, offsets, strict=True):
         print(f"{label.name:<16}{offset:+.3f}")
-    for name, size in measured_sizes(network, val).items():
+    for name, size in measured_sizes(network, val[0][0]).items():
         miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size)))
         metadata[f"miou_{name}"] = f"{miou:.4f}"
         print(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")

@@ -40,7 +40,7 @@ from export.prelu import compile_prelus
 from export.recipe import Recipe, lr_share, make_optimizer, plan_epoch
 from export.registry import Network, build_like, find
 from export.train_options import command_of, parse
-from export.validate import DEPLOYED_SIZE, evaluate, native_size, preprocess_at
+from export.validate import deployed_scale, evaluate, measured_sizes, preprocess_at
 from export.weights import read_weights
 from runtime.cli import DONE, log, progress, run
 from runtime.datasets import open_dataset
@@ -257,7 +257,7 @@ def train(job: Job) -> dict[str, float]:
     Returns:
         mIoU on the validation frames, by size: native, and 1024x2048.
     """
-    sizes = measured_sizes(job)
+    sizes = sizes_of(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
     if job.compiled and not compile_prelus(state.net):
         log(f"{job.network.name} has no PReLU: --compile changes nothing")
@@ -269,19 +269,16 @@ def train(job: Job) -> dict[str, float]:
     return validate(job, state, sizes)
 
 
-def measured_sizes(job: Job) -> dict[str, tuple[int, int]]:
-    """What a finished network is measured at: the frames' own size, and a whole network at the deployed one too."""
-    native = native_size(job.network, job.val[0][0])
+def sizes_of(job: Job) -> dict[str, tuple[int, int]]:
+    """What the finished network is measured at: of one that is not whole only the frames' own size."""
+    sizes = measured_sizes(job.network, job.val[0][0])
     part = job.recipe.encoder_only or job.recipe.decoder_only
-    return {"native": native} | (
-        {} if part or native == DEPLOYED_SIZE else {"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE}
-    )
+    return {"native": sizes["native"]} if part else sizes
 
 
 def is_deployed_larger(frame: np.ndarray) -> bool:
     """Whether the deployed size shows this frame larger than its near views do: what wide views are for."""
-    scale = math.sqrt(math.prod(DEPLOYED_SIZE) / math.prod(frame.shape[:2]))
-    return scale > SCALES[NEAR].mean[1]
+    return deployed_scale(frame) > SCALES[NEAR].mean[1]
 
 
 def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:

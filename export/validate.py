@@ -1,5 +1,6 @@
 """mIoU of a PyTorch network on labelled frames, through the reference's own resizing."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,6 +18,17 @@ DEPLOYED_SIZE = (1024, 2048)
 def native_size(network: Network, frame: np.ndarray) -> tuple[int, int]:
     """The height and width nearest to the frame's that the network takes."""
     return nearest_size(network, *frame.shape[:2])
+
+
+def deployed_scale(frame: np.ndarray) -> float:
+    """How many times larger than its own the deployed size shows a frame, along a side."""
+    return math.sqrt(math.prod(DEPLOYED_SIZE) / math.prod(frame.shape[:2]))
+
+
+def measured_sizes(network: Network, frame: np.ndarray) -> dict[str, tuple[int, int]]:
+    """What a network is measured at, by name: the frames' own size, and the deployed one where it is another."""
+    native = native_size(network, frame)
+    return {"native": native} | ({"x".join(map(str, DEPLOYED_SIZE)): DEPLOYED_SIZE} if native != DEPLOYED_SIZE else {})
 
 
 def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:

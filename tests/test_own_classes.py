@@ -66,7 +66,7 @@ def here(tmp_path, monkeypatch):
             painted = np.array([*(label.color for label in CLASSES), *[(1, 1, 1)] * 7])[label]
             write_image(tmp_path / "tramway" / labels / f"{i}.png", painted if folder == "val" else label)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "DEPLOYED_SIZE", (96, 128))  # 1024x2048 would be most of the test's time
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (96, 128))  # 1024x2048 would be most of the test's time
     monkeypatch.setitem(registry._NETWORKS, "colors", registry.Network("colors", Colors, scaled, 2, 2, 1, "this test"))
     return tmp_path
 

@@ -16,7 +16,7 @@ from calib.table import save_table
 from engines import onnxruntime_build, openvino_build, tensorrt_build
 from engines.build import graph_precision, prove_int8_share, read_spec
 from runtime.backends.onnxruntime import CPU, session_options
-from runtime.errors import EngineError, GraphError
+from runtime.errors import EngineError, GraphError, ModelError
 from runtime.reference import preprocess, segment
 
 MODELS = ("icnet", "enet")
@@ -178,8 +178,8 @@ def test_layers_named_on_the_command_line_are_left_beside_those_of_the_table(gra
     assert json.loads(told)["float_layers"] == ["conv6_cls", "conv1_3"]
     left = {layer_name(n) for n in model.graph.node if n.op_type == "Conv" and ".dequantized" not in n.input[1]}
     assert {"conv6_cls", "conv1_3"} <= left and "conv1_2" not in left
-    with pytest.raises(GraphError, match="--leave: the graph has no layer conv9"):
-        qdq.main([graph, *given, "conv9"])
+    with pytest.raises(ModelError, match=r"unknown layer 'conv6_clss'\. Did you mean conv6_cls\?"):
+        qdq.main([graph, *given, "conv6_clss"])
 
 
 def test_ranges_of_another_size_are_taken_and_told(graphs, tables, tmp_path, capsys):

@@ -21,7 +21,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 @pytest.fixture
 def given(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "DEPLOYED_SIZE", (64, 128))
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (64, 128))
     monkeypatch.setattr(ablation, "VARIANTS", {START: (), "the defaults": (), "dice": ("--dice", "3")})
     rng = np.random.default_rng(0)
     for split, count in (("train", 5), ("val", 4)):

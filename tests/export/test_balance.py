@@ -9,6 +9,7 @@ from export.balance import Sampled, best_offsets, main, mean_miou, shift
 from export.batches import Frames
 from export.checkpoint import metadata_of, save_weights
 from export.registry import find
+from export.validate import measured_sizes
 from export.weights import read_weights
 from runtime.cli import DONE
 from runtime.errors import DatasetError, OutputError, WeightsError
@@ -79,7 +80,7 @@ def options(weights, data, out):
 
 
 def test_the_command_shifts_the_bias_alone_and_keeps_what_it_added(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(balance, "DEPLOYED_SIZE", (64, 128))
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (64, 128))
     torch.manual_seed(0)
     given, out = tmp_path / "given.safetensors", tmp_path / "out.safetensors"
     save_weights(given, find("enet").build(11), {"model": "enet", "dataset": "camvid"})
@@ -107,10 +108,10 @@ def test_of_large_labels_fewer_pixels_are_taken(monkeypatch):
 
 
 def test_a_size_that_is_native_and_deployed_is_measured_once(monkeypatch):
-    frames = Frames([(np.zeros((64, 128, 3), np.uint8), np.zeros((64, 128), np.uint8))])
-    assert list(balance.measured_sizes(find("enet"), frames)) == ["native", "1024x2048"]
-    monkeypatch.setattr(balance, "DEPLOYED_SIZE", (64, 128))
-    assert list(balance.measured_sizes(find("enet"), frames)) == ["native"]
+    frame = np.zeros((64, 128, 3), np.uint8)
+    assert list(measured_sizes(find("enet"), frame)) == ["native", "1024x2048"]
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (64, 128))
+    assert list(measured_sizes(find("enet"), frame)) == ["native"]
 
 
 def test_the_weights_that_are_shifted_are_not_overwritten(data, tmp_path):

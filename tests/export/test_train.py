@@ -38,7 +38,7 @@ def data(tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_deployed_size(monkeypatch):
-    monkeypatch.setattr(training, "DEPLOYED_SIZE", (64, 128))
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (64, 128))
 
 
 def options(data, out, *more, model="enet", epochs=2):
@@ -117,9 +117,9 @@ def loaded(*given, **named):
 def test_wide_views_and_a_second_size_are_for_frames_smaller_than_deployed(
     deployed, more, wide, sizes, data, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "DEPLOYED_SIZE", deployed)
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", deployed)
     job, _ = loaded(data, tmp_path, *more)
-    assert job.recipe.wide == wide and training.measured_sizes(job) == sizes
+    assert job.recipe.wide == wide and training.sizes_of(job) == sizes
 
 
 def contents(folder):
