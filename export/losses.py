@@ -1,7 +1,7 @@
 """What training minimises."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -125,6 +125,14 @@ def cross_entropy(
     return total / (target != IGNORED).sum().clamp(min=1)
 
 
+def pixel_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *, dice: float = 0.0, ohem: float = 0.0
+) -> torch.Tensor:
+    """`cross_entropy` and `dice` times `dice_loss`, of one output of a network."""
+    loss = cross_entropy(logits, labels, weights, ohem=ohem)
+    return loss + dice * dice_loss(logits, labels) if dice else loss
+
+
 def segmentation_loss(
     output: torch.Tensor | Guided,
     labels: torch.Tensor,
@@ -133,20 +141,20 @@ def segmentation_loss(
     dice: float = 0.0,
     ohem: float = 0.0,
     loss_at: LossAt = "logits",
+    of_pixels: Callable[..., torch.Tensor] = pixel_loss,
 ) -> torch.Tensor:
-    """`cross_entropy` and `dice` times `dice_loss`, of the logits or of ICNet's three, weighted as in its paper.
+    """The `pixel_loss` of the logits or of ICNet's three, weighted as in its paper.
 
     At "labels" the logits are first upsampled as they are deployed, and no label pixel is left out; the auxiliary ones
-    keep their size.
+    keep their size. `of_pixels` is `pixel_loss` itself, or what compiles it.
     """
     if isinstance(output, Guided):
         sizes: tuple[LossAt, ...] = (loss_at, "logits", "logits")
         losses = [
-            share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem, loss_at=at)
+            share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem, loss_at=at, of_pixels=of_pixels)
             for share, logits, at in zip(CASCADE_WEIGHTS, output, sizes, strict=True)
         ]
         return torch.stack(losses).sum()
     if loss_at == "labels" and output.shape[2:] != labels.shape[1:]:
         output = F.interpolate(output.float(), size=labels.shape[1:], mode="bilinear")
-    loss = cross_entropy(output, labels, weights, ohem=ohem)
-    return loss + dice * dice_loss(output, labels) if dice else loss
+    return of_pixels(output, labels, weights, dice=dice, ohem=ohem)

@@ -32,11 +32,11 @@ from export.checkpoint import (
     save_weights,
     write_log,
 )
+from export.compiled import check_compiler, compile_prelus, compiled_loss
 from export.curve import write_curve
 from export.fake_quantize import quantize_training
-from export.losses import class_weights, segmentation_loss
+from export.losses import class_weights, pixel_loss, segmentation_loss
 from export.models.enet import ENet
-from export.prelu import compile_prelus
 from export.recipe import Recipe, lr_share, make_optimizer, plan_epoch
 from export.registry import Network, build_like, find
 from export.train_options import command_of, parse
@@ -132,7 +132,15 @@ def train_step(job: Job, state: State, batch: Batch) -> float:
         output = state.net(frames.bfloat16() if halved else frames)
     labels, weights = batch.labels.to(job.device), job.weights.to(job.device)
     recipe = job.recipe
-    loss = segmentation_loss(output, labels, weights, dice=recipe.dice, ohem=recipe.ohem, loss_at=recipe.loss_at)
+    loss = segmentation_loss(
+        output,
+        labels,
+        weights,
+        dice=recipe.dice,
+        ohem=recipe.ohem,
+        loss_at=recipe.loss_at,
+        of_pixels=compiled_loss() if job.compiled else pixel_loss,
+    )
     value = float(loss.item())
     if not math.isfinite(value):
         raise diverged(job, f"the loss of step {state.step + 1} is {value}")
@@ -259,8 +267,8 @@ def train(job: Job) -> dict[str, float]:
     """
     sizes = sizes_of(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
-    if job.compiled and not compile_prelus(state.net):
-        log(f"{job.network.name} has no PReLU: --compile changes nothing")
+    if job.compiled:
+        compile_prelus(state.net)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")
@@ -317,6 +325,8 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
 def main(argv: Sequence[str]) -> int:
     """The command; prints the validation mIoU."""
     args, recipe = parse(argv)
+    if args.compile:
+        check_compiler()
     args.out.mkdir(parents=True, exist_ok=True)
     job = job_of(args, recipe, command_of(argv))
     for size, miou in train(job).items():

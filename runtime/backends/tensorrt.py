@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: a whole frame on one stream of the GPU, two copies, one synchronisation."""
+"""TensorRT and TensorRT-RTX: a frame is one CUDA graph on one stream of the GPU, two copies, one synchronisation."""
 
 import atexit
 import functools
@@ -14,9 +14,11 @@ from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
 from runtime.backends.tensorrt_clock import FrameClock
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
-from runtime.errors import LibraryError
+from runtime.cli import log
+from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels
+from runtime.kernels.graph import NON_BLOCKING, Graph
 from runtime.spec import BackendName, EngineManifest, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
@@ -53,31 +55,52 @@ class TensorRT(ClosedOnExit):
         self._driver, self._context = driver, context
         self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
         self._kernels: Any = Kernels(driver, gpu.capability)
-        self._stream: Any = driver.Stream()
-        self._clock: Any = FrameClock(driver, self._stream)
+        # While a lane captures, others use the null stream: this one must not be among those that it waits for.
+        self._stream: Any = driver.Stream(NON_BLOCKING)
+        self._clock: Any = FrameClock(self._stream.handle)
         self.stages_ms: dict[str, float] = {}
-        self._memory, self._frame_memory = Memory(driver), Memory(driver)
+        self._memory, self._frame_memory = (Memory(driver, self._stream) for _ in range(2))
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
         self._frame: FrameBuffers | None = None
+        self._graph: Graph | None = None  # the frame of the size that `_frame` has, after the first one
+        self._capturable = True
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
         with self._buffers_for(frame) as buffers:
             self._clock.start()
             np.copyto(buffers.frame_pinned, frame)
-            self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
-            self._kernels.launch(buffers.resize_normalize, self._stream)
-            self._clock.preprocess_enqueued()
-            self._engine.enqueue(self._stream.handle)
-            self._clock.network_enqueued()
-            self._kernels.launch(buffers.coarse_winner, self._stream)
-            self._kernels.launch(buffers.upsample_argmax, self._stream)
-            self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
+            self._clock.frame_pinned()
+            if self._graph:
+                self._graph.launch()
+            else:
+                self._enqueue(buffers)
             self._stream.synchronize()
             mask = buffers.mask_pinned.copy()
             self.stages_ms = self._clock.stop()
+            if self._graph is None and self._capturable:
+                self._capture(buffers)
             return mask
+
+    def _enqueue(self, buffers: FrameBuffers, *, captured: bool = False) -> None:
+        self._clock.begin(captured=captured)
+        self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
+        self._kernels.launch(buffers.resize_normalize, self._stream)
+        self._clock.preprocess_enqueued(captured=captured)
+        self._engine.enqueue(self._stream.handle)
+        self._clock.network_enqueued(captured=captured)
+        self._kernels.launch(buffers.coarse_winner, self._stream)
+        self._kernels.launch(buffers.upsample_argmax, self._stream)
+        self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
+
+    def _capture(self, buffers: FrameBuffers) -> None:
+        # After the first frame of a size: TensorRT wants to have run before a capture, and kernels to be loaded.
+        try:
+            self._graph = Graph(self._stream.handle, functools.partial(self._enqueue, buffers, captured=True))
+        except (EngineError, self._driver.Error) as error:
+            self._capturable = False
+            log(f"{self.spec.name}: a frame is no CUDA graph here, its calls are made one by one ({error})")
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
@@ -96,11 +119,12 @@ class TensorRT(ClosedOnExit):
         if self._engine is None:
             return
         with self._current():
+            self._forget_frame()
+            self._clock.close()
             self._engine.close()
-            self._frame_memory.free()
             self._memory.free()
             # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
-            self._frame = self._clock = self._stream = self._kernels = self._engine = None
+            self._clock = self._stream = self._kernels = self._engine = None
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -119,10 +143,16 @@ class TensorRT(ClosedOnExit):
         with self._current():
             height, width, _ = frame.shape
             if self._frame is None or self._frame.mask_pinned.shape != (height, width):
-                self._frame = None
-                self._frame_memory.free()
+                self._forget_frame()
                 self._frame = FrameBuffers(self._frame_memory, self._network, height, width)
             yield self._frame
+
+    def _forget_frame(self) -> None:
+        # The graph before the memory that it names.
+        if self._graph:
+            self._graph.close()
+        self._graph = self._frame = None
+        self._frame_memory.free()
 
 
 def _cuda_driver() -> Any:

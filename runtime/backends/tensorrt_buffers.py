@@ -24,13 +24,14 @@ NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4"
 class Memory:
     """Owns what it hands out; `free` gives all of it back, with the context current in which it was made."""
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, stream: Any) -> None:
         """Start empty.
 
         Args:
             driver: `pycuda.driver`.
+            stream: on which all that is handed out is used.
         """
-        self._driver = driver
+        self._driver, self._stream = driver, stream
         self._allocations: list[Any] = []
 
     def device(self, nbytes: int) -> int:
@@ -49,13 +50,13 @@ class Memory:
         return int(allocation)
 
     def upload(self, array: np.ndarray) -> int:
-        """The address of a copy of `array` on the device.
+        """The address of a copy of `array` on the device, made before what is enqueued next.
 
         Raises:
             LibraryError: the GPU has too little left.
         """
         address = self.device(array.nbytes)
-        self._driver.memcpy_htod(address, array)
+        self._driver.memcpy_htod_async(address, array, self._stream)  # out of pageable memory it is staged at once
         return address
 
     def pinned(self, shape: tuple[int, ...]) -> np.ndarray:

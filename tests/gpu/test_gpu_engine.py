@@ -2,6 +2,7 @@
 
 import gc
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from engines.build import build_engine
 from export.to_onnx import Request, export
 from runtime import reference
 from runtime.backend import open_backend
+from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
@@ -72,6 +74,24 @@ def test_the_copies_are_from_and_to_page_locked_memory(tmp_path, backend, driver
         engine.segment(frame(40, 50, seed=1))
         assert (engine._frame.frame_pinned, engine._frame.mask_pinned) == before
         assert all(isinstance(array.base, driver.PagelockedHostAllocation) for array in before)
+
+
+def test_a_frame_is_one_cuda_graph_from_the_second_on_and_gives_the_same_mask(tmp_path, backend):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        for size in (*SIZES, *SIZES):
+            first, again = engine.segment(frame(*size)), engine.segment(frame(*size))
+            assert engine._graph is not None
+            np.testing.assert_array_equal(first, again)
+
+
+def test_lanes_capture_while_others_run(tmp_path, backend):
+    path = built_engine(tmp_path, backend=backend, precision="fp16")
+    images = [frame(*size, seed) for seed in range(8) for size in SIZES]
+    with open_backend(path) as engine:
+        expected = [engine.segment(image) for image in images]
+    with open_lanes(path, 3) as lanes, ThreadPoolExecutor(3) as pool:
+        for mask, alone in zip(pool.map(lanes.segment, images), expected, strict=True):
+            np.testing.assert_array_equal(mask, alone)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from runtime import reference
 from runtime.backends.tensorrt_buffers import Memory
 from runtime.kernels.cuda import Kernels
+from runtime.kernels.graph import NON_BLOCKING
 from tests.helpers import kernel_cases, kernel_runs
 
 pytestmark = pytest.mark.gpu
@@ -15,7 +16,8 @@ class Device:
     """The place of `kernel_runs` that is a GPU."""
 
     def __init__(self, driver, kernels):
-        self._driver, self._kernels, self._stream, self.memory = driver, kernels, driver.Stream(), Memory(driver)
+        self._driver, self._kernels, self._stream = driver, kernels, driver.Stream(NON_BLOCKING)
+        self.memory = Memory(driver, self._stream)
 
     def put(self, array):
         return self.memory.upload(np.ascontiguousarray(array))

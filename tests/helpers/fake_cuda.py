@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from runtime.kernels.cuda import Launch
+from runtime.kernels.graph import NON_BLOCKING, RECORD_EXTERNAL
 from tests.helpers import cuda_on_cpu
 
-GARBAGE = 0xCD
+GARBAGE, EVENT = 0xCD, "event"
 
 
 class Allocation:
@@ -75,18 +76,18 @@ class Driver:
         self.need_context()
         return np.asarray(Pinned(self, shape, dtype))
 
-    def memcpy_htod(self, dest, src):
-        self.at(dest, src.nbytes)[...] = np.frombuffer(src.tobytes(), np.uint8)
-
     def memcpy_dtoh(self, dest, src):
         for stream in self.streams.values():
             assert not stream.waiting, "the null stream would wait for this one: it must have been synchronised"
         dest.reshape(-1).view(np.uint8)[...] = self.at(src, dest.nbytes)
 
     def memcpy_htod_async(self, dest, src, stream=None):
-        assert isinstance(src.base, Pinned), "the copy in is from pageable memory"
         there = self.at(dest, src.nbytes)
-        stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)))
+        if isinstance(src.base, Pinned):
+            stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)))
+        else:  # staged at once, and another name, so that a frame's copy out of pageable memory shows
+            staged = np.frombuffer(src.tobytes(), np.uint8)
+            stream.add("upload", lambda: there.__setitem__(..., staged))
 
     def memcpy_dtoh_async(self, dest, src, stream=None):
         assert isinstance(dest.base, Pinned), "the copy out is to pageable memory"
@@ -95,11 +96,8 @@ class Driver:
 
     def Stream(self, flags=0):
         self.need_context()
+        assert flags == NON_BLOCKING, "the null stream of another thread would end its captures"
         return Stream(self)
-
-    def Event(self, flags=0):
-        self.need_context()
-        return SimpleNamespace(record=lambda stream: self.need_context(), time_since=lambda event: 0.25)
 
     def module_from_buffer(self, buffer):
         self.need_context()
@@ -123,19 +121,21 @@ class Stream:
     """Work that nobody has waited for is not done."""
 
     def __init__(self, driver):
-        self._driver, self.waiting, self.handle = driver, [], len(driver.streams) + 1
+        self._driver, self.waiting, self.captured, self.handle = driver, [], None, len(driver.streams) + 1
         driver.streams[self.handle] = self
 
     def add(self, name, work):
-        self.waiting.append((name, work))
+        (self.waiting if self.captured is None else self.captured).append((name, work))
 
     def synchronize(self):
         self._driver.need_context()
+        assert self.captured is None, "a stream that captures cannot be waited for"
         self._driver.waits += 1
         while self.waiting:
             name, work = self.waiting.pop(0)
             work()
-            self._driver.done.append(name)
+            if name != EVENT:
+                self._driver.done.append(name)
 
 
 class Function:
@@ -154,3 +154,74 @@ class Function:
             assert code != "P" or argument in self._driver.live, f"{self._name} is given a dead address"
         launch = Launch(self._name, self._types, grid, block, arguments)
         stream.add(self._name, lambda: cuda_on_cpu.run(launch))
+
+
+class Library:
+    """The part of libcuda that `runtime.kernels.graph` calls, over the same memory and streams.
+
+    `graphs` and `events` are those that nobody gave back; `launched` counts. `fails` names a call that does what it
+    should and answers an error.
+    """
+
+    REFUSED = 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
+
+    def __init__(self, driver):
+        self._driver, self._made = driver, 0
+        self.graphs, self.events, self.launched, self.fails = {}, {}, 0, ""
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self._driver.need_context()
+            code = getattr(self, f"_{name}")(*(getattr(argument, "value", argument) for argument in arguments))
+            return self.REFUSED if name == self.fails else code
+
+        return call
+
+    def _new(self, out, what, kept):
+        self._made += 1
+        out._obj.value, kept[self._made] = self._made, what
+        return 0
+
+    def _cuStreamBeginCapture_v2(self, stream, mode):
+        assert not self._driver.streams[stream].waiting
+        self._driver.streams[stream].captured = []
+        return 0
+
+    def _cuStreamEndCapture(self, stream, out):
+        work, self._driver.streams[stream].captured = self._driver.streams[stream].captured, None
+        return self._new(out, work, self.graphs)
+
+    def _cuGraphInstantiateWithFlags(self, out, graph, flags):
+        return self._new(out, list(self.graphs[graph]), self.graphs)
+
+    def _cuGraphLaunch(self, graph, stream):
+        self.launched += 1
+        for name, work in self.graphs[graph]:
+            self._driver.streams[stream].add(name, work)
+        return 0
+
+    def _cuGraphDestroy(self, graph):
+        del self.graphs[graph]
+        return 0
+
+    _cuGraphExecDestroy = _cuGraphDestroy
+
+    def _cuEventCreate(self, out, flags):
+        return self._new(out, 0, self.events)
+
+    def _cuEventRecordWithFlags(self, event, stream, flags):
+        stream = self._driver.streams[stream]
+        # Outside of a capture the flag is refused, inside of it the event would be no part of the graph without it.
+        if (stream.captured is None) == (flags == RECORD_EXTERNAL):
+            return 1
+        stream.add(EVENT, lambda: self.events.__setitem__(event, self.events[event] + 1))
+        return 0
+
+    def _cuEventElapsedTime(self, out, start, end):
+        assert self.events[start] == self.events[end] > 0
+        out._obj.value = 0.25
+        return 0
+
+    def _cuEventDestroy_v2(self, event):
+        del self.events[event]
+        return 0

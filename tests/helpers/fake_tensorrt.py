@@ -48,7 +48,8 @@ class FakeTensorRT(ModuleType):
     def __init__(self, name, driver, network, input_type, logits_type):
         super().__init__(name)
         self.ILogger, self.DataType, self.TensorIOMode = ILogger, DataType, TensorIOMode
-        self.driver, self.network, self.fails = driver, network, False
+        self.driver, self.network = driver, network
+        self.fails, self.fails_captured, self.enqueued = False, False, 0
         self.tensors = {"frame": input_type, "logits": logits_type}
         self.caches = []
 
@@ -105,9 +106,11 @@ class Context:
         return True
 
     def execute_async_v3(self, stream_handle):
-        if self._trt.fails:
+        stream = self._trt.driver.streams[stream_handle]
+        if self._trt.fails or (self._trt.fails_captured and stream.captured is not None):
             return False
-        self._trt.driver.streams[stream_handle].add("network", self._run)
+        self._trt.enqueued += 1
+        stream.add("network", self._run)
         return True
 
     def _run(self):

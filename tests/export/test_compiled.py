@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from export.prelu import CompiledPReLU, compile_prelus
+from export.compiled import CompiledPReLU, check_compiler, compile_prelus, compiled_loss
+from export.losses import pixel_loss, segmentation_loss
 from runtime.errors import LibraryError
 from tests.helpers import cuda_on_cpu
 
@@ -44,6 +45,21 @@ def test_a_single_slope_for_all_channels_is_trained_too():
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
+@needs_compiler
+def test_the_loss_and_its_gradients_are_those_of_pytorch():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 6, (2, 24, 32), dtype=torch.uint8)
+    labels[labels == 5] = 255
+    weights, logits = torch.rand(5) + 0.5, torch.randn(2, 5, 24, 32, requires_grad=True)
+    eager, fused = (
+        segmentation_loss(logits, labels, weights, dice=1.0, of_pixels=loss) for loss in (pixel_loss, compiled_loss())
+    )
+    torch.testing.assert_close(fused, eager)
+    (want,), (got,) = (torch.autograd.grad(loss, logits) for loss in (eager, fused))
+    assert want.abs().max() > 0
+    torch.testing.assert_close(got, want)
+
+
 def test_without_a_compiler_one_line_says_so(monkeypatch):
     from torch._inductor import cpp_builder, exc
 
@@ -52,8 +68,7 @@ def test_without_a_compiler_one_line_says_so(monkeypatch):
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
     with pytest.raises(LibraryError, match="--compile needs a C\\+\\+ compiler"):
-        compile_prelus(nn.PReLU())
-    assert compile_prelus(nn.ReLU()) == 0  # nothing to compile, nothing to refuse
+        check_compiler()
 
 
 @needs_compiler

@@ -1,14 +1,16 @@
-"""PReLU whose both passes are compiled, for training on a CPU: PyTorch's own kernels there are not vectorised.
+"""What `--compile` compiles for training on a CPU: PReLU, whose PyTorch kernels are not vectorised there, and the loss.
 
 README's section on training says what it brings.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch import nn
 
+from export.losses import pixel_loss
 from runtime.errors import LibraryError
 
 
@@ -45,21 +47,29 @@ class CompiledPReLU(nn.PReLU):
         return _Function.apply(x, self.weight) if self.training else super().forward(x)
 
 
-def compile_prelus(net: nn.Module) -> int:
-    """Let every nn.PReLU of the network train in compiled kernels, its parameters as they are; returns how many.
+def compile_prelus(net: nn.Module) -> None:
+    """Let every nn.PReLU of the network train in compiled kernels, its parameters as they are."""
+    for module in net.modules():
+        if type(module) is nn.PReLU:
+            module.__class__ = CompiledPReLU
+
+
+@cache
+def compiled_loss() -> Callable[..., torch.Tensor]:
+    """`pixel_loss`, its passes over the logits of every pixel fused."""
+    return torch.compile(pixel_loss, dynamic=True)
+
+
+def check_compiler() -> None:
+    """Nothing where a C++ compiler is at hand.
 
     Raises:
-        LibraryError: there is no C++ compiler.
+        LibraryError: there is none.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
-    found = [module for module in net.modules() if type(module) is nn.PReLU]
-    if found:
-        try:
-            get_cpp_compiler()
-        except InvalidCxxCompiler as error:
-            raise LibraryError(f"--compile needs a C++ compiler ({str(error).splitlines()[0]}); leave it out") from None
-    for module in found:
-        module.__class__ = CompiledPReLU
-    return len(found)
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise LibraryError(f"--compile needs a C++ compiler ({str(error).splitlines()[0]}); leave it out") from None
