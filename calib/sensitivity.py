@@ -1,8 +1,9 @@
 """What INT8 costs, layer by layer, and which layers to leave in FP16.
 
 `python -m calib.sensitivity GRAPH.onnx --dataset camvid --data DIR` quantizes each layer of the FP32 graph alone, then
-together, on labelled training frames; where all together lose more than --max-drop, the fewest of the costliest layers
-that bring it back are written into a new calibration table, whose path is the last line.
+together, on labelled training frames; where all together lose more than --max-drop, or change more pixels than
+--max-changed, the fewest of the costliest layers that mend it are written into a new calibration table, whose path is
+the last line.
 """
 
 import argparse
@@ -59,6 +60,18 @@ class Analysis(NamedTuple):
     left: tuple[str, ...]  # the layers to leave in FP16
 
 
+class Bounds(NamedTuple):
+    """What INT8 may cost: points of mIoU, and the percent of the pixels whose class changes."""
+
+    max_drop: float
+    max_changed: float
+
+    def keep(self, found: Worth, whole: Worth) -> bool:
+        """Whether a graph of that worth is within them, beside the float one."""
+        changed = changed_percent(found.masks, whole.masks)
+        return whole.miou - found.miou <= self.max_drop and changed <= self.max_changed
+
+
 class Cost(NamedTuple):
     """Of quantizing a layer alone: points of mIoU lost, and the percent of pixels whose class changes."""
 
@@ -102,10 +115,8 @@ def layer_costs(names: Sequence[str], of: Callable[[tuple[str, ...]], Worth], fl
     return sorted(costs, key=lambda cost: -cost.changed)
 
 
-def fewest_left(
-    costs: Sequence[Cost], drop_with: Callable[[tuple[str, ...]], float], max_drop: float
-) -> tuple[str, ...]:
-    """The shortest beginning of `costs` that, left in float, keeps the drop of the others within `max_drop`.
+def fewest_left(costs: Sequence[Cost], keeps: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:
+    """The shortest beginning of `costs` that, left in float, keeps what the others cost within its bounds.
 
     Found by bisection: leaving more layers never costs more, but for noise.
     """
@@ -113,7 +124,7 @@ def fewest_left(
     low, high = 0, len(names)
     while low < high:
         middle = (low + high) // 2
-        if drop_with(tuple(names[:middle])) <= max_drop:
+        if keeps(tuple(names[:middle])):
             high = middle
         else:
             low = middle + 1
@@ -155,9 +166,9 @@ def load_frames(dataset: str, data: Path, spec: ModelSpec, count: int, seed: int
 
 
 def analyse(
-    model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, data: Labelled, max_drop: float
+    model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, data: Labelled, bounds: Bounds
 ) -> Analysis:
-    """The cost of every layer and of all together, and the layers that `max_drop` points of mIoU want left."""
+    """The cost of every layer and of all together, and the layers that the bounds want left."""
     names = sorted(set(layers(model.graph).values()))
 
     def left(float_layers: tuple[str, ...]) -> Worth:
@@ -165,7 +176,7 @@ def analyse(
 
     whole = worth(model, spec, data)
     costs = layer_costs(names, left, whole)
-    kept = fewest_left(costs, lambda layers_left: whole.miou - left(layers_left).miou, max_drop)
+    kept = fewest_left(costs, lambda float_layers: bounds.keep(left(float_layers), whole))
     everything = left(())
     changed = changed_percent(everything.masks, whole.masks)
     log(
@@ -211,11 +222,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--max-drop", type=float, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"
     )
+    parser.add_argument("--max-changed", type=float, default=100.0, help="percent of the pixels that may change (any)")
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
     given, table = table_for(spec, arguments.table)
     data = load_frames(arguments.dataset, arguments.data, spec, arguments.frames, arguments.seed)
-    found = analyse(model, spec, table, data, arguments.max_drop)
+    bounds = Bounds(arguments.max_drop, arguments.max_changed)
+    found = analyse(model, spec, table, data, bounds)
     chosen = dataclasses.replace(table, float_layers=found.left)
     key = key_of({"table": dataclasses.asdict(chosen), "costs": found.costs})
     path = TABLES / f"{spec.name}-{chosen.method}-{key}.json"
@@ -224,7 +237,8 @@ def main(argv: Sequence[str]) -> int:
     write_atomically(path.with_suffix(".png"), picture)
     if arguments.json:
         costs = [cost._asdict() for cost in found.costs]
-        document = {**measured_on(arguments, spec, data, given, table), "method": table.method, **found._asdict()}
+        document = {**measured_on(arguments, spec, data, given, table), "method": table.method}
+        document |= {"bounds": bounds._asdict(), **found._asdict()}
         write_atomically(arguments.json, (json.dumps({**document, "costs": costs}, indent=1) + "\n").encode())
         write_atomically(arguments.json.with_suffix(".png"), picture)
     print(f"{as_text(found.costs)}\n{path}")

@@ -137,8 +137,8 @@ def main(argv: Sequence[str]) -> int:
     if [label.name for label in dataset.classes] != [label.name for label in weights.classes]:
         raise DatasetError(f"{args.dataset} has other classes than {args.weights}")
     net = loaded(network, weights)
-    train, val = load_split(dataset, "train"), load_split(dataset, "val")
-    offsets = balance(net, network, train.every(args.every), len(weights.classes))
+    train, val = load_split(dataset, "train", args.every), load_split(dataset, "val")
+    offsets = balance(net, network, train, len(weights.classes))
     metadata = {**metadata_of(args.weights), "class_offsets": json.dumps(offsets.tolist())}
     for label, offset in zip(weights.classes, offsets, strict=True):
         print(f"{label.name:<16}{offset:+.3f}")

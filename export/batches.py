@@ -52,13 +52,13 @@ class Batch(NamedTuple):
     labels: torch.Tensor  # uint8 (N, h, w) train ids
 
 
-def load_split(dataset: Dataset, split: str) -> Frames:
-    """Every frame of a split with its label, in order; the first `IN_MEMORY` bytes of them are in memory.
+def load_split(dataset: Dataset, split: str, every: int = 1) -> Frames:
+    """One frame in so many of a split with its label, from the first; the first `IN_MEMORY` bytes are in memory.
 
     Raises:
         DatasetError: one of those in memory cannot be read, or does not fit its label.
     """
-    pairs, held, size = dataset.pairs(split), list[Labelled](), 0
+    pairs, held, size = dataset.pairs(split)[::every], list[Labelled](), 0
     while len(held) < len(pairs) and size < IN_MEMORY:
         held.append(read_pair(pairs[len(held)]))
         size += sum(array.nbytes for array in held[-1])

@@ -7,6 +7,7 @@ import pytest
 from calib import sensitivity
 from calib.graphs import load_graph
 from calib.sensitivity import (
+    Bounds,
     Cost,
     Labelled,
     Worth,
@@ -39,10 +40,18 @@ def test_a_layers_cost_is_measured_with_all_others_left():
     assert costs == [Cost("a", 10.0, 20.0), Cost("b", 1.0, 10.0)]
 
 
+def test_either_bound_alone_is_enough_to_leave_a_layer():
+    other = MASK.copy()
+    other[0, 0] = 1  # 10 % of the pixels
+    found, whole = Worth(79.0, [other]), Worth(80.0, [MASK])
+    kept = {bounds: Bounds(*bounds).keep(found, whole) for bounds in ((1.0, 10.0), (0.9, 10.0), (1.0, 9.9))}
+    assert list(kept.values()) == [True, False, False]
+
+
 @pytest.mark.parametrize(("needed", "max_drop"), [(0, 5.0), (1, 3.5), (2, 1.5), (4, 0.0)])
 def test_the_fewest_layers_that_keep_the_bound_are_left(needed, max_drop):
     drops = [4.0, 3.0, 1.0, 0.5, 0.0]  # with so many of the costliest left
-    assert fewest_left(COSTS, lambda left: drops[len(left)], max_drop) == tuple("abcd"[:needed])
+    assert fewest_left(COSTS, lambda left: drops[len(left)] <= max_drop) == tuple("abcd"[:needed])
 
 
 def test_changed_pixels_are_counted_over_all_frames():
@@ -59,13 +68,19 @@ def test_the_table_and_the_picture_name_every_layer():
     assert lengths[0] == pytest.approx(2 * lengths[1], abs=2)
 
 
-@pytest.mark.parametrize(("max_drop", "left"), [(100.0, set()), (-100.0, {"conv6_cls", "fusion_12"})])
-def test_the_table_names_the_layers_to_leave(graphs, tables, frame, monkeypatch, max_drop, left):
+BOTH = {"conv6_cls", "fusion_12"}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "left"),
+    [((100.0, 100.0), set()), ((-100.0, 100.0), BOTH), ((100.0, 0.0), BOTH), ((100.0, 4.9), set())],
+)
+def test_the_table_names_the_layers_to_leave(graphs, tables, frame, monkeypatch, bounds, left):
     model, spec = load_graph(graphs("icnet")["fp32"], "fp32")
     data = Labelled([preprocess(frame, spec.preprocess)], [np.zeros((64, 128), np.uint8)])
     monkeypatch.setattr(sensitivity, "layers", lambda graph: {0: "conv6_cls", 1: "fusion_12"})
-    found = analyse(model, spec, tables("icnet"), data, max_drop)
-    assert {cost.layer for cost in found.costs} == {"conv6_cls", "fusion_12"}
+    found = analyse(model, spec, tables("icnet"), data, Bounds(*bounds))
+    assert {cost.layer for cost in found.costs} == BOTH
     assert all(0 < cost.changed < 5 for cost in found.costs) and 0 < found.changed_percent < 10
     assert set(found.left) == left
 
@@ -82,6 +97,7 @@ def test_the_command_keeps_figures_picture_and_table(graphs, tables, frame, tmp_
     document = json.loads((tmp_path / "f.json").read_text())
     assert (document["model"], document["frames"], document["left"]) == ("icnet", 1, ["conv6_cls"])
     assert [cost["layer"] for cost in document["costs"]] == ["conv6_cls"]
+    assert document["bounds"] == {"max_drop": -100.0, "max_changed": 100.0}
     written = Path(capsys.readouterr().out.splitlines()[-1])
     assert load_table(written).float_layers == ("conv6_cls",)
     assert (tmp_path / "f.png").read_bytes() == written.with_suffix(".png").read_bytes()
