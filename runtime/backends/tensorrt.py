@@ -4,7 +4,7 @@ import atexit
 import functools
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -57,18 +57,19 @@ class TensorRT(ClosedOnExit):
         self._kernels: Any = Kernels(driver, gpu.capability)
         # While a lane captures, others use the null stream: this one must not be among those that it waits for.
         self._stream: Any = driver.Stream(NON_BLOCKING)
-        self._clock: Any = FrameClock(self._stream.handle)
         self.stages_ms: dict[str, float] = {}
         self._memory, self._frame_memory = (Memory(driver, self._stream) for _ in range(2))
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
+        self._clock: Any = FrameClock(self._stream.handle)
         self._frame: FrameBuffers | None = None
-        self._graph: Graph | None = None  # the frame of the size that `_frame` has, after the first one
-        self._capturable = True
+        self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
+        self._ran, self._capturable = False, True
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
         with self._buffers_for(frame) as buffers:
+            self._capture_once(buffers)
             self._clock.start()
             np.copyto(buffers.frame_pinned, frame)
             self._clock.frame_pinned()
@@ -79,8 +80,7 @@ class TensorRT(ClosedOnExit):
             self._stream.synchronize()
             mask = buffers.mask_pinned.copy()
             self.stages_ms = self._clock.stop()
-            if self._graph is None and self._capturable:
-                self._capture(buffers)
+            self._ran = True
             return mask
 
     def _enqueue(self, buffers: FrameBuffers, *, captured: bool = False) -> None:
@@ -94,12 +94,16 @@ class TensorRT(ClosedOnExit):
         self._kernels.launch(buffers.upsample_argmax, self._stream)
         self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
 
-    def _capture(self, buffers: FrameBuffers) -> None:
-        # After the first frame of a size: TensorRT wants to have run before a capture, and kernels to be loaded.
+    def _capture_once(self, buffers: FrameBuffers) -> None:
+        # Before the second frame of a size: TensorRT wants to have run before a capture, kernels to be loaded, and a
+        # single picture would pay for a graph that it never launches.
+        if self._graph or not (self._ran and self._capturable):
+            return
         try:
             self._graph = Graph(self._stream.handle, functools.partial(self._enqueue, buffers, captured=True))
         except (EngineError, self._driver.Error) as error:
             self._capturable = False
+            self._engine.forget_errors()
             log(f"{self.spec.name}: a frame is no CUDA graph here, its calls are made one by one ({error})")
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
@@ -148,10 +152,12 @@ class TensorRT(ClosedOnExit):
             yield self._frame
 
     def _forget_frame(self) -> None:
-        # The graph before the memory that it names.
-        if self._graph:
-            self._graph.close()
-        self._graph = self._frame = None
+        # What an interrupted frame left on the stream, then the graph, then the memory that both name.
+        with suppress(self._driver.Error):
+            self._stream.synchronize()
+        graph, self._graph, self._frame, self._ran = self._graph, None, None, False
+        if graph:
+            graph.close()
         self._frame_memory.free()
 
 

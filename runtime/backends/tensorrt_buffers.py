@@ -33,6 +33,7 @@ class Memory:
         """
         self._driver, self._stream = driver, stream
         self._allocations: list[Any] = []
+        self._uploaded: list[np.ndarray] = []  # the driver may read them later than when it is asked to
 
     def device(self, nbytes: int) -> int:
         """The address of new device memory, uninitialised.
@@ -56,7 +57,8 @@ class Memory:
             LibraryError: the GPU has too little left.
         """
         address = self.device(array.nbytes)
-        self._driver.memcpy_htod_async(address, array, self._stream)  # out of pageable memory it is staged at once
+        self._uploaded.append(array)
+        self._driver.memcpy_htod_async(address, array, self._stream)
         return address
 
     def pinned(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -73,7 +75,8 @@ class Memory:
         return array
 
     def free(self) -> None:
-        """Give everything back; a second call does nothing."""
+        """Give everything back, with nothing on the stream that uses it; a second call does nothing."""
+        self._uploaded.clear()
         while self._allocations:
             self._allocations.pop().free()
 

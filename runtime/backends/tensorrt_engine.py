@@ -72,6 +72,10 @@ class Engine:
         if not self._context.execute_async_v3(stream):
             raise self._refusal("cannot run")
 
+    def forget_errors(self) -> None:
+        """What the library logged until now is no reason of what it refuses next."""
+        self._log.clear()
+
     def close(self) -> None:
         """Free everything; what TensorRT-RTX compiled is kept for the next time."""
         try:

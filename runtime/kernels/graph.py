@@ -1,8 +1,9 @@
 """What pycuda does not wrap of the CUDA driver: work captured once as a graph, and events that are part of it."""
 
 import ctypes
-from collections.abc import Callable
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -61,8 +62,9 @@ class Event:
         return ms.value
 
     def close(self) -> None:
-        """Give it back."""
-        call("cuEventDestroy_v2", self._handle)
+        """Give it back; what the driver says to that is not worth hiding another error."""
+        with suppress(EngineError):
+            call("cuEventDestroy_v2", self._handle)
 
 
 class Graph:
@@ -89,10 +91,12 @@ class Graph:
         graph = Handle()
         call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(CAPTURE_THREAD_LOCAL))
         try:
-            enqueue()
+            with _nothing_collected():
+                enqueue()
         except BaseException:
             with suppress(EngineError):  # of a capture that is lost already; until this call the stream runs nothing
                 call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+                call("cuGraphDestroy", graph)
             raise
         call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         return graph
@@ -106,5 +110,18 @@ class Graph:
         call("cuGraphLaunch", self._runnable, self._stream)
 
     def close(self) -> None:
-        """Give it back, with the context current and nothing of it running."""
-        call("cuGraphExecDestroy", self._runnable)
+        """Give it back, with the context current and nothing of it running; as `Event.close`."""
+        with suppress(EngineError):
+            call("cuGraphExecDestroy", self._runnable)
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    # A destructor that frees memory or a module on this thread would end the capture.
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -26,6 +26,7 @@ class Allocation:
 
     def free(self):
         self._driver.need_context()
+        self._driver.need_rest()
         assert self._driver.live.pop(int(self), None) is self, "freed twice"
 
 
@@ -66,8 +67,14 @@ class Driver:
     def need_context(self):
         assert self.depth() == 1, f"{self.depth()} contexts are current on this thread"
 
+    def need_rest(self):
+        """Nothing may be freed that waiting work uses, nor anything be allocated or freed inside a capture."""
+        for stream in self.streams.values():
+            assert not stream.waiting and stream.captured is None
+
     def mem_alloc(self, nbytes):
         self.need_context()
+        assert all(stream.captured is None for stream in self.streams.values()), "an allocation ends the capture"
         if sum(allocation.array.nbytes for allocation in self.live.values()) + nbytes > self.left:
             raise self.MemoryError("cuMemAlloc failed: out of memory")
         return Allocation(self, nbytes)
@@ -77,8 +84,7 @@ class Driver:
         return np.asarray(Pinned(self, shape, dtype))
 
     def memcpy_dtoh(self, dest, src):
-        for stream in self.streams.values():
-            assert not stream.waiting, "the null stream would wait for this one: it must have been synchronised"
+        self.need_rest()  # the null stream waits for none of the others
         dest.reshape(-1).view(np.uint8)[...] = self.at(src, dest.nbytes)
 
     def memcpy_htod_async(self, dest, src, stream=None):
@@ -159,8 +165,8 @@ class Function:
 class Library:
     """The part of libcuda that `runtime.kernels.graph` calls, over the same memory and streams.
 
-    `graphs` and `events` are those that nobody gave back; `launched` counts. `fails` names a call that does what it
-    should and answers an error.
+    `graphs` and `events` are those that nobody gave back; `launched` counts. `fails` names a call that does nothing but
+    answer an error; the end of a capture ends it all the same.
     """
 
     REFUSED = 901  # CUDA_ERROR_STREAM_CAPTURE_INVALIDATED
@@ -172,8 +178,12 @@ class Library:
     def __getattr__(self, name):
         def call(*arguments):
             self._driver.need_context()
-            code = getattr(self, f"_{name}")(*(getattr(argument, "value", argument) for argument in arguments))
-            return self.REFUSED if name == self.fails else code
+            plain = [getattr(argument, "value", argument) for argument in arguments]
+            if name != self.fails:
+                return getattr(self, f"_{name}")(*plain)
+            if name == "cuStreamEndCapture":
+                self._driver.streams[plain[0]].captured = None
+            return self.REFUSED
 
         return call
 

@@ -55,6 +55,7 @@ class FakeTensorRT(ModuleType):
 
     def Runtime(self, log):
         self.driver.need_context()
+        self.log = log
 
         def deserialize(engine):
             if engine == ENGINE:
@@ -107,7 +108,10 @@ class Context:
 
     def execute_async_v3(self, stream_handle):
         stream = self._trt.driver.streams[stream_handle]
-        if self._trt.fails or (self._trt.fails_captured and stream.captured is not None):
+        if self._trt.fails:
+            return False
+        if self._trt.fails_captured and stream.captured is not None:
+            self._trt.log.log(ILogger.Severity.ERROR, "the stream is capturing")
             return False
         self._trt.enqueued += 1
         stream.add("network", self._run)
