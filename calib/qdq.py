@@ -5,6 +5,7 @@
 
 import argparse
 import dataclasses
+import fnmatch
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,19 +69,19 @@ def quantized_graph(
         graph: FP16.
         table_path: by default the newest of the same weights, or the one shipped.
         method: by default the table's own.
-        leave: layers that stay in FP16, beside those that the table leaves.
+        leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any letters.
 
     Raises:
         GraphError: graph or table are missing or do not fit each other.
-        ModelError: the graph has no layer of one of the names; it names the closest.
+        ModelError: the graph has no layer that one of them names; it tells the closest.
     """
     model, spec = load_graph(graph, "fp16")
     path, table = table_for(spec, table_path)
     if method:
         table = dataclasses.replace(table, method=method)
-    for name in leave:
-        one_of(name, sorted(set(layers(model.graph).values())), "layer")
-    table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *leave))))
+    names = sorted(set(layers(model.graph).values()))
+    left = [name for given in leave for name in fnmatch.filter(names, given) or [one_of(given, names, "layer")]]
+    table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *left))))
     chosen = {"method": table.method, "float_layers": table.float_layers}
     key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})
     height, width = spec.preprocess.height, spec.preprocess.width
@@ -241,7 +242,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--method", help=f"{', '.join(METHODS)} (the table's own)")
     parser.add_argument(
-        "--leave", nargs="+", default=[], metavar="LAYER", help="layers to leave in FP16, such as conv6_cls (none)"
+        "--leave",
+        nargs="+",
+        default=[],
+        metavar="LAYER",
+        help="layers to leave in FP16, such as conv6_cls or bottleneck5_* (none)",
     )
     arguments = parser.parse_args(argv)
     method = one_of(arguments.method, METHODS, "method") if arguments.method else None

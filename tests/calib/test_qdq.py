@@ -178,6 +178,11 @@ def test_layers_named_on_the_command_line_are_left_beside_those_of_the_table(gra
     assert json.loads(told)["float_layers"] == ["conv6_cls", "conv1_3"]
     left = {layer_name(n) for n in model.graph.node if n.op_type == "Conv" and ".dequantized" not in n.input[1]}
     assert {"conv6_cls", "conv1_3"} <= left and "conv1_2" not in left
+    names = {layer_name(n) for n in onnx.load(graph).graph.node if n.op_type == "Conv"}
+    assert qdq.main([graph, *given[:2], "--leave", "conv3_*", "conv3_1.reduce"]) == 0
+    (told,) = (p.value for p in onnx.load(capsys.readouterr().out.strip()).metadata_props if p.key == qdq.PROPERTY)
+    stage = sorted(name for name in names if name.startswith("conv3_"))
+    assert len(stage) > 3 and json.loads(told)["float_layers"] == ["conv6_cls", *stage]
     with pytest.raises(ModelError, match=r"unknown layer 'conv6_clss'\. Did you mean conv6_cls\?"):
         qdq.main([graph, *given, "conv6_clss"])
 
