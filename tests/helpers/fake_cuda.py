@@ -26,7 +26,7 @@ class Allocation:
 
     def free(self):
         self._driver.need_context()
-        self._driver.need_rest()
+        self._driver.need_rest(int(self))
         assert self._driver.live.pop(int(self), None) is self, "freed twice"
 
 
@@ -67,10 +67,9 @@ class Driver:
     def need_context(self):
         assert self.depth() == 1, f"{self.depth()} contexts are current on this thread"
 
-    def need_rest(self):
-        """Nothing may be freed that waiting work uses, nor anything be allocated or freed inside a capture."""
-        for stream in self.streams.values():
-            assert not stream.waiting and stream.captured is None
+    def need_rest(self, address):
+        """No work that waits uses what lies there."""
+        assert not any(address in used for stream in self.streams.values() for _, _, used in stream.waiting)
 
     def mem_alloc(self, nbytes):
         self.need_context()
@@ -84,21 +83,21 @@ class Driver:
         return np.asarray(Pinned(self, shape, dtype))
 
     def memcpy_dtoh(self, dest, src):
-        self.need_rest()  # the null stream waits for none of the others
+        self.need_rest(int(src))  # the null stream waits for none of the others
         dest.reshape(-1).view(np.uint8)[...] = self.at(src, dest.nbytes)
 
     def memcpy_htod_async(self, dest, src, stream=None):
         there = self.at(dest, src.nbytes)
         if isinstance(src.base, Pinned):
-            stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)))
+            stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)), int(dest), int(src.base))
         else:  # staged at once, and another name, so that a frame's copy out of pageable memory shows
             staged = np.frombuffer(src.tobytes(), np.uint8)
-            stream.add("upload", lambda: there.__setitem__(..., staged))
+            stream.add("upload", lambda: there.__setitem__(..., staged), int(dest))
 
     def memcpy_dtoh_async(self, dest, src, stream=None):
         assert isinstance(dest.base, Pinned), "the copy out is to pageable memory"
         there = self.at(src, dest.nbytes)
-        stream.add("dtoh", lambda: dest.reshape(-1).__setitem__(..., there))
+        stream.add("dtoh", lambda: dest.reshape(-1).__setitem__(..., there), int(src), int(dest.base))
 
     def Stream(self, flags=0):
         self.need_context()
@@ -130,15 +129,15 @@ class Stream:
         self._driver, self.waiting, self.captured, self.handle = driver, [], None, len(driver.streams) + 1
         driver.streams[self.handle] = self
 
-    def add(self, name, work):
-        (self.waiting if self.captured is None else self.captured).append((name, work))
+    def add(self, name, work, *used):
+        (self.waiting if self.captured is None else self.captured).append((name, work, used))
 
     def synchronize(self):
         self._driver.need_context()
         assert self.captured is None, "a stream that captures cannot be waited for"
         self._driver.waits += 1
         while self.waiting:
-            name, work = self.waiting.pop(0)
+            name, work, _ = self.waiting.pop(0)
             work()
             if name != EVENT:
                 self._driver.done.append(name)
@@ -159,7 +158,8 @@ class Function:
         for code, argument in zip(self._types, arguments, strict=True):
             assert code != "P" or argument in self._driver.live, f"{self._name} is given a dead address"
         launch = Launch(self._name, self._types, grid, block, arguments)
-        stream.add(self._name, lambda: cuda_on_cpu.run(launch))
+        used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P"]
+        stream.add(self._name, lambda: cuda_on_cpu.run(launch), *used)
 
 
 class Library:
@@ -206,8 +206,8 @@ class Library:
 
     def _cuGraphLaunch(self, graph, stream):
         self.launched += 1
-        for name, work in self.graphs[graph]:
-            self._driver.streams[stream].add(name, work)
+        for name, work, used in self.graphs[graph]:
+            self._driver.streams[stream].add(name, work, *used)
         return 0
 
     def _cuGraphDestroy(self, graph):

@@ -114,7 +114,7 @@ class Context:
             self._trt.log.log(ILogger.Severity.ERROR, "the stream is capturing")
             return False
         self._trt.enqueued += 1
-        stream.add("network", self._run)
+        stream.add("network", self._run, *self._addresses.values())
         return True
 
     def _run(self):
