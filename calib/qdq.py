@@ -69,7 +69,7 @@ def quantized_graph(
         graph: FP16.
         table_path: by default the newest of the same weights, or the one shipped.
         method: by default the table's own.
-        leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any letters.
+        leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
 
     Raises:
         GraphError: graph or table are missing or do not fit each other.

@@ -61,7 +61,7 @@ def compiled_loss() -> Callable[..., torch.Tensor]:
 
 
 def check_compiler() -> None:
-    """Nothing where a C++ compiler is at hand.
+    """Refuse `--compile` where there is no C++ compiler.
 
     Raises:
         LibraryError: there is none.

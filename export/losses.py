@@ -146,7 +146,7 @@ def segmentation_loss(
     """The `pixel_loss` of the logits or of ICNet's three, weighted as in its paper.
 
     At "labels" the logits are first upsampled as they are deployed, and no label pixel is left out; the auxiliary ones
-    keep their size. `of_pixels` is `pixel_loss` itself, or what compiles it.
+    keep their size. `of_pixels` is `pixel_loss`, or its compiled form.
     """
     if isinstance(output, Guided):
         sizes: tuple[LossAt, ...] = (loss_at, "logits", "logits")
