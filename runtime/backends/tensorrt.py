@@ -55,7 +55,6 @@ class TensorRT(ClosedOnExit):
         self._driver, self._context = driver, context
         self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
         self._kernels: Any = Kernels(driver, gpu.capability)
-        # While a lane captures, others use the null stream: this one must not be among those that it waits for.
         self._stream: Any = driver.Stream(NON_BLOCKING)
         self.stages_ms: dict[str, float] = {}
         self._memory, self._frame_memory = (Memory(driver, self._stream) for _ in range(2))
@@ -64,7 +63,7 @@ class TensorRT(ClosedOnExit):
         self._clock: Any = FrameClock(self._stream.handle)
         self._frame: FrameBuffers | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
-        self._ran, self._capturable = False, True
+        self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""

@@ -13,7 +13,9 @@ from runtime.kernels import nvidia
 # cuda.h: CUstreamCaptureMode, CUevent_record_flags. In thread-local mode other threads may go on as they like.
 CAPTURE_THREAD_LOCAL = 1
 RECORD_DEFAULT, RECORD_EXTERNAL = 0, 1
-NON_BLOCKING = 1  # CUstream_flags: while another stream is captured, the null stream must not be waited for
+# CUstream_flags. Work on the null stream waits for every other stream but these, and to wait for one that captures is
+# an error: with it, other lanes may use the null stream while one captures.
+NON_BLOCKING = 1
 Handle = ctypes.c_void_p
 
 

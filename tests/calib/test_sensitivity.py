@@ -93,11 +93,12 @@ def test_the_command_keeps_figures_picture_and_table(graphs, tables, frame, tmp_
     monkeypatch.setattr(sensitivity, "TABLES", tmp_path)
     save_table(tmp_path / "given.json", tables("icnet"))
     options = ["--table", tmp_path / "given.json", "--dataset", "camvid", "--data", tmp_path, "--max-drop", -100]
+    options += ["--max-changed", 0.5]
     assert sensitivity.main([str(graphs("icnet")["fp32"]), *map(str, options), "--json", str(tmp_path / "f.json")]) == 0
     document = json.loads((tmp_path / "f.json").read_text())
     assert (document["model"], document["frames"], document["left"]) == ("icnet", 1, ["conv6_cls"])
     assert [cost["layer"] for cost in document["costs"]] == ["conv6_cls"]
-    assert document["bounds"] == {"max_drop": -100.0, "max_changed": 100.0}
+    assert document["bounds"] == {"max_drop": -100.0, "max_changed": 0.5}
     written = Path(capsys.readouterr().out.splitlines()[-1])
     assert load_table(written).float_layers == ("conv6_cls",)
     assert (tmp_path / "f.png").read_bytes() == written.with_suffix(".png").read_bytes()

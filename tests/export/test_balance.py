@@ -74,8 +74,8 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
-def options(weights, data, out):
-    given = (weights, "--model", "enet", "--dataset", "camvid", "--data", data, "--out", out, "--every", 1)
+def options(weights, data, out, every=1):
+    given = (weights, "--model", "enet", "--dataset", "camvid", "--data", data, "--out", out, "--every", every)
     return [str(part) for part in given]
 
 
@@ -91,6 +91,15 @@ def test_the_command_shifts_the_bias_alone_and_keeps_what_it_added(data, tmp_pat
     torch.testing.assert_close(after["fullconv.bias"] - before["fullconv.bias"], torch.tensor(offsets))
     printed = capsys.readouterr().out
     assert all(label.name in printed for label in CAMVID) and "val at native: mIoU" in printed
+
+
+def test_one_training_frame_in_so_many_is_taken(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (64, 128))
+    given = tmp_path / "given.safetensors"
+    save_weights(given, find("enet").build(11), {"model": "enet", "dataset": "camvid"})
+    assert main(options(given, data, tmp_path / "out.safetensors", every=2)) == DONE
+    said = capsys.readouterr()
+    assert "on 2 training frames" in said.err and "2 frames" in said.out
 
 
 def test_frames_of_which_no_pixel_counts_are_refused():

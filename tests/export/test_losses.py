@@ -181,3 +181,16 @@ def test_auxiliary_logits_keep_their_size_at_the_labels_size():
     parts = [segmentation_loss(main, labels, ONES, loss_at="labels"), *(cross_entropy(o, labels, ONES) for o in others)]
     expected = sum(share * part for share, part in zip(CASCADE_WEIGHTS, parts, strict=True))
     torch.testing.assert_close(segmentation_loss(Guided(*outputs), labels, ONES, loss_at="labels"), expected)
+
+
+def test_the_loss_of_each_of_the_three_outputs_is_the_one_given():
+    outputs = [torch.randn(1, 3, n, n) for n in (4, 2, 1)]
+    labels, seen = torch.zeros(1, 16, 16, dtype=torch.uint8), []
+    segmentation_loss(
+        Guided(*outputs),
+        labels,
+        ONES,
+        dice=2.0,
+        of_pixels=lambda logits, *_, **options: seen.append((len(logits[0, 0]), options)) or logits.sum(),
+    )
+    assert seen == [(n, {"dice": 2.0, "ohem": 0.0}) for n in (4, 2, 1)]

@@ -1,6 +1,7 @@
 """`pycuda.driver` made of host memory: kernels run on the CPU, and only when something waits for their stream."""
 
 import threading
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,9 +91,9 @@ class Driver:
         there = self.at(dest, src.nbytes)
         if isinstance(src.base, Pinned):
             stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)), int(dest), int(src.base))
-        else:  # staged at once, and another name, so that a frame's copy out of pageable memory shows
-            staged = np.frombuffer(src.tobytes(), np.uint8)
-            stream.add("upload", lambda: there.__setitem__(..., staged), int(dest))
+        else:  # another name, so that a frame's copy out of pageable memory shows
+            source = weakref.ref(src)
+            stream.add("upload", lambda: there.__setitem__(..., source().reshape(-1).view(np.uint8)), int(dest))
 
     def memcpy_dtoh_async(self, dest, src, stream=None):
         assert isinstance(dest.base, Pinned), "the copy out is to pageable memory"

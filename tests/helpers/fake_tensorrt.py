@@ -1,6 +1,7 @@
 """`tensorrt` and `tensorrt_rtx` without their libraries: an "engine" runs a function of NumPy on the fake device."""
 
 import enum
+import gc
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -113,6 +114,7 @@ class Context:
         if self._trt.fails_captured and stream.captured is not None:
             self._trt.log.log(ILogger.Severity.ERROR, "the stream is capturing")
             return False
+        assert stream.captured is None or not gc.isenabled(), "what is collected may end the capture"
         self._trt.enqueued += 1
         stream.add("network", self._run, *self._addresses.values())
         return True
