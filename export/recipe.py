@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from export.losses import LossAt
+from export.muon import MOMENTUM, Muon
 
 LARGE_EVERY, LARGE_SIDE = 4, 2  # every 4th step takes wide views of twice the side, and a quarter as many
 WIDE_SHARE = 1 / 3  # of the views of the other steps; where it is 0 there are no large steps either
 WARM_UP = 0.03  # of the training
 POLY_POWER = 0.9
-MOMENTUM = 0.9
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ def lr_share(progress: float) -> float:
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer; norms, biases and PReLU slopes do not decay."""
+    if recipe.optimizer == "muon":
+        return Muon(net, recipe.lr, recipe.weight_decay)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim > 1]
     vectors = [parameter for parameter in trained if parameter.ndim <= 1]

@@ -62,19 +62,19 @@ def interrupt_after(monkeypatch, epochs):
     monkeypatch.setattr(training, "finish_epoch", finish_then_stop)
 
 
-@pytest.mark.parametrize("model", ["enet", "icnet"])
-def test_a_resumed_training_ends_in_the_same_bytes(model, data, tmp_path, monkeypatch):
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    assert main(options(data, whole, model=model)) == DONE
+@pytest.mark.parametrize(("model", "optimizer"), [("enet", "adamw"), ("icnet", "sgd"), ("icnet", "muon")])
+def test_a_resumed_training_ends_in_the_same_bytes(model, optimizer, data, tmp_path, monkeypatch):
+    whole, halves = (options(data, tmp_path / name, "--optimizer", optimizer, model=model) for name in "ab")
+    assert main(whole) == DONE
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            main(options(data, halves, model=model))
+            main(halves)
     torch.rand(5)  # whatever the process drew before must not matter
-    assert main(options(data, halves, model=model)) == DONE
-    a, b = (read(out / f"{model}-camvid.safetensors")[0] for out in (whole, halves))
+    assert main(halves) == DONE
+    a, b = (read(tmp_path / name / f"{model}-camvid.safetensors")[0] for name in "ab")
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-    rows = list(csv.DictReader((halves / "log.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "b" / "log.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
 
 

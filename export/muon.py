@@ -1,0 +1,87 @@
+"""Muon: SGD with momentum whose direction is made orthogonal, kernel by kernel, before it is taken."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+MOMENTUM = 0.9
+KERNEL_SHARE = 0.5  # of the learning rate: how far a kernel moves in a step, by its own norm
+# Newton-Schulz, x -> a x + b (x x') x + c (x x')^2 x: five rounds take singular values of 0.01 to 1 near 1.
+COEFFICIENTS, ROUNDS = (3.4445, -4.7750, 2.0315), 5
+TINY = 1e-30  # a norm, so that a kernel without a gradient stays where it is
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix with each singular value replaced by one between about 0.7 and 1.2.
+
+    Args:
+        matrix: float32 (rows, columns).
+
+    Returns:
+        the same shape. As all rounds multiply from the same side, they are taken on the small product with itself.
+
+    Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
+    a, b, c = COEFFICIENTS
+    matrix = matrix / matrix.norm().clamp(min=TINY)
+    product, factor = matrix @ matrix.T, torch.eye(len(matrix), device=matrix.device)
+    for _ in range(ROUNDS):
+        step = torch.addmm(product, product, product, beta=b, alpha=c)
+        step.diagonal().add_(a)
+        product, factor = step @ product @ step, step @ factor
+    return factor @ matrix
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for the kernels that a normalisation follows, SGD with Nesterov's momentum for everything else.
+
+    A kernel moves by a share of its norm, which nothing but its direction depends on, so that it wants no decay.
+    """
+
+    def __init__(self, net: nn.Module, lr: float, weight_decay: float) -> None:
+        """Take what of the network is trained.
+
+        Args:
+            net: its convolutions without a bias are those that a normalisation follows.
+            lr: the learning rate.
+            weight_decay: of the kernels that have a bias.
+        """
+        before_norm = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.bias is None]
+        kernels = {id(parameter) for module in before_norm for parameter in module.parameters()}
+        groups: dict[str, list[nn.Parameter]] = {"kernels": [], "matrices": [], "vectors": []}
+        for parameter in net.parameters():
+            if parameter.requires_grad:
+                kind = "kernels" if id(parameter) in kernels else "matrices" if parameter.ndim > 1 else "vectors"
+                groups[kind].append(parameter)
+        super().__init__(
+            [
+                {"params": groups["kernels"], "orthogonal": True, "weight_decay": 0.0},
+                {"params": groups["matrices"], "orthogonal": False, "weight_decay": weight_decay},
+                {"params": groups["vectors"], "orthogonal": False, "weight_decay": 0.0},
+            ],
+            {"lr": lr},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """One update by the gradients there are."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        gradient = parameter.grad + group["weight_decay"] * parameter
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
+        move, length = gradient + MOMENTUM * momentum, group["lr"]
+        if group["orthogonal"]:
+            move = orthogonal(move.flatten(1)).view_as(move)
+            length *= KERNEL_SHARE * parameter.norm() / move.norm().clamp(min=TINY)
+        parameter.sub_(length * move)
