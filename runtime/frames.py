@@ -105,40 +105,6 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
         raise OutputError(f"{shown(path)} cannot be written ({error.strerror}): {hint}") from None
 
 
-def colored(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """The mask as a picture.
-
-    Args:
-        mask: uint8 (H, W) train ids.
-        palette: uint8 (256, 3) RGB, `runtime.labels.palette`.
-
-    Returns:
-        uint8 (H, W, 3) RGB.
-    """
-    import cv2
-
-    # A plane at a time takes less than half of the time of np.take, which takes a fourth of palette[mask].
-    planes = [cv2.LUT(mask, np.ascontiguousarray(palette[:, channel])) for channel in range(3)]
-    return np.asarray(cv2.merge(planes))
-
-
-def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
-    """The frame with the mask's colours over it: `frame * (1 - alpha) + color * alpha`, rounded.
-
-    Args:
-        frame: uint8 (H, W, 3) RGB.
-        mask: uint8 (H, W) train ids.
-        palette: uint8 (256, 3) RGB.
-        alpha: 0 (the frame alone) to 1 (the colours alone).
-
-    Returns:
-        uint8 (H, W, 3) RGB.
-    """
-    import cv2
-
-    return np.asarray(cv2.addWeighted(frame, 1 - alpha, colored(mask, palette), alpha, 0))
-
-
 def refuse_size(height: int, width: int) -> None:
     """Hold a picture's size to what is taken.
 

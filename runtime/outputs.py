@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import OutputError
-from runtime.frames import FrameFile, colored, overlay, shown, write_png
+from runtime.frames import FrameFile, shown, write_png
+from runtime.kernels.cpu import overlay
 from runtime.video import is_video
 
 SAVES = ("ids", "color", "overlay")
@@ -28,7 +29,7 @@ class Look(NamedTuple):
         """What is written for one of `SAVES`: uint8 (H, W) for ids, else uint8 (H, W, 3) RGB."""
         if kind == "ids":
             return mask
-        return colored(mask, self.palette) if kind == "color" else overlay(frame, mask, self.palette, self.alpha)
+        return overlay(frame, mask, self.palette, 1.0 if kind == "color" else self.alpha)
 
     def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
         """Write each of `outputs`: ids, color, overlay -> where.

@@ -124,6 +124,28 @@ def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -
     return postprocess(logits, frame_shape[0], frame_shape[1], block=spec.block)
 
 
+def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
+    """The frame with the mask's colours over it, in whole 256ths: `(frame * (256 - a) + color * a + 128) >> 8`.
+
+    Args:
+        frame: uint8 (H, W, 3) RGB.
+        mask: uint8 (H, W) train ids.
+        palette: uint8 (256, 3) RGB, `runtime.labels.palette`.
+        alpha: 0 (the frame alone) to 1 (the colours alone); `a` is the nearest of the 256ths.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+    """
+    keep, shades = overlay_shades(palette, alpha)
+    return ((frame * keep + shades[mask]) >> 8).astype(np.uint8)
+
+
+def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.ndarray]:
+    """What `overlay` multiplies the frame with, uint16, and what it adds for each class, uint16 (256, 3)."""
+    share = round(256 * alpha)
+    return np.uint16(256 - share), palette.astype(np.uint16) * np.uint16(share) + np.uint16(128)
+
+
 def _across(values: np.ndarray, table: AxisTable) -> np.ndarray:
     # float32 (..., n_in) -> (..., n_out)
     wide: np.ndarray = values[..., table.first] * table.weight_first + values[..., table.second] * table.weight_second

@@ -21,7 +21,8 @@ from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.bench_report import conditions, read_document, title
 from runtime.cli import DONE, log, run
 from runtime.errors import EngineError, PipelineError
-from runtime.frames import overlay, read_frame
+from runtime.frames import read_frame
+from runtime.kernels.cpu import overlay
 from runtime.labels import palette
 from runtime.manifest import read_manifest
 from runtime.reference import resize_frame

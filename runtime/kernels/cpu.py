@@ -123,6 +123,17 @@ class Segmenter:
             in_bands(len(logits), loops.label_pairs if pairs else loops.label_pixels, logits, mask)
 
 
+def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
+    """`reference.overlay`, compiled, on the thread that calls: while it runs, others segment the next frame."""
+    loops = compiled_loops()
+    if loops is None:
+        return reference.overlay(frame, mask, palette, alpha)
+    blended, line = np.empty(frame.shape, np.uint8), np.empty(frame[0].size, np.uint16)
+    frame, mask = np.ascontiguousarray(frame), np.ascontiguousarray(mask)
+    loops.overlay_rows(frame, mask, *reference.overlay_shades(palette, alpha), line, blended)
+    return blended
+
+
 def float_from_bits(bits: np.ndarray) -> np.ndarray:
     """bfloat16 values, as their bits in uint16, as float32 of the same shape."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

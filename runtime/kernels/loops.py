@@ -339,11 +339,28 @@ def _paint(corners, classes, i, j, down, across, mask):
             mask[y, x] = label
 
 
+def overlay_rows(frame, mask, keep, shades, line, out):
+    """`reference.overlay`: uint8 (H, W, 3) frame, uint8 (H, W) mask -> uint8 (H, W, 3).
+
+    Args:
+        keep, shades: as `reference.overlay_shades` gives them.
+        line: uint16 (W * 3,), the shades of a row, so that the arithmetic runs in vector registers.
+    """
+    for y in range(mask.shape[0]):
+        row, blended = frame[y].reshape(-1), out[y].reshape(-1)
+        for x in range(mask.shape[1]):
+            k = mask[y, x]
+            line[3 * x], line[3 * x + 1], line[3 * x + 2] = shades[k, 0], shades[k, 1], shades[k, 2]
+        for i in range(line.size):
+            blended[i] = np.uint8((row[i] * keep + line[i]) >> np.uint16(8))
+
+
 # Each after those that it calls.
 LOOPS = (
     _across, _between, resize_rows, _floor, _largest, _label_pixels, label_pixels, _second, _doubted, _label_pairs,
     label_pairs, _ordered, _largest_of_tile, _unpair, label_tiles, _code_cells, _fill_cells, _fill_row, _candidates,
     _paint, mask_pixels, _widen, _gather, _mask_pairs, mask_pairs, mask_pairs_bf16,
+    overlay_rows,
 )  # fmt: skip
 
 

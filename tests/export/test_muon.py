@@ -33,7 +33,9 @@ def step(net, optimizer, seed):
 def test_all_but_the_kernels_before_a_norm_learns_as_sgd_does():
     (kernel, *rest), (_, *others) = small().parameters(), small().parameters()
     ours = Muon(net := small(), 0.1, 0.05)
-    theirs = torch.optim.SGD([{"params": [p], "weight_decay": 0.05 * (p.ndim > 1)} for p in others], 0.1, MOMENTUM, nesterov=True)
+    theirs = torch.optim.SGD(
+        [{"params": [p], "weight_decay": 0.05 * (p.ndim > 1)} for p in others], 0.1, MOMENTUM, nesterov=True
+    )
     learnt = list(net.parameters())[1:]
     for seed in range(4):
         gradients = [torch.randn(p.shape, generator=torch.Generator().manual_seed(seed)) for p in others]

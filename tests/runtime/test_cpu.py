@@ -145,6 +145,18 @@ def test_after_the_first_frame_only_the_mask_is_allocated(kind, size):
     assert peak < mask.nbytes + 20_000
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (7, 37), (40, 64)])
+def test_overlays_are_the_references_to_the_last_bit(size, alpha):
+    random = np.random.default_rng(0)
+    frame, mask = random.integers(0, 256, (*size, 3), np.uint8), random.integers(0, 256, size, np.uint8)
+    colors = random.integers(0, 256, (256, 3), np.uint8)
+    for pixels, ids in ((frame, mask), (frame[::-1, ::2], mask[::-1, ::2])):
+        blended = cpu.overlay(pixels, ids, colors, alpha)
+        np.testing.assert_array_equal(blended, reference.overlay(pixels, ids, colors, alpha))
+        assert blended.dtype == np.uint8 and blended.flags.c_contiguous
+
+
 def test_without_numba_the_masks_are_the_same_and_it_says_so():
     code = """
 import sys
@@ -161,7 +173,8 @@ assert np.array_equal(mask, reference.postprocess(logits, 30, 50))
 bits = np.ascontiguousarray(logits[0].transpose(1, 2, 0)).view(np.uint32) >> 16
 mask = cpu.Segmenter(tiny_spec()).segment(bits.astype(np.uint16), 30, 50)
 assert np.array_equal(mask, reference.postprocess(logits, 30, 50))  # halves are bfloat16 values
-cpu.FrameResizer(tiny_spec().preprocess).resize(np.zeros((9, 9, 3), np.uint8))
+frame = cpu.FrameResizer(tiny_spec().preprocess).resize(np.zeros((9, 9, 3), np.uint8))
+assert cpu.overlay(frame, np.zeros(frame.shape[:2], np.uint8), np.ones((256, 3), np.uint8), 1).all()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

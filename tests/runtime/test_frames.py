@@ -9,12 +9,9 @@ import pytest
 from runtime import frames
 from runtime.errors import FrameError, OutputError
 from runtime.frames import (
-    colored,
-    overlay,
     read_frame,
     write_png,
 )
-from runtime.labels import CITYSCAPES, palette
 from tests.helpers import pictures
 from tests.helpers.pictures import encoded, gradient, lossless, read, refusal
 
@@ -186,18 +183,6 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     with pytest.raises(OutputError, match=r"x\.png cannot be written \(No space left on device\): free some space"):
         write_png(tmp_path / "x.png", gradient())
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x.png", b"old")]
-
-
-def test_colored_takes_the_palette_and_black_where_no_class_is():
-    colors = colored(np.array([[0, 18, 255]], np.uint8), palette(CITYSCAPES))
-    assert colors.tolist() == [[[128, 64, 128], [119, 11, 32], [0, 0, 0]]]
-
-
-@pytest.mark.parametrize(("alpha", "expected"), [(0, [100, 200, 50]), (1, [128, 64, 128]), (0.5, [114, 132, 89])])
-def test_overlay_blends_by_alpha(alpha, expected):
-    frame = np.full((16, 16, 3), (100, 200, 50), np.uint8)
-    blended = overlay(frame, np.zeros((16, 16), np.uint8), palette(CITYSCAPES), alpha)
-    assert blended.dtype == np.uint8 and (blended == expected).all()
 
 
 def test_a_path_is_shown_on_one_line():

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from runtime.errors import OutputError
-from runtime.frames import overlay
 from runtime.labels import CAMVID, palette
 from runtime.outputs import Look
 from runtime.recording import Recording, VideoWriter
+from runtime.reference import overlay
 from runtime.video import TimedFrame
 from tests.helpers.videos import SIZE, moving, read_video
 

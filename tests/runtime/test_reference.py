@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from runtime import reference
+from runtime.labels import CITYSCAPES, palette
 from runtime.spec import Preprocess
 from tests.helpers.resize_cases import RESIZES, logits_with_ties
 
@@ -93,3 +94,20 @@ def test_where_a_class_is_largest_at_four_corners_it_is_so_between_them(block):
     uniform = np.all([corner == corners[0] for corner in corners], axis=0)
     assert uniform.any()
     assert np.array_equal(mask[uniform], corners[0][uniform])
+
+
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(0, [100, 200, 50]), (1, [128, 64, 128]), (0.5, [114, 132, 89]), (0.25, [107, 166, 70])]
+)
+def test_overlay_blends_by_alpha(alpha, expected):
+    frame = np.full((16, 16, 3), (100, 200, 50), np.uint8)
+    blended = reference.overlay(frame, np.zeros((16, 16), np.uint8), palette(CITYSCAPES), alpha)
+    assert blended.dtype == np.uint8 and (blended == expected).all()
+
+
+def test_colours_alone_are_the_palettes_and_black_where_no_class_is():
+    white = np.full((1, 3, 3), 255, np.uint8)
+    colors = reference.overlay(white, np.array([[0, 18, 255]], np.uint8), palette(CITYSCAPES), 1)
+    assert colors.tolist() == [[[128, 64, 128], [119, 11, 32], [0, 0, 0]]]
+    brightest = reference.overlay(white, np.zeros((1, 3), np.uint8), np.full((256, 3), 255, np.uint8), 0.5)
+    assert (brightest == 255).all()
