@@ -111,8 +111,13 @@ bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside
 	program=$$($(PY) -m export.to_torch --model '$(MODEL)')
 	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(MODEL)-$(PRECISION).json'
 
-figures: $(VENV)/.installed ## README's table from figures/bench-*.json
+bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
+	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
+	$(PY) -m runtime.bench_files --engine "$$engine" $(BENCH_OPTIONS) --json 'figures/files-$(MODEL)-$(PRECISION).json'
+
+figures: $(VENV)/.installed ## README's tables from figures/bench-*.json and figures/files-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
+	$(PY) -m runtime.bench_files figures/files-*.json --readme README.md
 
 report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
@@ -146,4 +151,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate precisions calib train prune need-data bench figures report regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions calib train prune need-data bench bench-files figures report regress test test-gpu lint clean

@@ -72,32 +72,48 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
 
 
 def with_table(readme: str, documents: Sequence[dict[str, Any]]) -> str:
-    """README with what stands between its two marks replaced.
+    """README with what stands between its two marks replaced by the table; see `between_marks`."""
+    return between_marks(readme, BEGIN, table(documents))
+
+
+def between_marks(readme: str, begin: str, body: str) -> str:
+    """README with what stands between the mark `begin` and the next `END` replaced.
 
     Raises:
-        PipelineError: the marks are not there, once each and in order.
+        PipelineError: the marks are not there, the first one once.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest:
-        raise PipelineError(f"README wants one {BEGIN!r} and then one {END!r}; put them where the table belongs")
-    return f"{before}{BEGIN}\n{table(documents)}\n{END}{after}"
+    before, found, rest = readme.partition(begin)
+    old, end, after = rest.partition(END)
+    if not (found and end) or begin in rest or "<!--" in old:
+        raise PipelineError(f"README wants one {begin!r} and then one {END!r}; put them where the table belongs")
+    return f"{before}{begin}\n{body}\n{END}{after}"
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A document that `runtime.bench --json` wrote.
+    """A document that `runtime.bench --json` wrote; see `read_figures`."""
+    return read_figures(path, "runtime.bench", VERSION, "paths")
+
+
+def read_figures(path: Path, module: str, version: int, part: str) -> dict[str, Any]:
+    """A document of figures.
+
+    Args:
+        path: of the JSON.
+        module: whose `--json` wrote it.
+        version: that this tree understands.
+        part: where its figures are.
 
     Raises:
         PipelineError: it is none, or of another version.
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text())
-        if document["version"] == VERSION and document["paths"][ENGINE]:
+        if document["version"] == version and document[part].items():
             return document
-        reason = f"version {document['version']}, expected {VERSION}"
-    except (ValueError, KeyError, TypeError) as error:
+        reason = f"version {document['version']} with {len(document[part])} figures, expected {version}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = repr(error)
-    raise PipelineError(f"{path} is no document of runtime.bench ({reason}); measure it again: runtime.bench --json")
+    raise PipelineError(f"{path} is no document of {module} ({reason}); measure it again: {module} --json")
 
 
 def _executed(document: dict[str, Any]) -> str:

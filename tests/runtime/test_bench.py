@@ -81,9 +81,11 @@ def test_the_table_is_written_between_its_marks(document, tmp_path):
     assert text.startswith(f"before\n{BEGIN}\n| network |") and text.endswith(f"{END}\nafter\n")
     assert "an old table" not in text and "onnxruntime FP32, with OpenCV and NumPy" in text
     assert with_table(text, [read_document(document)]) == text
-    readme.write_text("no marks")
-    with pytest.raises(PipelineError, match="put them where the table belongs"):
-        bench_report.main([str(document), "--readme", str(readme)])
+    for wrong in ("no marks", BEGIN, f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}\n<!-- another -->\n{END}"):
+        readme.write_text(wrong)
+        with pytest.raises(PipelineError, match="put them where the table belongs"):
+            bench_report.main([str(document), "--readme", str(readme)])
+        assert readme.read_text() == wrong
 
 
 def test_what_is_no_document_is_refused(tmp_path):
