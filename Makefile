@@ -3,6 +3,7 @@ MODEL ?= icnet
 PRECISION ?= fp16
 BACKEND ?= auto
 SIZE ?= 1024x2048
+SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
 WEIGHTS ?=
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -75,6 +76,15 @@ precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and I
 	mkdir -p figures
 	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.precisions-$(MODEL).json'
 	mv 'figures/.precisions-$(MODEL).json' 'figures/precisions-$(MODEL).json'
+
+sizes: $(VENV)/.installed need-data ## MODEL DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
+	@engines=()
+	for size in $(SIZES); do
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=fp32 SIZE="$$size" | tail -n 1)")
+	done
+	mkdir -p figures
+	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.sizes-$(MODEL).json'
+	mv 'figures/.sizes-$(MODEL).json' 'figures/sizes-$(MODEL).json'
 
 train: $(VENV)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
 	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out '$(or $(OUT),artifacts/train/$(MODEL)-$(DATASET))' $(TRAIN_OPTIONS)
@@ -151,4 +161,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate precisions calib train prune need-data bench bench-files figures report regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures report regress test test-gpu lint clean

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from runtime import bench_kernels
 from runtime.artifacts import write_atomically
-from runtime.bench_report import VERSION, as_text, kernels_as_text
+from runtime.bench_report import VERSION, as_text
 from runtime.cli import DONE, count_from_text, log, run, size_from_text
-from runtime.errors import EngineError
 from runtime.fingerprint import command_line, fingerprint, load
 from runtime.frames import read_frame
 from runtime.manifest import newest_engine, read_manifest
 from runtime.reference import resize_frame
 from runtime.rivals import RIVALS
-from runtime.rounds import percentiles, take_turns, timed, turns
+from runtime.rounds import percentiles, take_turns, turns
 from runtime.worker import ENGINE, STREET, Job, Worker
 
 FRAME_SIZE = (1024, 2048)  # the size that the project's figures are quoted at
@@ -66,52 +66,6 @@ def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, i
     return found
 
 
-def kernels(engine: Path, frame: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
-    """The CPU kernels alone, without the network: percentiles in ms by kernel, and of the NumPy that defines them.
-
-    Args:
-        engine: whose sizes, classes and logits are taken.
-        frame: uint8 (H, W, 3) RGB.
-        rounds: timed calls of each; of NumPy a tenth.
-
-    Raises:
-        EngineError: it runs on a GPU, whose kernels are the stages of a frame.
-    """
-    from runtime import reference
-    from runtime.backend import open_backend
-    from runtime.kernels.cpu import FrameResizer, Segmenter
-
-    if read_manifest(engine).backend.startswith("tensorrt"):
-        raise EngineError(f"{engine} runs no CPU kernels; its GPU's are the stages of runtime.bench without --kernels")
-    with open_backend(engine) as backend:
-        spec, logits = backend.spec, backend.logits(frame)
-    height, width = frame.shape[:2]
-    smaller = resize_frame(frame, height * 3 // 4, width * 3 // 4)
-    last = _as_from_engine(np.ascontiguousarray(logits[0].transpose(1, 2, 0)), spec.block)
-    resizer, segmenter = FrameResizer(spec.preprocess), Segmenter(spec)
-    calls: dict[str, tuple[Callable[[], object], int]] = {
-        "resize": (lambda: resizer.resize(smaller), rounds),
-        "upsample and argmax": (lambda: segmenter.segment(last, height, width), rounds),
-        "resize, NumPy": (
-            lambda: reference.resize_frame(smaller, spec.preprocess.height, spec.preprocess.width), rounds // 10 + 1,
-        ),
-        "upsample and argmax, NumPy": (
-            lambda: reference.postprocess(logits, height, width, block=spec.block), rounds // 10 + 1,
-        ),
-    }  # fmt: skip
-    found = {}
-    for name, (call, count) in calls.items():
-        call()  # compiles, makes tables
-        found[name] = percentiles(np.array([timed(call)() for _ in range(count)]))
-    return found
-
-
-def _as_from_engine(logits: np.ndarray, block: int) -> np.ndarray:
-    # Logits in blocks that are all bfloat16 values left the engine as such, and the kernel reads their bits.
-    bits = logits.view(np.uint32)
-    return logits if block == 1 or (bits & 0xFFFF).any() else (bits >> 16).astype(np.uint16)
-
-
 def main(argv: Sequence[str]) -> int:
     """Measure what `argv` names.
 
@@ -122,13 +76,17 @@ def main(argv: Sequence[str]) -> int:
     engine = options.engine or newest_engine()
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     if options.kernels:
-        print(kernels_as_text(kernels(engine, frame, options.rounds)))
+        found = bench_kernels.measure(engine, frame, options.rounds)
+        print(bench_kernels.as_text(found))
+        if options.json:
+            kept = {"version": VERSION, "fingerprint": _fingerprint(engine, frame, argv), "kernels": found}
+            write_atomically(options.json, json.dumps(kept, indent=1).encode())
         return DONE
     before = load()
     paths = measure(_jobs(engine, options), frame, options.rounds, options.warmup, options.in_flight)
     document = {
         "version": VERSION,
-        "fingerprint": fingerprint(engine, read_manifest(engine), frame.shape[:2], command_line("runtime.bench", argv)),
+        "fingerprint": _fingerprint(engine, frame, argv),
         "rounds": options.rounds,
         "warmup": options.warmup,
         "load": {"before": before, "after": load()},
@@ -138,6 +96,10 @@ def main(argv: Sequence[str]) -> int:
         write_atomically(options.json, json.dumps(document, indent=1).encode())
     print(as_text(document))
     return DONE
+
+
+def _fingerprint(engine: Path, frame: np.ndarray, argv: Sequence[str]) -> dict[str, Any]:
+    return fingerprint(engine, read_manifest(engine), frame.shape[:2], command_line("runtime.bench", argv))
 
 
 def _jobs(engine: Path, options: argparse.Namespace) -> dict[str, Job]:
@@ -199,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
-    parser.add_argument("--kernels", action="store_true", help="only the CPU kernels, without the network")
+    parser.add_argument("--kernels", action="store_true", help="only the kernels before and after the network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
     return parser
 

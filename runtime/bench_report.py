@@ -43,12 +43,6 @@ def as_text(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def kernels_as_text(found: dict[str, dict[str, float]]) -> str:
-    """A line a kernel."""
-    lines = [f"{'kernel':<28}" + "".join(f"{name:>9}" for name in PERCENTILES) + "  ms"]
-    return "\n".join([*lines, *(f"{name:<28}{_row(values)}" for name, values in found.items())])
-
-
 def title(found: dict[str, Any]) -> str:
     """The engine in words, from a fingerprint."""
     engine = found["engine"]

@@ -12,7 +12,7 @@ import numpy as np
 from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
-from runtime.backends.tensorrt_clock import FrameClock
+from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
@@ -116,6 +116,22 @@ class TensorRT(ClosedOnExit):
             logits = np.empty((1, *self._network.logits.shape), NUMPY[self._network.logits.dtype])
             self._driver.memcpy_dtoh(logits, self._network.logits.address)
             return logits.astype(np.float32)
+
+    def kernels_alone(self, frame: np.ndarray, rounds: int) -> list[KernelTimes]:
+        """Each kernel by itself on what this frame gives it, and in turns with it a copy of as many bytes.
+
+        Args:
+            frame: uint8 (H, W, 3) RGB.
+            rounds: samples of each.
+
+        Raises:
+            LibraryError: the GPU has too little memory for the copies.
+        """
+        self.logits(frame)  # after which all that they read is there
+        with self._buffers_for(frame) as buffers:
+            self._kernels.launch(buffers.coarse_winner, self._stream)
+            launches = (buffers.resize_normalize, buffers.coarse_winner, buffers.upsample_argmax)
+            return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
 
     def close(self) -> None:
         """Free the engine, its stream and all its memory; a second call does nothing."""

@@ -1,8 +1,62 @@
-"""Where a frame's time goes, although the host waits only once."""
+"""Where a frame's time goes, although the host waits only once; and what a kernel takes by itself."""
 
 import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from runtime.backends.tensorrt_buffers import Memory
+from runtime.kernels.cuda import Kernels, Launch
 from runtime.kernels.graph import Event
+
+REPEATS = 20  # launches between two events, which are half a microsecond apart at best
+
+
+class KernelTimes(NamedTuple):
+    """Milliseconds of a kernel and of a copy on the device that moves as many bytes, a sample a round."""
+
+    kernel: str
+    nbytes: int  # read and written, by either
+    ms: list[float]
+    copy_ms: list[float]
+
+
+def time_kernel(launch: Launch, rounds: int, driver: Any, kernels: Kernels, stream: Any) -> KernelTimes:
+    """One kernel in turns with a copy, by the GPU's clock, with the context current.
+
+    Args:
+        launch: with what it reads in its place.
+        rounds: samples of each.
+        driver: `pycuda.driver`.
+        kernels: that it is one of.
+        stream: on which nothing else runs.
+
+    Raises:
+        LibraryError: the GPU has too little memory for the copy.
+    """
+    found = KernelTimes(launch.kernel, launch.nbytes, [], [])
+    memory, half = Memory(driver, stream), launch.nbytes // 2
+    events = Event(), Event()
+
+    def sample(enqueue: Callable[[], None]) -> float:
+        begin, end = events
+        begin.record(stream.handle, captured=False)
+        for _ in range(REPEATS):
+            enqueue()
+        end.record(stream.handle, captured=False)
+        stream.synchronize()
+        return end.ms_since(begin) / REPEATS
+
+    try:
+        source, copied = memory.device(half), memory.device(half)
+        for _ in range(rounds + 1):
+            found.ms.append(sample(lambda: kernels.launch(launch, stream)))
+            found.copy_ms.append(sample(lambda: driver.memcpy_dtod_async(copied, source, half, stream)))
+    finally:
+        stream.synchronize()
+        memory.free()
+        for event in events:
+            event.close()
+    return found._replace(ms=found.ms[1:], copy_ms=found.copy_ms[1:])  # the first loads and warms
 
 
 class FrameClock:

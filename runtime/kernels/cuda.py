@@ -1,6 +1,7 @@
 """segment.cu: compiled once for a GPU, loaded and launched through pycuda."""
 
 import hashlib
+import math
 import shutil
 import subprocess
 import tempfile
@@ -26,13 +27,17 @@ AXIS_SAMPLE = np.dtype([("first", "<i4"), ("second", "<i4"), ("weight_first", "<
 
 
 class Launch(NamedTuple):
-    """A kernel with everything it is launched with; `types` are the `struct` codes of `arguments`."""
+    """A kernel with everything it is launched with; `types` are the `struct` codes of `arguments`.
+
+    `nbytes` is what it reads and writes, each once; logits at boundaries aside, which the frame decides.
+    """
 
     kernel: str
     types: str
     grid: tuple[int, int]
     block: tuple[int, int, int]
     arguments: tuple[int, ...]
+    nbytes: int = 0
 
 
 class Tensor(NamedTuple):
@@ -42,6 +47,11 @@ class Tensor(NamedTuple):
     shape: tuple[int, int, int]
     dtype: str  # "fp16" or "fp32"
 
+    @property
+    def nbytes(self) -> int:
+        """Of the whole tensor."""
+        return math.prod(self.shape) * {"fp16": 2, "fp32": 4}[self.dtype]
+
 
 class Pixels(NamedTuple):
     """A frame or a mask on the device: where it lies, and its size."""
@@ -49,6 +59,11 @@ class Pixels(NamedTuple):
     address: int
     height: int
     width: int
+
+    @property
+    def area(self) -> int:
+        """How many there are."""
+        return self.height * self.width
 
 
 class Axes(NamedTuple):
@@ -85,7 +100,8 @@ def resize_normalize(frame: Pixels, axes: Axes, gain_bias: int, input_: Tensor, 
     """
     _, height, width = input_.shape
     arguments = (*frame, *axes, gain_bias, int(bgr), height, width, input_.address)
-    return _launch(f"resize_normalize_{input_.dtype}", "PiiPPPiiiP", -(-width // PIXELS), height, arguments)
+    nbytes = 3 * frame.area + input_.nbytes
+    return _launch(f"resize_normalize_{input_.dtype}", "PiiPPPiiiP", -(-width // PIXELS), height, arguments, nbytes)
 
 
 def coarse_winner(logits: Tensor, block: int, winners: int) -> Launch:
@@ -98,7 +114,8 @@ def coarse_winner(logits: Tensor, block: int, winners: int) -> Launch:
     """
     channels, height, width = logits.shape
     arguments = (logits.address, channels // block**2, block, height, width, winners)
-    return _launch(f"coarse_winner_{logits.dtype}", "PiiiiP", width, height, arguments)
+    nbytes = logits.nbytes + height * width * block**2
+    return _launch(f"coarse_winner_{logits.dtype}", "PiiiiP", width, height, arguments, nbytes)
 
 
 def upsample_argmax(logits: Tensor, block: int, winners: int, axes: Axes, mask: Pixels) -> Launch:
@@ -115,7 +132,8 @@ def upsample_argmax(logits: Tensor, block: int, winners: int, axes: Axes, mask: 
     network = (logits.address, winners, channels // block**2, block, height, width)
     arguments = (*network, *axes, mask.height, mask.width, mask.address)
     across = -(-mask.width // PIXELS)
-    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiP", across, mask.height, arguments)
+    nbytes = height * width * block**2 + mask.area
+    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiP", across, mask.height, arguments, nbytes)
 
 
 class Kernels:
@@ -170,6 +188,8 @@ def _compile(command: list[str]) -> bytes:
         return out.read_bytes()
 
 
-def _launch(kernel: str, types: str, threads_across: int, threads_down: int, arguments: tuple[int, ...]) -> Launch:
+def _launch(
+    kernel: str, types: str, threads_across: int, threads_down: int, arguments: tuple[int, ...], nbytes: int
+) -> Launch:
     grid = (-(-threads_across // BLOCK[0]), -(-threads_down // BLOCK[1]))
-    return Launch(kernel, types, grid, (*BLOCK, 1), arguments)
+    return Launch(kernel, types, grid, (*BLOCK, 1), arguments, nbytes)

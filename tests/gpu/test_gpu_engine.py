@@ -170,3 +170,17 @@ def test_stages_are_timed_by_the_gpu(tmp_path, backend):
         engine.segment(frame(1024, 2048))
         assert list(engine.stages_ms) == ["preprocess", "network", "postprocess"]
         assert all(ms > 0 for ms in engine.stages_ms.values())
+
+
+def test_kernels_are_timed_beside_a_copy_of_as_many_bytes(tmp_path, backend, driver):
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        engine.segment(frame(512, 1024))
+        before = free_bytes(driver)
+        found = engine.kernels_alone(frame(512, 1024), 5)
+        assert [one.kernel.rsplit("_", 1)[0] for one in found] == [
+            "resize_normalize",
+            "coarse_winner",
+            "upsample_argmax",
+        ]
+        assert all(len(one.ms) == len(one.copy_ms) == 5 and min(*one.ms, *one.copy_ms) > 0 for one in found)
+        assert free_bytes(driver) == before

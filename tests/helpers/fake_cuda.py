@@ -100,6 +100,10 @@ class Driver:
         there = self.at(src, dest.nbytes)
         stream.add("dtoh", lambda: dest.reshape(-1).__setitem__(..., there), int(src), int(dest.base))
 
+    def memcpy_dtod_async(self, dest, src, size, stream=None):
+        there, here = self.at(dest, size), self.at(src, size)
+        stream.add("dtod", lambda: there.__setitem__(..., here), int(dest), int(src))
+
     def Stream(self, flags=0):
         self.need_context()
         assert flags == NON_BLOCKING, "the null stream of another thread would end its captures"

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import bench, bench_report, cli
+from runtime import bench_kernels, bench_report, cli
+from runtime.backends.tensorrt_clock import KernelTimes
 from runtime.bench import main
 from runtime.bench_report import BEGIN, END, as_text, read_document, table, with_table
 from runtime.errors import EngineError, PipelineError
@@ -59,7 +60,8 @@ def test_kernels_are_measured_alone(tmp_path, capsys):
     engine = built_engine(tmp_path)
     assert main(["--engine", str(engine), "--kernels", "--rounds", "3", "--frame-size", "64x128"]) == cli.DONE
     names = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert names == ["kernel", "resize", "upsample and argmax", "resize, NumPy", "upsample and argmax, NumPy"]
+    kernels = ["resize", "upsample and argmax", "overlay"]
+    assert names == ["kernel", *kernels, *(f"{kernel}, NumPy" for kernel in kernels)]
 
 
 def test_a_rival_without_its_file_is_usage(tmp_path):
@@ -105,7 +107,35 @@ def test_readme_shows_the_figures_of_the_committed_files():
 
 def test_kernels_get_logits_as_the_engine_gives_them():
     halves = np.array([[[1.5, -2.0]]], np.float32)  # as exact in bfloat16
-    assert bench._as_from_engine(halves, 2).tolist() == [[[0x3FC0, 0xC000]]]
-    assert bench._as_from_engine(halves, 1) is halves
+    assert bench_kernels._as_from_engine(halves, 2).tolist() == [[[0x3FC0, 0xC000]]]
+    assert bench_kernels._as_from_engine(halves, 1) is halves
     finer = halves + np.float32(2**-20)
-    assert bench._as_from_engine(finer, 2) is finer
+    assert bench_kernels._as_from_engine(finer, 2) is finer
+
+
+class OnGpu:
+    """A backend that has kernels on a GPU, and their times."""
+
+    def __init__(self, times):
+        self._times = times
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def kernels_alone(self, frame, rounds):
+        return self._times[:rounds]
+
+
+def test_kernels_of_a_gpu_are_told_beside_a_copy(tmp_path, monkeypatch, capsys):
+    times = KernelTimes("upsample_argmax_fp16", 3_000_000, [0.1, 0.003, 0.002], [0.002, 0.0024, 0.1])
+    monkeypatch.setattr(bench_kernels, "open_backend", lambda engine: OnGpu([times]))
+    options = ["--kernels", "--frame-size", "64x128", "--json", str(tmp_path / "kernels.json")]
+    assert main(["--engine", str(built_engine(tmp_path)), *options]) == cli.DONE
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split()[:2] == ["upsample_argmax_fp16", "0.003"] and row.endswith("1000 GB/s, 80% of a copy's rate")
+    found = json.loads((tmp_path / "kernels.json").read_text())
+    assert found["kernels"]["upsample_argmax_fp16"]["of_a_copy"] == pytest.approx(0.8)
+    assert found["fingerprint"]["frame_size"] == [64, 128]
