@@ -23,7 +23,7 @@ from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
 from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
-from runtime.cli import DONE, count_from_text, log, progress, run
+from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run
 from runtime.datasets import DATASETS, open_dataset, read_pair
 from runtime.errors import DatasetError
 from runtime.metrics import confusion, mean_iou
@@ -220,9 +220,11 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m calib.sensitivity", description=__doc__)
     add_options(parser)
     parser.add_argument(
-        "--max-drop", type=float, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"
+        "--max-drop", type=number_from_text, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"
     )
-    parser.add_argument("--max-changed", type=float, default=100.0, help="percent of the pixels that may change (any)")
+    parser.add_argument(
+        "--max-changed", type=number_from_text, default=100.0, help="percent of the pixels that may change (any)"
+    )
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
     given, table = table_for(spec, arguments.table)

@@ -14,7 +14,7 @@ import numpy as np
 from engines.build import graph_precision, read_spec
 from runtime import reference
 from runtime.backend import Backend, backend_module, open_backend
-from runtime.cli import DONE, FAILED, log, progress, run
+from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
 from runtime.errors import GraphError, ModelError
 from runtime.frames import find_frames, read_frame
 from runtime.spec import EngineManifest, ModelSpec
@@ -97,7 +97,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("a", type=Path, help="an engine or an ONNX graph")
     parser.add_argument("b", type=Path, help="what it is held to")
     parser.add_argument("frames", nargs="+", help="images, globs or folders")
-    parser.add_argument("--least", type=float, default=0.0, help="share of pixels that must agree, on each frame (0)")
+    parser.add_argument(
+        "--least", type=number_from_text, default=0.0, help="share of pixels that must agree, on each frame (0)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     arguments = parser.parse_args(argv)
     with open_either(arguments.a) as a, open_either(arguments.b) as b:

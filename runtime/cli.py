@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import signal
 import sys
 import threading
@@ -73,6 +74,21 @@ def count_from_text(text: str) -> int:
     if not (text.isdecimal() and int(text)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
     return int(text)
+
+
+def number_from_text(text: str) -> float:
+    """'0.5' -> 0.5; an argparse type, for bounds: nothing exceeds NaN.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number, or no finite one.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return number
 
 
 def closest(name: str, names: Iterable[str], what: str) -> ModelError:

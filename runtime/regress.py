@@ -239,10 +239,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base-code", type=Path, metavar="DIR", help="the tree whose runtime/ runs the base (this one)"
     )
-    parser.add_argument("--margin", type=float, default=rule.margin, help="slowdown let pass, a share (%(default)s)")
-    parser.add_argument("--alpha", type=float, default=rule.alpha, help="largest p that is believed (%(default)s)")
     parser.add_argument(
-        "--budget-ms", type=float, metavar="MS", help="p99 of a frame must not exceed it; for 30 Hz 33.3"
+        "--margin", type=cli.number_from_text, default=rule.margin, help="slowdown let pass, a share (%(default)s)"
+    )
+    parser.add_argument(
+        "--alpha", type=cli.number_from_text, default=rule.alpha, help="largest p that is believed (%(default)s)"
+    )
+    parser.add_argument(
+        "--budget-ms", type=cli.number_from_text, metavar="MS", help="p99 of a frame must not exceed it; for 30 Hz 33.3"
     )
     parser.add_argument(
         "--rounds", type=cli.count_from_text, default=rule.rounds, help="rounds of a batch (%(default)s)"

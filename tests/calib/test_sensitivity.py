@@ -109,3 +109,10 @@ def test_a_data_set_of_other_classes_is_refused(tmp_path, graphs):
     (tmp_path / "leftImg8bit" / "train" / "x").mkdir(parents=True)
     with pytest.raises(DatasetError, match="cityscapes has other classes than icnet: 19, 11"):
         sensitivity.load_frames("cityscapes", tmp_path, spec, 4, 0)
+
+
+@pytest.mark.parametrize("bound", ["--max-drop", "--max-changed"])
+def test_a_bound_that_is_no_number_is_usage(bound, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        sensitivity.main(["a.onnx", "--dataset", "camvid", "--data", str(tmp_path), bound, "nan"])
+    assert exit_.value.code == 2

@@ -60,3 +60,9 @@ def test_other_sizes_and_batches_are_refused_in_one_line(tmp_path, frames, other
 def test_a_missing_graph_is_named(tmp_path):
     with pytest.raises(GraphError, match="does not exist"):
         open_either(tmp_path / "none.onnx")
+
+
+def test_a_least_share_that_is_no_number_is_usage():
+    with pytest.raises(SystemExit) as exit_:
+        main(["a.engine", "b.engine", "frames", "--least", "nan"])
+    assert exit_.value.code == 2

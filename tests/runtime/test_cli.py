@@ -1,5 +1,6 @@
 """What every command does alike, on a terminal."""
 
+import argparse
 import os
 import signal
 import threading
@@ -88,3 +89,10 @@ def test_in_another_thread_signals_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "", "a"])
+def test_a_bound_that_nothing_exceeds_is_no_number(text):
+    assert cli.number_from_text("-0.5") == -0.5
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number"):
+        cli.number_from_text(text)

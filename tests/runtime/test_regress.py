@@ -156,7 +156,8 @@ def test_a_missing_engine_is_an_error(engines, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [["a.engine"], ["a", "b", "c"], ["a", "b", "--record", "c"], ["a", "--rounds", "0", "--record", "b"],
-     ["a", "--baseline", "b", "--record", "c"], ["a", "b", "--counts-alone", "--budget-ms", "3"]],
+     ["a", "--baseline", "b", "--record", "c"], ["a", "b", "--counts-alone", "--budget-ms", "3"],
+     *(["a", "b", bound, "nan"] for bound in ("--margin", "--alpha", "--budget-ms"))],
 )  # fmt: skip
 def test_a_wrong_command_line_is_usage(arguments):
     with pytest.raises(SystemExit) as exit_:
