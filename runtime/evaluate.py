@@ -114,6 +114,7 @@ def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequen
         "engine": engine.stem,
         "model": manifest.spec.name,
         "weights_sha256": manifest.spec.weights_sha256,
+        "network_size": [manifest.spec.preprocess.height, manifest.spec.preprocess.width],
         "precision": manifest.precision,
         "executed": manifest.executed,
         "backend": manifest.backend,

@@ -82,6 +82,20 @@ def test_the_precisions_were_measured_of_the_shipped_weights_and_keep_their_accu
         assert executed["int8"] >= LEAST_INT8 * sum(executed.values())
 
 
+SIZES = sorted((ROOT / "figures").glob("sizes-*.json"))
+
+
+def test_the_tables_of_sizes_are_what_was_measured_of_the_shipped_weights():
+    assert [path.stem for path in SIZES] == ["sizes-enet", "sizes-icnet"]
+    for path in SIZES:
+        found = json.loads(path.read_text())
+        for engine in found["engines"]:
+            assert engine["weights_sha256"] == sha256_of(ROOT / f"weights/{engine['model']}-camvid.safetensors")
+            assert engine["precision"] == "fp32" and engine["frames"] == found["frames_in_split"] == 101
+            size = "x".join(map(str, engine["network_size"]))
+            assert f"| {engine['model']} | {size} | {100 * engine['miou']:.2f} |" in README, (engine["model"], size)
+
+
 def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_weights():
     found = json.loads((ROOT / "figures/calibration-icnet.json").read_text())
     assert found["weights_sha256"] == sha256_of(ROOT / "weights/icnet-camvid.safetensors")

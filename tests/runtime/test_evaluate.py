@@ -56,6 +56,7 @@ def test_the_document_says_what_was_run_on_what(here, capsys):
     assert (found["dataset"], found["split"]) == ("camvid", "val")
     told = {key: found["engines"][0][key] for key in ("engine", "precision", "executed", "backend")}
     assert told == {"engine": "icnet-fp16", "precision": "fp16", "executed": {"f16": 1}, "backend": "openvino"}
+    assert found["engines"][0]["network_size"] == [64, 128]
     assert all(backend.closed for backend in fake_backend.opened)
 
 
