@@ -33,7 +33,7 @@ SHELL := bash
 make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
 
 help: ## this list, with the variables each target takes
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
 
 # The stamp is newer than what decides the packages, or they are installed again.

@@ -10,17 +10,17 @@ MOMENTUM = 0.9
 KERNEL_SHARE = 0.5  # of the learning rate: how far a kernel moves in a step, by its own norm
 # Newton-Schulz, x -> a x + b (x x') x + c (x x')^2 x: five rounds take singular values of 0.01 to 1 near 1.
 COEFFICIENTS, ROUNDS = (3.4445, -4.7750, 2.0315), 5
-TINY = 1e-30  # a norm, so that a kernel without a gradient stays where it is
+TINY = 1e-12  # a norm that is none
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The matrix with each singular value replaced by one between about 0.7 and 1.2.
+    """The matrix with its singular values replaced by ones between about 0.7 and 1.2; small ones stay smaller.
 
     Args:
         matrix: float32 (rows, columns).
 
     Returns:
-        the same shape. As all rounds multiply from the same side, they are taken on the small product with itself.
+        the same shape. Singular values under a hundredth of the matrix' norm come out below 0.7, zero as zero.
 
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
     """
@@ -28,6 +28,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         return orthogonal(matrix.T).T
     a, b, c = COEFFICIENTS
     matrix = matrix / matrix.norm().clamp(min=TINY)
+    # As all rounds multiply from the same side, they are taken on the small product with itself.
     product, factor = matrix @ matrix.T, torch.eye(len(matrix), device=matrix.device)
     for _ in range(ROUNDS):
         step = torch.addmm(product, product, product, beta=b, alpha=c)
@@ -39,19 +40,22 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for the kernels that a normalisation follows, SGD with Nesterov's momentum for everything else.
 
-    A kernel moves by a share of its norm, which nothing but its direction depends on, so that it wants no decay.
+    A kernel moves by a share of its norm, on which nothing depends but how far the next step turns it, so that it wants
+    no decay.
     """
 
-    def __init__(self, net: nn.Module, lr: float, weight_decay: float) -> None:
+    def __init__(self, net: nn.Module, classes: int, lr: float, weight_decay: float) -> None:
         """Take what of the network is trained.
 
         Args:
-            net: its convolutions without a bias are those that a normalisation follows.
+            net: in it a normalisation follows every convolution but those that give logits.
+            classes: how many channels those have.
             lr: the learning rate.
-            weight_decay: of the kernels that have a bias.
+            weight_decay: of the kernels that give logits.
         """
-        before_norm = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d) and m.bias is None]
-        kernels = {id(parameter) for module in before_norm for parameter in module.parameters()}
+        convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+        inner = [module for module in convolutions if module.out_channels != classes]
+        kernels = {id(parameter) for module in inner for parameter in module.parameters() if parameter.ndim > 1}
         groups: dict[str, list[nn.Parameter]] = {"kernels": [], "matrices": [], "vectors": []}
         for parameter in net.parameters():
             if parameter.requires_grad:
@@ -68,10 +72,17 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One update by the gradients there are."""
+        """One update by the gradients there are.
+
+        Raises:
+            ValueError: a closure is given.
+        """
+        if closure is not None:
+            raise ValueError("Muon takes the gradients that are there, and no closure")
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
+                # Of a kernel without a gradient only old momentum is left, which would be made as long as any other.
+                if parameter.grad is not None and (not group["orthogonal"] or parameter.grad.any()):
                     self._update(parameter, group)
 
     def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:

@@ -99,10 +99,13 @@ def lr_share(progress: float) -> float:
     return float(max(0.0, (1 - progress) / (1 - WARM_UP)) ** POLY_POWER)
 
 
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer; norms, biases and PReLU slopes do not decay."""
+def make_optimizer(net: nn.Module, classes: int, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer for a network of so many classes; norms, biases and PReLU slopes do not decay.
+
+    Nor do the kernels that Muon makes orthogonal.
+    """
     if recipe.optimizer == "muon":
-        return Muon(net, recipe.lr, recipe.weight_decay)
+        return Muon(net, classes, recipe.lr, recipe.weight_decay)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trained if parameter.ndim > 1]
     vectors = [parameter for parameter in trained if parameter.ndim <= 1]

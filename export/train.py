@@ -100,7 +100,7 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     for module in net.modules():
         if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
             module.p = recipe.dropout
-    return State(net, copy.deepcopy(net).eval(), make_optimizer(net, recipe))
+    return State(net, copy.deepcopy(net).eval(), make_optimizer(net, classes, recipe))
 
 
 @torch.no_grad()

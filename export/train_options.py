@@ -79,8 +79,12 @@ def make_parser() -> argparse.ArgumentParser:
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """The options that decide the weights and have a default a model, or none."""
     parser.add_argument("--optimizer", choices=("sgd", "adamw", "muon"), help=f"({default_of('optimizer')})")
-    parser.add_argument("--lr", type=float, help=f"peak learning rate ({default_of('lr')})")
-    parser.add_argument("--weight-decay", type=float, help=f"of kernels ({default_of('weight_decay')})")
+    parser.add_argument("--lr", type=float, help=f"peak learning rate ({default_of('lr')}; whatever the optimizer)")
+    parser.add_argument(
+        "--weight-decay",
+        type=float,
+        help=f"of kernels ({default_of('weight_decay')}); with muon of those that give logits alone",
+    )
     parser.add_argument(
         "--weight-offset",
         type=float,

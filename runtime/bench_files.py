@@ -63,7 +63,8 @@ def write_inputs(folder: Path, frame: np.ndarray, count: int) -> dict[str, list[
             moved = np.roll(frame, STEP_PX * i, 1)
             write_png(folder / f"{i}.png", moved)
             quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-            cv2.imwrite(str(folder / f"{i}.jpg"), cv2.cvtColor(moved, cv2.COLOR_RGB2BGR), quality)
+            jpeg = cv2.imencode(".jpg", cv2.cvtColor(moved, cv2.COLOR_RGB2BGR), quality)[1]
+            write_atomically(folder / f"{i}.jpg", jpeg.tobytes())
             video.write(moved, i)
             found["PNG"].append(folder / f"{i}.png")
             found["JPEG"].append(folder / f"{i}.jpg")
@@ -112,10 +113,13 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         log(f"writing {count} frames as PNG, JPEG and H.264")
         inputs = write_inputs(Path(folder), frame, count)
-        one, several = (stack.enter_context(open_lanes(engine, lanes)) for lanes in (1, None))
+        one = stack.enter_context(open_lanes(engine, 1))
         ways = {SEQUENTIAL: Way(one_after_another, one), "overlapped, 1 lane": Way(overlapped, one)}
+        several = open_lanes(engine)
         if several.count > 1:
-            ways[f"overlapped, {several.count} lanes"] = Way(overlapped, several)
+            ways[f"overlapped, {several.count} lanes"] = Way(overlapped, stack.enter_context(several))
+        else:
+            several.close()
         found: dict[str, Any] = {kind: {} for kind in inputs}
         calls = []
         for kind, files in inputs.items():
@@ -161,7 +165,12 @@ def table(document: dict[str, Any]) -> str:
 
 def read_document(path: Path) -> dict[str, Any]:
     """A document that `--json` wrote; see `runtime.bench_report.read_figures`."""
-    return read_figures(path, "runtime.bench_files", VERSION, "inputs")
+    return read_figures(
+        path,
+        "runtime.bench_files",
+        VERSION,
+        lambda document: [ways[SEQUENTIAL]["frames_per_s"] for ways in document["inputs"].values()],
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -208,6 +217,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if bool(options.documents) != bool(options.readme):
         parser.error("FILE... and --readme go together")
+    if options.readme and (options.engine or options.json):
+        parser.error("--readme measures nothing: it takes neither --engine nor --json")
     return options
 
 

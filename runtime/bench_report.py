@@ -5,7 +5,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def between_marks(readme: str, begin: str, body: str) -> str:
     """README with what stands between the mark `begin` and the next `END` replaced.
 
     Raises:
-        PipelineError: the marks are not there, the first one once.
+        PipelineError: the marks are not there, the first one once, or another comment stands between them.
     """
     before, found, rest = readme.partition(begin)
     old, end, after = rest.partition(END)
@@ -85,26 +85,26 @@ def between_marks(readme: str, begin: str, body: str) -> str:
 
 def read_document(path: Path) -> dict[str, Any]:
     """A document that `runtime.bench --json` wrote; see `read_figures`."""
-    return read_figures(path, "runtime.bench", VERSION, "paths")
+    return read_figures(path, "runtime.bench", VERSION, lambda document: document["paths"][ENGINE])
 
 
-def read_figures(path: Path, module: str, version: int, part: str) -> dict[str, Any]:
+def read_figures(path: Path, module: str, version: int, figures: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """A document of figures.
 
     Args:
         path: of the JSON.
         module: whose `--json` wrote it.
         version: that this tree understands.
-        part: where its figures are.
+        figures: what of it is shown; not empty.
 
     Raises:
         PipelineError: it is none, or of another version.
     """
     try:
         document: dict[str, Any] = json.loads(path.read_text())
-        if document["version"] == version and document[part].items():
+        if document["version"] == version and figures(document):
             return document
-        reason = f"version {document['version']} with {len(document[part])} figures, expected {version}"
+        reason = f"of version {document['version']}, or empty; expected version {version}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = repr(error)
     raise PipelineError(f"{path} is no document of {module} ({reason}); measure it again: {module} --json")

@@ -125,6 +125,7 @@ class TensorRT(ClosedOnExit):
             rounds: samples of each.
 
         Raises:
+            EngineError: the driver cannot capture them as graphs.
             LibraryError: the GPU has too little memory for the copies.
         """
         self.logits(frame)  # after which all that they read is there

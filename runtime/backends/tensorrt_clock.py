@@ -2,17 +2,22 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 from runtime.backends.tensorrt_buffers import Memory
 from runtime.kernels.cuda import Kernels, Launch
-from runtime.kernels.graph import Event
+from runtime.kernels.graph import Event, Graph
 
-REPEATS = 20  # launches between two events, which are half a microsecond apart at best
+REPEATS = 20  # calls in a graph: launched one by one they would take as long as the host takes to launch them
 
 
 class KernelTimes(NamedTuple):
-    """Milliseconds of a kernel and of a copy on the device that moves as many bytes, a sample a round."""
+    """Milliseconds of a kernel and of a copy on the device that moves as many bytes, a sample a round.
+
+    Both from a warm cache, as in a frame, where what a kernel reads was just written.
+    """
 
     kernel: str
     nbytes: int  # read and written, by either
@@ -31,32 +36,45 @@ def time_kernel(launch: Launch, rounds: int, driver: Any, kernels: Kernels, stre
         stream: on which nothing else runs.
 
     Raises:
+        EngineError: the driver cannot capture them.
         LibraryError: the GPU has too little memory for the copy.
     """
-    found = KernelTimes(launch.kernel, launch.nbytes, [], [])
-    memory, half = Memory(driver, stream), launch.nbytes // 2
-    events = Event(), Event()
+    half = launch.nbytes // 2
+    with ExitStack() as stack:
+        memory = Memory(driver, stream)
+        stack.callback(memory.free)
+        source, copied = memory.device(half), memory.device(half)
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: kernels.launch(launch, stream),
+            lambda: driver.memcpy_dtod_async(copied, source, half, stream),
+        )
+        for call in calls:
+            call()  # what a first one loads would end the capture
+        stream.synchronize()
+        graphs = [Graph(stream.handle, partial(_repeated, call)) for call in calls]
+        for graph in graphs:
+            stack.callback(graph.close)
+        samples = [[_launched_ms(graph, stream) for graph in graphs] for _ in range(rounds + 1)][1:]
+    return KernelTimes(launch.kernel, launch.nbytes, *(list(ms) for ms in zip(*samples, strict=True)))
 
-    def sample(enqueue: Callable[[], None]) -> float:
-        begin, end = events
+
+def _repeated(call: Callable[[], object]) -> None:
+    for _ in range(REPEATS):
+        call()
+
+
+def _launched_ms(graph: Graph, stream: Any) -> float:
+    # Milliseconds of one of the calls in it.
+    begin, end = Event(), Event()
+    try:
         begin.record(stream.handle, captured=False)
-        for _ in range(REPEATS):
-            enqueue()
+        graph.launch()
         end.record(stream.handle, captured=False)
         stream.synchronize()
         return end.ms_since(begin) / REPEATS
-
-    try:
-        source, copied = memory.device(half), memory.device(half)
-        for _ in range(rounds + 1):
-            found.ms.append(sample(lambda: kernels.launch(launch, stream)))
-            found.copy_ms.append(sample(lambda: driver.memcpy_dtod_async(copied, source, half, stream)))
     finally:
-        stream.synchronize()
-        memory.free()
-        for event in events:
-            event.close()
-    return found._replace(ms=found.ms[1:], copy_ms=found.copy_ms[1:])  # the first loads and warms
+        begin.close()
+        end.close()
 
 
 class FrameClock:

@@ -1,9 +1,10 @@
 """The loops of `runtime.kernels.cpu`, as plain Python that numba compiles when `compile_loops` is called.
 
-Each works on the rows from `start` to `stop`, so that threads share a frame in bands, and writes only its own band's
-scratch memory: none allocates. Float arithmetic is float32 and in the order that `runtime.reference` defines: no
-fastmath, no fused multiply-add. What is written as a choice of values (`a if p else b`) costs no wrong guess of the
-CPU, and adding up comparisons runs in vector registers: that is worth a factor of six over branches.
+Each but `overlay_rows` works on the rows from `start` to `stop`, so that threads share a frame in bands, and writes
+only its own band's scratch memory: none allocates. Float arithmetic is float32 and in the order that
+`runtime.reference` defines: no fastmath, no fused multiply-add. What is written as a choice of values
+(`a if p else b`) costs no wrong guess of the CPU, and adding up comparisons runs in vector registers: that is worth a
+factor of six over branches.
 """
 
 import functools

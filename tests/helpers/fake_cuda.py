@@ -102,7 +102,7 @@ class Driver:
 
     def memcpy_dtod_async(self, dest, src, size, stream=None):
         there, here = self.at(dest, size), self.at(src, size)
-        stream.add("dtod", lambda: there.__setitem__(..., here), int(dest), int(src))
+        stream.add(f"dtod {size}", lambda: there.__setitem__(..., here), int(dest), int(src))
 
     def Stream(self, flags=0):
         self.need_context()

@@ -91,7 +91,8 @@ def test_the_table_is_written_between_its_marks(document, tmp_path):
 
 
 def test_what_is_no_document_is_refused(tmp_path):
-    for text in ("", "[]", "{}", json.dumps({"version": 1, "paths": {"engine": {}}})):
+    kept = {"version": bench_report.VERSION, "paths": {"onnxruntime": {"samples_ms": [1]}}}
+    for text in ("", "[]", "{}", json.dumps({"version": 1, "paths": {"engine": {}}}), json.dumps(kept)):
         (tmp_path / "x.json").write_text(text)
         with pytest.raises(PipelineError, match=r"no document of runtime\.bench"):
             read_document(tmp_path / "x.json")

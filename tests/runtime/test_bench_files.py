@@ -12,7 +12,8 @@ from runtime.bench_files import BEGIN, Way, main, pass_through, read_document, t
 from runtime.bench_report import END, between_marks
 from runtime.errors import FrameError, PipelineError
 from runtime.lanes import open_lanes
-from runtime.pipeline import overlapped
+from runtime.pipeline import Clock, one_after_another, overlapped
+from runtime.results import WHOLE
 from tests.helpers.engines import built_engine
 from tests.helpers.videos import moving, read_video
 
@@ -53,6 +54,41 @@ def test_every_input_is_measured_in_every_way(document):
     assert found["frames"] == 3 and "-m runtime.bench_files --engine" in found["fingerprint"]["command"]
 
 
+def test_each_way_is_what_it_is_called_and_its_first_run_is_not_counted(tmp_path, monkeypatch):
+    seen = []
+
+    def fake(files, out, way):
+        seen.append((files[0].suffix, way.pipeline, way.lanes.count))
+        clock = Clock(busy_ms={"decode": 8.0, "segment": 16.0, "encode": 24.0 + len(seen)})
+        return 0.5, clock
+
+    monkeypatch.setattr(bench_files, "pass_through", fake)
+    found = bench_files.measure(built_engine(tmp_path), np.zeros((64, 128, 3), np.uint8), 4, 2)
+    ways = {
+        "sequential": (one_after_another, 1),
+        "overlapped, 1 lane": (overlapped, 1),
+        "overlapped, 2 lanes": (overlapped, 2),
+    }
+    kinds = {".png", ".jpg", ".mp4"}
+    assert len(set(seen)) == 9 and set(seen) == {(kind, *way) for kind in kinds for way in ways.values()}
+    assert all(seen.count(one) == 3 for one in seen)
+    for of_kind in found.values():
+        for way in of_kind.values():
+            assert way["frames_per_s"] == [8.0, 8.0]
+            assert way["stages_ms"]["decode"] == [2.0, 2.0] and way["stages_ms"]["segment"] == [4.0, 4.0]
+            assert min(way["stages_ms"]["encode"]) > (24 + 9) / 4  # after the nine that are not counted
+
+
+def test_an_engine_of_one_lane_is_opened_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_files, "pass_through", lambda *_: (1.0, Clock(busy_ms=dict.fromkeys(WHOLE, 1.0))))
+    opened = []
+    monkeypatch.setattr(bench_files, "open_lanes", lambda *given: opened.append(open_lanes(*given)) or opened[-1])
+    engine = built_engine(tmp_path, backend="onnxruntime")
+    found = bench_files.measure(engine, np.zeros((64, 128, 3), np.uint8), 1, 1)
+    assert list(found["PNG"]) == ["sequential", "overlapped, 1 lane"]
+    assert len(opened) == 2 and all(lanes._closed for lanes in opened)
+
+
 def test_the_table_gives_medians_and_what_overlapping_brings(document):
     found = read_document(document)
     ways = found["inputs"]["JPEG"]
@@ -80,23 +116,22 @@ def test_the_table_is_written_between_its_marks(document, tmp_path, capsys):
     assert main([str(document), "--readme", str(readme)]) == cli.DONE
     assert readme.read_text() == f"before\n{BEGIN}\n{table(read_document(document))}\n{END}\nafter\n"
     assert capsys.readouterr().out == ""
-    for alone in ([str(document)], ["--readme", str(readme)]):
-        with pytest.raises(SystemExit):
-            main(alone)
-        assert "go together" in capsys.readouterr().err
+    both = [str(document), "--readme", str(readme)]
+    for wrong in (both[:1], both[1:], [*both, "--json", "x.json"], [*both, "--engine", "x.engine"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(wrong)
+        assert exit_.value.code == cli.USAGE and "--readme" in capsys.readouterr().err
 
 
-def test_what_is_no_document_is_refused(tmp_path):
-    for text in (
-        "",
-        "[]",
-        "{}",
-        json.dumps({"version": 1, "inputs": {}}),
-        json.dumps({"version": 0, "inputs": {"a": 1}}),
-    ):
-        (tmp_path / "x.json").write_text(text)
-        with pytest.raises(PipelineError, match=r"no document of runtime\.bench_files"):
-            read_document(tmp_path / "x.json")
+@pytest.mark.parametrize(
+    "document",
+    ["", [], {}, {"version": 1, "inputs": {}}, {"version": 0, "inputs": {}}, {"version": 1, "inputs": {"PNG": {}}}],
+    ids=str,
+)
+def test_what_is_no_document_is_refused(document, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(document) if document != "" else "")
+    with pytest.raises(PipelineError, match=r"no document of runtime\.bench_files"):
+        read_document(tmp_path / "x.json")
     with pytest.raises(PipelineError, match="FileNotFoundError"):
         read_document(tmp_path / "none.json")
 

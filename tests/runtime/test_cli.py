@@ -94,5 +94,5 @@ def test_in_another_thread_signals_are_left_alone():
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "", "a"])
 def test_a_bound_that_nothing_exceeds_is_no_number(text):
     assert cli.number_from_text("-0.5") == -0.5
-    with pytest.raises(argparse.ArgumentTypeError, match="is not a number"):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a finite number"):
         cli.number_from_text(text)

@@ -145,6 +145,13 @@ def test_after_the_first_frame_only_the_mask_is_allocated(kind, size):
     assert peak < mask.nbytes + 20_000
 
 
+def test_overlays_are_compiled(monkeypatch):
+    loops, called = cpu.compiled_loops(), []
+    monkeypatch.setattr(loops, "overlay_rows", lambda *given: called.append(given))
+    cpu.overlay(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8), np.zeros((256, 3), np.uint8), 0.5)
+    assert len(called) == 1
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.2, 0.5, 1.0])
 @pytest.mark.parametrize("size", [(1, 1), (7, 37), (40, 64)])
 def test_overlays_are_the_references_to_the_last_bit(size, alpha):
