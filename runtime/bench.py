@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
     return DONE
 
 
-def _fingerprint(engine: Path, frame: np.ndarray, argv: Sequence[str]) -> dict[str, Any]:
+def _fingerprint(engine: Path, frame: np.ndarray, argv: Sequence[str]) -> Any:
     return fingerprint(engine, read_manifest(engine), frame.shape[:2], command_line("runtime.bench", argv))
 
 

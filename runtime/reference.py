@@ -137,7 +137,8 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
         uint8 (H, W, 3) RGB.
     """
     keep, shades = overlay_shades(palette, alpha)
-    return ((frame * keep + shades[mask]) >> 8).astype(np.uint8)
+    blended: np.ndarray = ((frame * keep + shades[mask]) >> 8).astype(np.uint8)
+    return blended
 
 
 def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.ndarray]:
