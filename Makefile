@@ -32,6 +32,9 @@ SHELL := bash
 # $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
 make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
 
+# What $$engines are worth, in figures/$(1)-MODEL.json.
+keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'artifacts/$(1)-$(MODEL).json'; mv 'artifacts/$(1)-$(MODEL).json' 'figures/$(1)-$(MODEL).json'
+
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
@@ -73,18 +76,14 @@ precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and I
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= | tail -n 1)")
 	done
 	done
-	mkdir -p figures
-	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.precisions-$(MODEL).json'
-	mv 'figures/.precisions-$(MODEL).json' 'figures/precisions-$(MODEL).json'
+	$(call keep_accuracy,precisions)
 
 sizes: $(VENV)/.installed need-data ## MODEL DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
 	@engines=()
 	for size in $(SIZES); do
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=fp32 SIZE="$$size" | tail -n 1)")
 	done
-	mkdir -p figures
-	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'figures/.sizes-$(MODEL).json'
-	mv 'figures/.sizes-$(MODEL).json' 'figures/sizes-$(MODEL).json'
+	$(call keep_accuracy,sizes)
 
 train: $(VENV)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
 	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out '$(or $(OUT),artifacts/train/$(MODEL)-$(DATASET))' $(TRAIN_OPTIONS)
@@ -113,6 +112,7 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTI
 
 need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
+	$(if $(DATA),[ -d '$(DATA)' ] || { echo "error: there is no folder $(DATA): DATA=path is the data set's" >&2; exit 2; })
 
 bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@ours=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)

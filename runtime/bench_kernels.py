@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from runtime import reference
 from runtime.backend import Backend, open_backend
+from runtime.backends.tensorrt_clock import KernelTimes
 from runtime.kernels import cpu
 from runtime.labels import palette
 from runtime.rounds import percentiles, take_turns, timed, turns
@@ -20,8 +21,8 @@ ALPHA = 0.5
 class OnGpu(Protocol):
     """A backend whose kernels run on a GPU: `runtime.backends.tensorrt`."""
 
-    def kernels_alone(self, frame: np.ndarray, rounds: int) -> list[Any]:
-        """`KernelTimes` of each."""
+    def kernels_alone(self, frame: np.ndarray, rounds: int) -> list[KernelTimes]:
+        """Each by itself, beside a copy."""
 
 
 def measure(engine: Path, frame: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
@@ -51,7 +52,7 @@ def measure(engine: Path, frame: np.ndarray, rounds: int) -> dict[str, dict[str,
     return found
 
 
-def _beside_a_copy(one: Any) -> dict[str, float]:
+def _beside_a_copy(one: KernelTimes) -> dict[str, float]:
     ms, copy_ms = np.array(one.ms), np.array(one.copy_ms)
     rates = {"gb_per_s": one.nbytes / np.median(ms) / 1e6, "of_a_copy": np.median(copy_ms) / np.median(ms)}
     return percentiles(ms) | {name: float(value) for name, value in rates.items()}

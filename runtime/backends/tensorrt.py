@@ -128,9 +128,8 @@ class TensorRT(ClosedOnExit):
             EngineError: the driver cannot capture them as graphs.
             LibraryError: the GPU has too little memory for the copies.
         """
-        self.logits(frame)  # after which all that they read is there
+        self.logits(frame)  # after which all that they read is there, but the winners, which the second writes
         with self._buffers_for(frame) as buffers:
-            self._kernels.launch(buffers.coarse_winner, self._stream)
             launches = (buffers.resize_normalize, buffers.coarse_winner, buffers.upsample_argmax)
             return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
 

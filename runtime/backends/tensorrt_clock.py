@@ -65,16 +65,16 @@ def _repeated(call: Callable[[], object]) -> None:
 
 def _launched_ms(graph: Graph, stream: Any) -> float:
     # Milliseconds of one of the calls in it.
-    begin, end = Event(), Event()
-    try:
+    with ExitStack() as stack:
+        begin, end = events = Event(), Event()
+        for event in events:
+            stack.callback(event.close)
+        stack.callback(stream.synchronize)  # where it is interrupted too: before the graph goes, and its memory
         begin.record(stream.handle, captured=False)
         graph.launch()
         end.record(stream.handle, captured=False)
         stream.synchronize()
         return end.ms_since(begin) / REPEATS
-    finally:
-        begin.close()
-        end.close()
 
 
 class FrameClock:

@@ -48,6 +48,7 @@ def make(tmp_path):
     python.write_text(f"#!{sys.executable}\n{COMMANDS}")
     python.chmod(0o755)
     (tmp_path / ".venv/.installed").touch()
+    (tmp_path / "d").mkdir()
     # Not the variables of a make that runs these tests, nor such as the Makefile takes from the environment.
     environment = {"PATH": os.environ["PATH"]}
 
@@ -60,6 +61,16 @@ def make(tmp_path):
 
 def calls(folder):
     return (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("target", ["train", "prune", "evaluate", "precisions", "sizes", "calib"])
+@pytest.mark.parametrize(
+    ("given", "said"), [("DATA=", "name the data set's folder: make {} DATA=path"), ("DATA=none", "no folder none")]
+)
+def test_without_the_data_sets_folder_nothing_is_begun(make, tmp_path, target, given, said):
+    done = make(target, given)
+    assert done.returncode == 2 and said.format(target) in done.stderr and done.stdout == ""
+    assert not (tmp_path / "calls").exists() and not (tmp_path / "figures").exists()
 
 
 def test_each_model_and_data_set_is_trained_in_a_folder_of_its_own(make, tmp_path):
