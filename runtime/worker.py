@@ -86,8 +86,14 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End the child; a second call does nothing."""
-        self._process.kill()
+        """End the child and what it started; a second call does nothing."""
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            return  # its number may be another's by now
+        # Its group: a library may have forked, as OpenVINO does to report its use, and what is left of that holds the
+        # pipe open on which `communicate` waits.
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(BrokenPipeError):  # an order that it did not live to read
             self._process.communicate()
 

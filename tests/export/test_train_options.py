@@ -1,8 +1,10 @@
 import pytest
 import torch
 
+from export.muon import Muon
 from export.recipe import DEFAULTS, OTHERS
-from export.train import parse
+from export.registry import find
+from export.train import begin, parse
 from export.train_options import RANGES, command_of, default_of, make_parser
 from runtime.errors import LibraryError, WeightsError
 
@@ -74,6 +76,13 @@ def test_a_model_is_trained_by_its_own_recipe_where_nothing_else_is_given(model,
     wide = OTHERS["wide"]
     assert (found.optimizer, found.lr, found.weight_decay, found.crop, found.weight_offset) == recipe[:5]
     assert (found.dice, found.dropout, found.loss_at, found.wide) == (*recipe[5:], wide)
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("muon", Muon)])
+def test_the_optimizer_is_the_one_that_is_asked_for(asked, kind):
+    recipe = parse(options("--optimizer", asked, "--lr", 0.25, model="icnet"))[1]
+    optimizer = begin(find("icnet"), 11, recipe).optimizer
+    assert type(optimizer) is kind and {group["lr"] for group in optimizer.param_groups} == {0.25}
 
 
 def test_help_tells_the_default_of_each_model():

@@ -378,11 +378,23 @@ def test_a_copy_that_does_not_fit_leaves_the_backend_as_it_was(fake):
     driver, _, made_of = fake()
     with tensorrt.open_engine(ENGINE, made_of) as backend:
         backend.segment(frame(20, 30))
-        before, events, driver.left = (
-            set(driver.live),
-            set(driver.library.events),
-            sum(allocation.array.nbytes for allocation in driver.live.values()) + 1500,
-        )  # of the two halves of 1800 and 3072 bytes one
+        before, events = set(driver.live), set(driver.library.events)
+        driver.left = sum(one.array.nbytes for one in driver.live.values()) + 3000  # for one half of 4872 bytes
         with pytest.raises(LibraryError, match="bytes left"):
             backend.kernels_alone(frame(20, 30), 2)
         assert (set(driver.live), set(driver.library.events)) == (before, events)
+
+
+def test_a_measurement_that_is_interrupted_waits_before_its_memory_goes(fake, monkeypatch):
+    driver, _, made_of = fake()
+    launch = graph.Graph.launch
+
+    def interrupted(self):
+        launch(self)
+        raise KeyboardInterrupt
+
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        monkeypatch.setattr(graph.Graph, "launch", interrupted)
+        with pytest.raises(KeyboardInterrupt):  # the memory itself refuses to go under work that waits
+            backend.kernels_alone(frame(20, 30), 2)
+    assert driver.live == {}

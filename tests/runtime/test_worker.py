@@ -61,6 +61,18 @@ def test_a_worker_stands_still_between_its_turns_and_ends_with_the_parents_use(t
     worker.close()
 
 
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_a_library_forked_goes_with_its_worker(tmp_path, frame, dead):
+    worker = Worker(Job(ENGINE, (tmp_path / "forks.engine",), sleeping_code(tmp_path, 1)), frame)
+    if dead:
+        worker._process.kill()
+        worker._process.wait()
+    start = time.monotonic()
+    worker.close()
+    assert time.monotonic() - start < 30  # what was forked holds its standard output for 60
+    worker.close()
+
+
 def test_a_stopped_worker_does_not_outlive_a_parent_that_is_killed(tmp_path, frame):
     code = sleeping_code(tmp_path, 1)
     program = (
