@@ -1,6 +1,10 @@
 """From a frame to a mask: what is deployed. Imports none of the project's other packages, nor torch or onnx."""
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+# OpenVINO reports each import of it to its makers, from a process that it forks, where it finds this package of theirs.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from runtime.backend import Backend, open_backend
