@@ -40,6 +40,21 @@ class Backend(Protocol):
             FrameError: another shape or type.
         """
 
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of one frame, as `segment` gives it, and the frame under its colours; on a GPU from one pass.
+
+        Args:
+            frame: uint8 (H, W, 3) RGB, any size.
+            palette: uint8 (256, 3) RGB, `runtime.labels.palette`.
+            alpha: 0 (the frame alone) to 1 (the colours alone).
+
+        Returns:
+            uint8 (H, W) and uint8 (H, W, 3) RGB, as `runtime.reference.overlay` defines it; new arrays.
+
+        Raises:
+            FrameError: another shape or type.
+        """
+
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, for comparison only: it copies what `segment` leaves on the device.
 

@@ -42,6 +42,11 @@ class Lanes(ClosedOnExit):
         with self.lane() as backend:
             return backend.segment(frame)
 
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask and the overlay of one frame, when a lane is free; see `runtime.backend.Backend.overlay`."""
+        with self.lane() as backend:
+            return backend.overlay(frame, palette, alpha)
+
     @contextmanager
     def lane(self) -> Iterator[Backend]:
         """A backend for this thread alone, when one is free; for its `stages_ms`.

@@ -88,6 +88,11 @@ class OnnxRuntimeBackend(ClosedOnExit):
         self.stages_ms = watch.laps_ms
         return mask
 
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        mask = self.segment(frame)
+        return mask, reference.overlay(frame, mask, palette, alpha)
+
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame)

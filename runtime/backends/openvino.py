@@ -10,7 +10,7 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
-from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits
+from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 
@@ -125,6 +125,11 @@ class OpenVinoBackend(ClosedOnExit):
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask
+
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        mask = self.segment(frame)
+        return mask, overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
-from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers
+from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Look, Memory, NetworkBuffers
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
@@ -19,6 +19,7 @@ from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels
 from runtime.kernels.graph import NON_BLOCKING, Graph
+from runtime.reference import overlay_shades
 from runtime.spec import BackendName, EngineManifest, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
@@ -67,7 +68,20 @@ class TensorRT(ClosedOnExit):
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
-        with self._buffers_for(frame) as buffers:
+        (mask,) = self._results(frame)
+        return mask
+
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask, and the overlay from the same pass; see `Backend.overlay`.
+
+        Other colours, as another frame size, or a `segment` in between, have the buffers made anew.
+        """
+        keep, shades = overlay_shades(palette, alpha)
+        mask, overlay = self._results(frame, Look(int(keep), shades.tobytes()))
+        return mask, overlay
+
+    def _results(self, frame: np.ndarray, look: Look | None = None) -> list[np.ndarray]:
+        with self._buffers_for(frame, look) as buffers:
             self._capture_once(buffers)
             self._clock.start()
             np.copyto(buffers.frame_pinned, frame)
@@ -77,10 +91,10 @@ class TensorRT(ClosedOnExit):
             else:
                 self._enqueue(buffers)
             self._stream.synchronize()
-            mask = buffers.mask_pinned.copy()
+            results = [pinned.copy() for pinned, _ in buffers.results]
             self.stages_ms = self._clock.stop()
             self._ran = True
-            return mask
+            return results
 
     def _enqueue(self, buffers: FrameBuffers, *, captured: bool = False) -> None:
         self._clock.begin(captured=captured)
@@ -91,7 +105,8 @@ class TensorRT(ClosedOnExit):
         self._clock.network_enqueued(captured=captured)
         self._kernels.launch(buffers.coarse_winner, self._stream)
         self._kernels.launch(buffers.upsample_argmax, self._stream)
-        self._driver.memcpy_dtoh_async(buffers.mask_pinned, buffers.mask_dev, self._stream)
+        for pinned, device in buffers.results:
+            self._driver.memcpy_dtoh_async(pinned, device, self._stream)
 
     def _capture_once(self, buffers: FrameBuffers) -> None:
         # Before the second frame of a size: TensorRT wants to have run before a capture, kernels to be loaded, and a
@@ -155,15 +170,15 @@ class TensorRT(ClosedOnExit):
             self._driver.Context.pop()
 
     @contextmanager
-    def _buffers_for(self, frame: np.ndarray) -> Iterator[FrameBuffers]:
+    def _buffers_for(self, frame: np.ndarray, look: Look | None = None) -> Iterator[FrameBuffers]:
         check_frame(frame)
         if self._engine is None:
             raise ValueError("the engine is closed")
         with self._current():
             height, width, _ = frame.shape
-            if self._frame is None or self._frame.mask_pinned.shape != (height, width):
+            if self._frame is None or self._frame.key != (height, width, look):
                 self._forget_frame()
-                self._frame = FrameBuffers(self._frame_memory, self._network, height, width)
+                self._frame = FrameBuffers(self._frame_memory, self._network, height, width, look)
             yield self._frame
 
     def _forget_frame(self) -> None:

@@ -1,6 +1,6 @@
 """Memory of the TensorRT backend: page-locked and on the device, made once for an engine and once for a frame size."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from runtime.backends.tensorrt_engine import TensorType
 from runtime.errors import LibraryError
 from runtime.kernels.cuda import (
     Axes,
+    Blend,
     Pixels,
     Tensor,
     axis_samples,
@@ -101,10 +102,19 @@ class NetworkBuffers:
         self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
 
 
+class Look(NamedTuple):
+    """What `reference.overlay_shades` gives, as something that can be compared."""
+
+    keep: int
+    shades: bytes
+
+
 class FrameBuffers:
     """What a frame of one size needs: its buffers, and the launches that know their addresses."""
 
-    def __init__(self, memory: Memory, network: NetworkBuffers, height: int, width: int) -> None:
+    def __init__(
+        self, memory: Memory, network: NetworkBuffers, height: int, width: int, look: Look | None = None
+    ) -> None:
         """Allocate pinned and device memory, and upload the tables of both resizings.
 
         Args:
@@ -112,17 +122,24 @@ class FrameBuffers:
             network: must outlive these.
             height: of frame and mask.
             width: of frame and mask.
+            look: of an overlay, where one is made with the mask.
         """
+        self.key = (height, width, look)
         spec, preprocess = network.spec, network.spec.preprocess
-        self.frame_pinned, self.mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
-        self.frame_dev, self.mask_dev = memory.device(height * width * 3), memory.device(height * width)
-        frame, mask = Pixels(self.frame_dev, height, width), Pixels(self.mask_dev, height, width)
+        self.frame_pinned, mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
+        self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
+        self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
+        frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
+        if look:
+            shades = memory.upload(np.frombuffer(look.shades, np.uint16))
+            blend = Blend(self.frame_dev, shades, look.keep, memory.device(height * width * 3))
+            self.results.append((memory.pinned((height, width, 3)), blend.overlay))
         inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
         outward = _axes(memory, network.coarse_size, (height, width))
         bgr = preprocess.channel_order == "BGR"
         self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
         self.coarse_winner = coarse_winner(network.logits, spec.block, network.winners)
-        self.upsample_argmax = upsample_argmax(network.logits, spec.block, network.winners, outward, mask)
+        self.upsample_argmax = upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend)
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:

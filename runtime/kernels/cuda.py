@@ -73,6 +73,15 @@ class Axes(NamedTuple):
     down: int
 
 
+class Blend(NamedTuple):
+    """What `upsample_argmax` makes an overlay with, on the device; all zero where it makes none."""
+
+    frame: int = 0  # uint8 (H, W, 3), of the mask's size
+    shades: int = 0  # uint16 (256, 3), from `reference.overlay_shades`, and
+    keep: int = 0
+    overlay: int = 0  # uint8 (H, W, 3), written
+
+
 def axis_samples(n_in: int, n_out: int) -> np.ndarray:
     """`reference.axis_table` as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
     table = axis_table(n_in, n_out)
@@ -118,8 +127,12 @@ def coarse_winner(logits: Tensor, block: int, winners: int) -> Launch:
     return _launch(f"coarse_winner_{logits.dtype}", "PiiiiP", width, height, arguments, nbytes)
 
 
-def upsample_argmax(logits: Tensor, block: int, winners: int, axes: Axes, mask: Pixels) -> Launch:
+def upsample_argmax(
+    logits: Tensor, block: int, winners: int, axes: Axes, mask: Pixels, blend: Blend | None = None
+) -> Launch:
     """The launch that makes the mask, as `reference.postprocess` does; `coarse_winner` comes before it.
+
+    With `blend` it makes the overlay in the same pass, as `reference.overlay` does.
 
     Args:
         logits: (classes * block**2, h, w).
@@ -127,13 +140,14 @@ def upsample_argmax(logits: Tensor, block: int, winners: int, axes: Axes, mask: 
         winners: what `coarse_winner` wrote.
         axes: from (h * block, w * block) to the mask's size.
         mask: uint8 (H, W), written.
+        blend: where frame, colours and overlay lie.
     """
     channels, height, width = logits.shape
     network = (logits.address, winners, channels // block**2, block, height, width)
-    arguments = (*network, *axes, mask.height, mask.width, mask.address)
+    arguments = (*network, *axes, mask.height, mask.width, mask.address, *(blend or Blend()))
     across = -(-mask.width // PIXELS)
-    nbytes = height * width * block**2 + mask.area
-    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiP", across, mask.height, arguments, nbytes)
+    nbytes = height * width * block**2 + mask.area * (7 if blend else 1)
+    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiPPPiP", across, mask.height, arguments, nbytes)
 
 
 class Kernels:

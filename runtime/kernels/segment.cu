@@ -131,7 +131,30 @@ __device__ inline size_t logit_offset(int y, int x, int block, int height, int w
     return ((size_t)part * height + y / block) * width + x / block;
 }
 
-// reference.postprocess: logits and their winners -> mask uint8 (mask_height, mask_width).
+// Pixels of a frame, one row's, four: three aligned words where the row is stored in strips.
+struct alignas(4) Colors {
+    unsigned char value[PIXELS * 3];
+};
+
+// reference.overlay for the pixels x .. x + 3 of a row, whose classes are in `strip`: frame_row and overlay_row uint8
+// (width, 3), shades uint16 (256, 3) and keep as reference.overlay_shades gives them.
+__device__ inline void blend(const unsigned char* frame_row, const unsigned short* shades, int keep, int x, int width,
+                             const Strip<unsigned char>& strip, unsigned char* overlay_row) {
+    const bool whole = width % PIXELS == 0;
+    const int count = whole || x + PIXELS <= width ? PIXELS * 3 : (width - x) * 3;
+    Colors colors;
+    if (whole) colors = *reinterpret_cast<const Colors*>(frame_row + x * 3);
+    for (int i = 0; i < PIXELS * 3; ++i) {
+        if (i >= count) break;
+        const int value = whole ? colors.value[i] : frame_row[x * 3 + i];
+        colors.value[i] = (unsigned char)((value * keep + shades[strip.value[i / 3] * 3 + i % 3]) >> 8);
+        if (!whole) overlay_row[x * 3 + i] = colors.value[i];
+    }
+    if (whole) *reinterpret_cast<Colors*>(overlay_row + x * 3) = colors;
+}
+
+// reference.postprocess: logits and their winners -> mask uint8 (mask_height, mask_width); where `overlay` is given,
+// reference.overlay of a frame of that size too.
 //
 // Where the four neighbours have one winner it is the class between them, because a bilinear value never leaves the
 // order of its corners; only the boundaries between classes read logits. Thread (x, y) makes pixels 4x .. 4x + 3 of
@@ -140,7 +163,9 @@ template <typename T>
 __device__ void upsample_argmax(const T* __restrict__ logits, const unsigned char* __restrict__ winners, int classes,
                                 int block, int height, int width, const AxisSample* __restrict__ across,
                                 const AxisSample* __restrict__ down, int mask_height, int mask_width,
-                                unsigned char* __restrict__ mask) {
+                                unsigned char* __restrict__ mask, const unsigned char* __restrict__ frame,
+                                const unsigned short* __restrict__ shades, int keep,
+                                unsigned char* __restrict__ overlay) {
     const int x = PIXELS * (blockIdx.x * blockDim.x + threadIdx.x);
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= mask_width || y >= mask_height) return;
@@ -170,7 +195,9 @@ __device__ void upsample_argmax(const T* __restrict__ logits, const unsigned cha
         }
         strip.value[i] = (unsigned char)winner;
     }
-    store_strip(mask + (size_t)y * mask_width, x, mask_width, strip);
+    const size_t row = (size_t)y * mask_width;
+    store_strip(mask + row, x, mask_width, strip);
+    if (overlay) blend(frame + 3 * row, shades, keep, x, mask_width, strip, overlay + 3 * row);
 }
 
 #define KERNELS_FOR(T, SUFFIX)                                                                                        \
@@ -185,8 +212,10 @@ __device__ void upsample_argmax(const T* __restrict__ logits, const unsigned cha
     }                                                                                                                 \
     extern "C" __global__ void upsample_argmax_##SUFFIX(                                                              \
         const T* logits, const unsigned char* winners, int classes, int block, int height, int width,                 \
-        const AxisSample* across, const AxisSample* down, int mask_height, int mask_width, unsigned char* mask) {     \
-        upsample_argmax(logits, winners, classes, block, height, width, across, down, mask_height, mask_width, mask); \
+        const AxisSample* across, const AxisSample* down, int mask_height, int mask_width, unsigned char* mask,       \
+        const unsigned char* frame, const unsigned short* shades, int keep, unsigned char* overlay) {                 \
+        upsample_argmax(logits, winners, classes, block, height, width, across, down, mask_height, mask_width, mask,  \
+                        frame, shades, keep, overlay);                                                                \
     }
 
 KERNELS_FOR(__half, fp16)

@@ -12,6 +12,7 @@ from engines.build import build_engine
 from export.to_onnx import Request, export
 from runtime import reference
 from runtime.backend import open_backend
+from runtime.labels import CAMVID, palette
 from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
 from tests.helpers.engines import built_engine
@@ -70,9 +71,9 @@ def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, backend, model):
 def test_the_copies_are_from_and_to_page_locked_memory(tmp_path, backend, driver):
     with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
         engine.segment(frame(40, 50))
-        before = engine._frame.frame_pinned, engine._frame.mask_pinned
+        before = engine._frame.frame_pinned, *(pinned for pinned, _ in engine._frame.results)
         engine.segment(frame(40, 50, seed=1))
-        assert (engine._frame.frame_pinned, engine._frame.mask_pinned) == before
+        assert (engine._frame.frame_pinned, *(pinned for pinned, _ in engine._frame.results)) == before
         assert all(isinstance(array.base, driver.PagelockedHostAllocation) for array in before)
 
 
@@ -84,6 +85,17 @@ def test_a_frame_is_one_cuda_graph_from_the_second_on_and_its_mask_is_that_of_it
                 expected = reference.segment(engine.logits(image), engine.spec, image.shape)  # enqueued call by call
                 np.testing.assert_array_equal(engine.segment(image), expected)
                 assert (engine._graph is not None) == (seed > 0)
+
+
+def test_an_overlay_comes_from_the_pass_of_its_mask(tmp_path, backend):
+    colors = palette(CAMVID)
+    with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
+        for size in SIZES:
+            for seed in range(3):
+                image = frame(*size, seed)
+                mask, overlay = engine.overlay(image, colors, 0.5)
+                np.testing.assert_array_equal(overlay, reference.overlay(image, mask, colors, 0.5))
+            np.testing.assert_array_equal(mask, engine.segment(image))
 
 
 def test_lanes_capture_while_others_run(tmp_path, backend):

@@ -7,6 +7,7 @@ from runtime import reference
 from runtime.backends.tensorrt_buffers import Memory
 from runtime.kernels.cuda import Kernels
 from runtime.kernels.graph import NON_BLOCKING
+from runtime.labels import CAMVID, palette
 from tests.helpers import kernel_cases, kernel_runs
 
 pytestmark = pytest.mark.gpu
@@ -66,6 +67,18 @@ def test_upsample_argmax_equals_the_reference_on_every_pixel(device, coarse, siz
     for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
         expected = reference.postprocess(logits, *size, block=block)
         np.testing.assert_array_equal(kernel_runs.postprocess(device, logits, *size, block), expected, what)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(device, coarse, size, alpha):
+    colors = palette(CAMVID)
+    logits = kernel_cases.logits(11, 1, *coarse, np.float16)["noise"]
+    expected = reference.postprocess(logits, *size)
+    for what, frame in kernel_cases.frames(*size).items():
+        mask, overlay = kernel_runs.overlay(device, frame, logits, colors, alpha)
+        np.testing.assert_array_equal(mask, expected, what)
+        np.testing.assert_array_equal(overlay, reference.overlay(frame, expected, colors, alpha), what)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from runtime import backend as runtime_backend
-from runtime import cli, infer
+from runtime import cli, infer, reference
 from runtime.backend import ClosedOnExit, check_frame
 from runtime.errors import LibraryError
 from runtime.labels import CAMVID
@@ -42,6 +42,10 @@ class FakeBackend(ClosedOnExit):
         time.sleep(self._delay_s)
         self.segmented += 1
         return expected_mask(frame)
+
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        mask = self.segment(frame)
+        return mask, reference.overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         return np.zeros((1, len(self.spec.classes) * 4, 8, 16), np.float32)

@@ -161,9 +161,9 @@ class Function:
     def prepared_async_call(self, grid, block, stream, *arguments):
         self._driver.need_context()
         for code, argument in zip(self._types, arguments, strict=True):
-            assert code != "P" or argument in self._driver.live, f"{self._name} is given a dead address"
+            assert code != "P" or argument in {0, *self._driver.live}, f"{self._name} is given a dead address"
         launch = Launch(self._name, self._types, grid, block, arguments)
-        used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P"]
+        used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P" and argument]
         stream.add(self._name, lambda: cuda_on_cpu.run(launch), *used)
 
 

@@ -4,8 +4,9 @@ from typing import Protocol
 
 import numpy as np
 
+from runtime import reference
 from runtime.kernels import cuda
-from runtime.kernels.cuda import Axes, Launch, Pixels, Tensor
+from runtime.kernels.cuda import Axes, Blend, Launch, Pixels, Tensor
 from runtime.spec import Preprocess
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
@@ -42,7 +43,9 @@ def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: s
     return place.get(made, empty)
 
 
-def postprocess(place: Place, logits: np.ndarray, height: int, width: int, block: int) -> np.ndarray:
+def postprocess(
+    place: Place, logits: np.ndarray, height: int, width: int, block: int, blend: Blend | None = None
+) -> np.ndarray:
     """As `reference.postprocess`."""
     channels, h, w = logits.shape[1:]
     dtype = {2: "fp16", 4: "fp32"}[logits.itemsize]
@@ -52,8 +55,19 @@ def postprocess(place: Place, logits: np.ndarray, height: int, width: int, block
     mask = place.put(empty)
     axes = _axes(place, (h * block, w * block), (height, width))
     place.launch(cuda.coarse_winner(tensor, block, winners))
-    place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width)))
+    place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
+
+
+def overlay(
+    place: Place, frame: np.ndarray, logits: np.ndarray, palette: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `reference.postprocess` and `reference.overlay`, in one pass; logits without blocks."""
+    keep, shades = reference.overlay_shades(palette, alpha)
+    empty = np.full(frame.shape, 252, np.uint8)
+    blend = Blend(place.put(frame), place.put(shades), int(keep), place.put(empty))
+    mask = postprocess(place, logits, *frame.shape[:2], 1, blend)
+    return mask, place.get(blend.overlay, empty)
 
 
 def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...]) -> Axes:

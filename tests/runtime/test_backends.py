@@ -1,5 +1,8 @@
 """Every backend that runs without a GPU, held to onnxruntime with NumPy around it."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from runtime import reference
 from runtime.backend import open_backend
 from runtime.backends import openvino as openvino_backend
 from runtime.errors import FrameError
+from runtime.labels import CAMVID, palette
+from runtime.lanes import open_lanes
 from runtime.spec import PRECISIONS
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
@@ -43,6 +48,16 @@ def test_masks_and_logits_are_those_of_the_float_network(tmp_path, backend, prec
             assert mask.dtype == np.uint8
             assert np.array_equal(mask, reference.segment(got, spec, frame.shape))
             assert (mask == referee.segment(frame)).mean() >= MASKS[precision]
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_an_overlay_comes_with_its_mask(tmp_path, backend):
+    image, colors = random_frame(17, 30), palette(CAMVID)
+    engine = built_engine(tmp_path, backend=backend)
+    with open_lanes(engine, 1) as lanes:
+        mask, overlay = lanes.overlay(image, colors, 0.3)
+        np.testing.assert_array_equal(mask, lanes.segment(image))
+    np.testing.assert_array_equal(overlay, reference.overlay(image, mask, colors, 0.3))
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
@@ -125,3 +140,10 @@ def test_fp16_runs_as_the_fastest_16_bit_type_that_the_cpu_has(monkeypatch, capa
     monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
     found = {precision: openvino_backend.execution_type(precision, capabilities) for precision in PRECISIONS}
     assert found == {"fp32": "f32", "fp16": fp16, "int8": fp16}
+
+
+@pytest.mark.parametrize("package", ["runtime", "engines"])
+def test_openvino_reports_its_import_to_nobody(package):
+    said = "import openvino, openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
+    command = [sys.executable, "-c", f"import {package}; {said}"]
+    assert subprocess.check_output(command, text=True).strip() == "openvino.tools.ovc.telemetry_stub"

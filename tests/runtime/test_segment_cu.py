@@ -7,6 +7,7 @@ import pytest
 from runtime import reference
 from runtime.errors import LibraryError
 from runtime.kernels import cuda
+from runtime.labels import CAMVID, palette
 from tests.helpers import cuda_on_cpu, kernel_cases, kernel_runs
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
@@ -53,6 +54,18 @@ def test_upsample_argmax_equals_the_reference_on_every_pixel(coarse, size, class
         np.testing.assert_array_equal(kernel_runs.postprocess(Cpu(), logits, *size, block), expected, what)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(coarse, size, alpha):
+    colors = palette(CAMVID)
+    logits = kernel_cases.logits(11, 1, *coarse, np.float16)["noise"]
+    expected = reference.postprocess(logits, *size)
+    for what, frame in kernel_cases.frames(*size).items():
+        mask, overlay = kernel_runs.overlay(Cpu(), frame, logits, colors, alpha)
+        np.testing.assert_array_equal(mask, expected, what)
+        np.testing.assert_array_equal(overlay, reference.overlay(frame, expected, colors, alpha), what)
+
+
 def test_the_most_classes_that_a_mask_can_hold():
     logits = np.random.default_rng(0).normal(size=(1, 255, 3, 4)).astype(np.float16)
     logits[:, 254, 1:, 1:] = 9
@@ -71,6 +84,10 @@ def test_the_most_classes_that_a_mask_can_hold():
         ("lower[u.second] != winner", "false"),
         ("(y % block) * block + x % block", "(x % block) * block + y % block"),
         ("gain_bias[3 + channel]", "gain_bias[3]"),
+        ("strip.value[i / 3] * 3 + i % 3", "strip.value[i / 3] * 3"),
+        ("(width - x) * 3", "(width - x) * 2"),
+        ("colors.value[i] : frame_row", "0 : frame_row"),
+        ("frame + 3 * row, shades", "frame, shades"),
         ("x + i < width; ++i) row", "x + i < width - 1; ++i) row"),
     ],
 )
@@ -78,7 +95,7 @@ def test_these_checks_fail_on_a_broken_kernel(right, wrong):
     source = cuda.SOURCE.read_text()
     assert right in source
     broken = Cpu(cuda_on_cpu.compiled(source.replace(right, wrong)))
-    assert not (_all_inputs_agree(broken) and _all_masks_agree(broken))
+    assert not (_all_inputs_agree(broken) and _all_masks_agree(broken) and _all_overlays_agree(broken))
 
 
 def test_launches_take_the_strips_of_the_source():
@@ -126,6 +143,17 @@ def _all_inputs_agree(place):
             made = kernel_runs.preprocess(place, frame, preprocess, "fp32")
             if not np.array_equal(made, reference.preprocess(frame, preprocess)):
                 return False
+    return True
+
+
+def _all_overlays_agree(place):
+    colors = palette(CAMVID)
+    for coarse, size in kernel_cases.MASK_SIZES:
+        logits = kernel_cases.logits(11, 1, *coarse, np.float32)["noise"]
+        frame = kernel_cases.frames(*size)["noise"]
+        expected = reference.overlay(frame, reference.postprocess(logits, *size), colors, 0.3)
+        if not np.array_equal(kernel_runs.overlay(place, frame, logits, colors, 0.3)[1], expected):
+            return False
     return True
 
 
