@@ -32,7 +32,7 @@ from export.checkpoint import (
     save_weights,
     write_log,
 )
-from export.compiled import check_compiler, compile_prelus, compiled_loss
+from export.compiled import check_compiler, compile_network, compiled_loss
 from export.curve import write_curve
 from export.fake_quantize import quantize_training
 from export.losses import class_weights, pixel_loss, segmentation_loss
@@ -268,7 +268,7 @@ def train(job: Job) -> dict[str, float]:
     sizes = sizes_of(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
     if job.compiled:
-        compile_prelus(state.net)
+        compile_network(state.net)
     if (job.out / CHECKPOINT).exists():
         load_checkpoint(job.out / CHECKPOINT, state, job.recipe)
         log(f"goes on after epoch {state.epoch}")

@@ -333,11 +333,11 @@ def test_a_step_computes_in_bfloat16_where_the_cpu_has_it_alone(has, data, tmp_p
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_command_compiles_prelu_and_loss_where_it_is_asked_to(compiled, data, tmp_path, monkeypatch):
+def test_the_command_compiles_network_and_loss_where_it_is_asked_to(compiled, data, tmp_path, monkeypatch):
     asked = []
     loss = training.pixel_loss
     monkeypatch.setattr(training, "check_compiler", lambda: asked.append("compiler"))
-    monkeypatch.setattr(training, "compile_prelus", lambda net: asked.append(type(net).__name__))
+    monkeypatch.setattr(training, "compile_network", lambda net: asked.append(type(net).__name__))
     monkeypatch.setattr(training, "compiled_loss", lambda: lambda *a, **k: asked.append("loss") or loss(*a, **k))
     assert main(options(data, tmp_path / "out", *["--compile"] * compiled, epochs=1)) == DONE
     steps = len(plan_epoch(7, RECIPE, 0))
