@@ -14,10 +14,11 @@ from runtime.errors import LibraryError
 def compile_network(net: nn.Module) -> None:
     """Let the network train in kernels compiled for each size of its views; its parameters stay as they are.
 
-    One that trains as `quantize_training` says is left alone: every layer of it stops to look at its values.
+    What cannot be compiled whole is an error at the first step, and never runs uncompiled without a word. A network
+    that trains as `quantize_training` says is left alone: every layer of it stops to look at its values.
     """
     if not any(isinstance(module, QuantizedConv2d) for module in net.modules()):
-        net.compile(dynamic=False)
+        net.compile(dynamic=False, fullgraph=True)
 
 
 @cache
@@ -27,15 +28,16 @@ def compiled_loss() -> Callable[..., torch.Tensor]:
 
 
 def check_compiler() -> None:
-    """Refuse `--compile` where there is no C++ compiler.
+    """Refuse `--compile` where there is no C++ compiler that works, by compiling one line.
 
     Raises:
         LibraryError: there is none.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
+    from torch._dynamo.exc import BackendCompilerFailed
+    from torch._inductor.exc import CppCompileError, InductorError, InvalidCxxCompiler
 
     try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler as error:
-        raise LibraryError(f"--compile needs a C++ compiler ({str(error).splitlines()[0]}); leave it out") from None
+        torch.compile(lambda x: x + 1, fullgraph=True)(torch.zeros(4))
+    except (BackendCompilerFailed, CppCompileError, InductorError, InvalidCxxCompiler) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise LibraryError(f"--compile needs a C++ compiler ({reason}); leave it out") from None

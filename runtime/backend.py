@@ -25,7 +25,7 @@ class Backend(Protocol):
     """An open engine. Not thread-safe: one thread at a time, and a result is the caller's to keep."""
 
     spec: ModelSpec
-    stages_ms: dict[str, float]  # of the last `segment`: preprocess, network, postprocess; host clock
+    stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame.
@@ -41,7 +41,9 @@ class Backend(Protocol):
         """
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """The mask of one frame, as `segment` gives it, and the frame under its colours; on a GPU from one pass.
+        """The mask of one frame, as `segment` gives it, and the frame under its colours.
+
+        TensorRT makes both in one pass, and its buffers anew for other colours and for a `segment` in between.
 
         Args:
             frame: uint8 (H, W, 3) RGB, any size.
@@ -53,6 +55,7 @@ class Backend(Protocol):
 
         Raises:
             FrameError: another shape or type.
+            ValueError: the palette has another shape or type, or alpha is out of range.
         """
 
     def logits(self, frame: np.ndarray) -> np.ndarray:

@@ -142,7 +142,15 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
 
 
 def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.ndarray]:
-    """What `overlay` multiplies the frame with, uint16, and what it adds for each class, uint16 (256, 3)."""
+    """What `overlay` multiplies the frame with, uint16, and what it adds for each class, uint16 (256, 3).
+
+    Raises:
+        ValueError: the palette is not uint8 (256, 3), or alpha not from 0 to 1.
+    """
+    if palette.dtype != np.uint8 or palette.shape != (256, 3):
+        raise ValueError(f"a palette is uint8 (256, 3), got {palette.dtype} {palette.shape}")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is from 0 to 1, got {alpha}")
     share = round(256 * alpha)
     return np.uint16(256 - share), palette.astype(np.uint16) * np.uint16(share) + np.uint16(128)
 

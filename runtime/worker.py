@@ -90,7 +90,7 @@ class Worker:
         assert self._process.stdout is not None
         if self._process.stdout.closed:
             return  # its number may be another's by now
-        # Its group: a library may have forked, as OpenVINO does to report its use, and what is left of that holds the
+        # Its group: a library may have forked, as OpenVINO's telemetry does, and what is left of that holds the
         # pipe open on which `communicate` waits.
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

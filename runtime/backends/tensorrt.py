@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: a frame is one CUDA graph on one stream of the GPU, two copies, one synchronisation."""
+"""TensorRT and TensorRT-RTX: a frame is one CUDA graph on one stream, a copy in, a copy out a result, one wait."""
 
 import atexit
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
-from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Look, Memory, NetworkBuffers
+from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
@@ -72,16 +72,13 @@ class TensorRT(ClosedOnExit):
         return mask
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """The mask, and the overlay from the same pass; see `Backend.overlay`.
-
-        Other colours, as another frame size, or a `segment` in between, have the buffers made anew.
-        """
+        """The mask, and the overlay from the same pass; see `Backend.overlay`."""
         keep, shades = overlay_shades(palette, alpha)
-        mask, overlay = self._results(frame, Look(int(keep), shades.tobytes()))
+        mask, overlay = self._results(frame, Shades(int(keep), shades.tobytes()))
         return mask, overlay
 
-    def _results(self, frame: np.ndarray, look: Look | None = None) -> list[np.ndarray]:
-        with self._buffers_for(frame, look) as buffers:
+    def _results(self, frame: np.ndarray, shades: Shades | None = None) -> list[np.ndarray]:
+        with self._buffers_for(frame, shades) as buffers:
             self._capture_once(buffers)
             self._clock.start()
             np.copyto(buffers.frame_pinned, frame)
@@ -170,15 +167,15 @@ class TensorRT(ClosedOnExit):
             self._driver.Context.pop()
 
     @contextmanager
-    def _buffers_for(self, frame: np.ndarray, look: Look | None = None) -> Iterator[FrameBuffers]:
+    def _buffers_for(self, frame: np.ndarray, shades: Shades | None = None) -> Iterator[FrameBuffers]:
         check_frame(frame)
         if self._engine is None:
             raise ValueError("the engine is closed")
         with self._current():
             height, width, _ = frame.shape
-            if self._frame is None or self._frame.key != (height, width, look):
+            if self._frame is None or self._frame.key != (height, width, shades):
                 self._forget_frame()
-                self._frame = FrameBuffers(self._frame_memory, self._network, height, width, look)
+                self._frame = FrameBuffers(self._frame_memory, self._network, height, width, shades)
             yield self._frame
 
     def _forget_frame(self) -> None:

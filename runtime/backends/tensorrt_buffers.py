@@ -102,18 +102,18 @@ class NetworkBuffers:
         self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
 
 
-class Look(NamedTuple):
+class Shades(NamedTuple):
     """What `reference.overlay_shades` gives, as something that can be compared."""
 
     keep: int
-    shades: bytes
+    values: bytes
 
 
 class FrameBuffers:
     """What a frame of one size needs: its buffers, and the launches that know their addresses."""
 
     def __init__(
-        self, memory: Memory, network: NetworkBuffers, height: int, width: int, look: Look | None = None
+        self, memory: Memory, network: NetworkBuffers, height: int, width: int, shades: Shades | None = None
     ) -> None:
         """Allocate pinned and device memory, and upload the tables of both resizings.
 
@@ -122,17 +122,17 @@ class FrameBuffers:
             network: must outlive these.
             height: of frame and mask.
             width: of frame and mask.
-            look: of an overlay, where one is made with the mask.
+            shades: of an overlay, where one is made with the mask.
         """
-        self.key = (height, width, look)
+        self.key = (height, width, shades)
         spec, preprocess = network.spec, network.spec.preprocess
         self.frame_pinned, mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
         self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
         self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
         frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
-        if look:
-            shades = memory.upload(np.frombuffer(look.shades, np.uint16))
-            blend = Blend(self.frame_dev, shades, look.keep, memory.device(height * width * 3))
+        if shades:
+            values = memory.upload(np.frombuffer(shades.values, np.uint16))
+            blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
             self.results.append((memory.pinned((height, width, 3)), blend.overlay))
         inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
         outward = _axes(memory, network.coarse_size, (height, width))

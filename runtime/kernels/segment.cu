@@ -158,7 +158,8 @@ __device__ inline void blend(const unsigned char* frame_row, const unsigned shor
 //
 // Where the four neighbours have one winner it is the class between them, because a bilinear value never leaves the
 // order of its corners; only the boundaries between classes read logits. Thread (x, y) makes pixels 4x .. 4x + 3 of
-// row y: 16 winners from the cache, 4 * classes logits for each boundary pixel, one store of four bytes.
+// row y: 16 winners from the cache, 4 * classes logits for each boundary pixel, one store of four bytes. An overlay adds
+// 12 bytes read of the frame, 12 written, and 4 shades from the cache.
 template <typename T>
 __device__ void upsample_argmax(const T* __restrict__ logits, const unsigned char* __restrict__ winners, int classes,
                                 int block, int height, int width, const AxisSample* __restrict__ across,

@@ -1,28 +1,51 @@
 import copy
+import functools
+import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
-from export.compiled import check_compiler, compile_network, compiled_loss
+from export.compiled import compile_network, compiled_loss
 from export.fake_quantize import quantize_training
 from export.losses import pixel_loss, segmentation_loss
-from runtime.errors import LibraryError
+from export.models.enet import ENet
+from export.models.icnet import Guided, ICNet
+from export.models.layers import max_pool_2x2, max_unpool_2x2
 from tests.helpers import cuda_on_cpu
 
+NETWORKS = {"enet": ENet(5), "encoder": ENet(5, encoder_only=True), "icnet": ICNet(5, width=8)}
 needs_compiler = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler is installed")
+
+
+class Small(nn.Module):
+    """What the networks are made of, with a `forward` of its own: PyTorch's compiler leaves a bare Sequential alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.PReLU(4))
+
+    def forward(self, x):
+        pooled, positions = max_pool_2x2(self.layers(x))
+        return max_unpool_2x2(pooled, positions)
 
 
 @needs_compiler
 @pytest.mark.parametrize(("halved", "tolerance"), [(False, 1e-4), (True, 3e-2)])
 def test_a_network_computes_what_pytorchs_does_and_keeps_its_parameters(halved, tolerance):
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(4))
+    torch._dynamo.reset()
+    plain = Small()
     net = copy.deepcopy(plain)
     compile_network(net)
-    assert net._compiled_call_impl is not None and list(net.state_dict()) == list(plain.state_dict())
-    for shape in ((2, 3, 12, 20), (1, 3, 7, 5)):
-        frames, upstream = torch.randn(shape), torch.randn(shape[0], 4, shape[2] - 2, shape[3] - 2)
+    assert list(net.state_dict()) == list(plain.state_dict())
+    before = counters["stats"]["unique_graphs"]
+    for shape in ((2, 3, 12, 20), (1, 3, 8, 6)):
+        frames, upstream = torch.randn(shape), torch.randn(shape[0], 4, *shape[2:])
         for each in (net, plain):
             each.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=halved):
@@ -33,6 +56,27 @@ def test_a_network_computes_what_pytorchs_does_and_keeps_its_parameters(halved, 
             torch.testing.assert_close(got.grad, want.grad, rtol=tolerance, atol=tolerance * size)
         for got, want in zip(net.buffers(), plain.buffers(), strict=True):
             torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+    assert counters["stats"]["unique_graphs"] == before + 2
+
+
+@needs_compiler
+def test_a_network_that_does_not_compile_whole_is_an_error():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    compile_network(net)
+    with pytest.raises(RuntimeError, match="fullgraph"):
+        net(torch.randn(1, 3, 4, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_networks_are_one_graph(network, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
+    compile_network(network.train())
+    before = counters["stats"]["unique_graphs"]
+    output = network(torch.randn(2, 3, 64, 64))
+    assert type(output) is (Guided if isinstance(network, ICNet) else torch.Tensor)
+    assert counters["stats"]["unique_graphs"] == before + 1
 
 
 def test_a_network_that_rounds_while_it_trains_is_left_alone(monkeypatch):
@@ -57,12 +101,10 @@ def test_the_loss_and_its_gradients_are_those_of_pytorch():
     torch.testing.assert_close(got, want)
 
 
-def test_without_a_compiler_one_line_says_so(monkeypatch):
-    from torch._inductor import cpp_builder, exc
-
-    def missing():
-        raise exc.InvalidCxxCompiler
-
-    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", missing)
-    with pytest.raises(LibraryError, match="--compile needs a C\\+\\+ compiler"):
-        check_compiler()
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_that_works_one_line_says_so(compiler, tmp_path):
+    code = "from export.compiled import check_compiler; from runtime.cli import run; run(lambda argv: check_compiler())"
+    environment = {**os.environ, "CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r".*--compile needs a C\+\+ compiler \(.+\); leave it out\n", done.stderr)

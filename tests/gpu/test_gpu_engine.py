@@ -95,6 +95,7 @@ def test_an_overlay_comes_from_the_pass_of_its_mask(tmp_path, backend):
                 image = frame(*size, seed)
                 mask, overlay = engine.overlay(image, colors, 0.5)
                 np.testing.assert_array_equal(overlay, reference.overlay(image, mask, colors, 0.5))
+                assert (engine._graph is not None) == (seed > 0)
             np.testing.assert_array_equal(mask, engine.segment(image))
 
 

@@ -160,8 +160,10 @@ class Function:
 
     def prepared_async_call(self, grid, block, stream, *arguments):
         self._driver.need_context()
+        # Without an overlay `upsample_argmax` gets nothing as its last four.
+        live = {*self._driver.live, *((0,) if self._name.startswith("upsample") and not any(arguments[-4:]) else ())}
         for code, argument in zip(self._types, arguments, strict=True):
-            assert code != "P" or argument in {0, *self._driver.live}, f"{self._name} is given a dead address"
+            assert code != "P" or argument in live, f"{self._name} is given a dead address"
         launch = Launch(self._name, self._types, grid, block, arguments)
         used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P" and argument]
         stream.add(self._name, lambda: cuda_on_cpu.run(launch), *used)

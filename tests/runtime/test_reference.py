@@ -111,3 +111,17 @@ def test_colours_alone_are_the_palettes_and_black_where_no_class_is():
     assert colors.tolist() == [[[128, 64, 128], [119, 11, 32], [0, 0, 0]]]
     brightest = reference.overlay(white, np.zeros((1, 3), np.uint8), np.full((256, 3), 255, np.uint8), 0.5)
     assert (brightest == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("colors", "alpha", "said"),
+    [
+        (np.zeros((11, 3), np.uint8), 0.5, r"a palette is uint8 \(256, 3\), got uint8 \(11, 3\)"),
+        (np.zeros((256, 3)), 0.5, "got float64"),
+        (np.zeros((256, 3), np.uint8), 1.5, "alpha is from 0 to 1, got 1.5"),
+        (np.zeros((256, 3), np.uint8), float("nan"), "alpha is from 0 to 1"),
+    ],
+)
+def test_what_is_no_palette_or_no_share_is_refused(colors, alpha, said):
+    with pytest.raises(ValueError, match=said):
+        reference.overlay_shades(colors, alpha)

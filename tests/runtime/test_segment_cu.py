@@ -98,6 +98,13 @@ def test_these_checks_fail_on_a_broken_kernel(right, wrong):
     assert not (_all_inputs_agree(broken) and _all_masks_agree(broken) and _all_overlays_agree(broken))
 
 
+def test_an_overlay_moves_the_frame_in_and_out():
+    logits, axes, mask = cuda.Tensor(1, (11, 8, 16), "fp16"), cuda.Axes(2, 3), cuda.Pixels(4, 32, 64)
+    alone = cuda.upsample_argmax(logits, 1, 5, axes, mask)
+    blended = cuda.upsample_argmax(logits, 1, 5, axes, mask, cuda.Blend(6, 7, 128, 8))
+    assert (alone.nbytes, blended.nbytes) == (8 * 16 + 32 * 64, 8 * 16 + 32 * 64 * 7)
+
+
 def test_launches_take_the_strips_of_the_source():
     assert f"constexpr int PIXELS = {cuda.PIXELS};" in cuda.SOURCE.read_text()
 

@@ -26,6 +26,7 @@ def test_both_are_the_references(fake, block):
                 mask, overlay = backend.overlay(image, COLORS, 0.3)
                 np.testing.assert_array_equal(mask, expected("fp16", block, image)[1])
                 np.testing.assert_array_equal(overlay, reference.overlay(image, mask, COLORS, 0.3))
+        assert driver.library.launched == 2 * 4
     assert driver.live == driver.library.graphs == {}
 
 
