@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "classes weighed alike (offset 1000)": ("--weight-offset", "1000"),
     "no wide views": ("--wide", "0"),
     "loss at the logits' size": ("--loss-at", "logits"),
+    "Muon, learning rate 0.02": ("--optimizer", "muon", "--lr", "0.02"),
 }
 VERSION = 1
 RESULT = "result.json"
