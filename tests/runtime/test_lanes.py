@@ -12,14 +12,13 @@ import runtime
 from runtime.backends import openvino, tensorrt
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import Lanes
-from tests.helpers import cuda_on_cpu, fake_backend
+from tests.helpers import cuda_on_cpu, fake_backend, fake_gpu
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_backend import SPEC, FakeBackend, write_fake_engine
+from tests.helpers.fake_tensorrt import ENGINE
 from tests.helpers.pictures import gradient
-from tests.runtime import test_tensorrt
 
 THREADS = 4
-fake = test_tensorrt.fake  # a fixture
 
 
 @pytest.fixture
@@ -169,11 +168,11 @@ def test_two_lanes_of_tensorrt_share_nothing(fake, monkeypatch):
 
     monkeypatch.setattr(cuda_on_cpu, "run", one_at_a_time)
     _, _, made_of = fake()
-    images = [test_tensorrt.frame(20 + i % 3, 30 + i % 2, i) for i in range(24)]
-    opened = [tensorrt.open_engine(test_tensorrt.ENGINE, made_of) for _ in range(2)]
+    images = [fake_gpu.frame(20 + i % 3, 30 + i % 2, i) for i in range(24)]
+    opened = [tensorrt.open_engine(ENGINE, made_of) for _ in range(2)]
     with Lanes(opened) as lanes, ThreadPoolExecutor(THREADS) as pool:
         for image, mask in zip(images, pool.map(lanes.segment, images), strict=True):
-            np.testing.assert_array_equal(mask, test_tensorrt.expected("fp16", 1, image)[1])
+            np.testing.assert_array_equal(mask, fake_gpu.expected("fp16", 1, image)[1])
 
 
 RACE = """
