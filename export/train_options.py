@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--validate-every", type=count_from_text, default=5, help="epochs (default %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default %(default)s)")
     parser.add_argument("--workers", type=count_from_text, default=1, help="threads that make batches (%(default)s)")
-    parser.add_argument("--compile", action="store_true", help="network and loss: faster for ENet, after minutes")
+    parser.add_argument("--compile", action="store_true", help="the loss; of ENet the network too, after minutes")
     add_recipe(parser)
     return parser
 
