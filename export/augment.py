@@ -24,10 +24,18 @@ SCALES = {
     WIDE: ScaleRange((1.5, 3.5), (1 / 1.1, 1.5)),
 }
 CONTRAST, CHANNEL_GAIN, BRIGHTNESS = 0.2, 0.1, 15.0  # the last in grey levels
+SATURATION, HUE = 0.5, np.pi / 9  # at full jitter; the angle about the grey axis in radians
+# What a colour crossed with the grey axis (1, 1, 1) is.
+CROSS_GREY = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
 
 
 def random_view(
-    frame: np.ndarray, label: np.ndarray, size: tuple[int, int], scales: ScaleRange, rng: np.random.Generator
+    frame: np.ndarray,
+    label: np.ndarray,
+    size: tuple[int, int],
+    scales: ScaleRange,
+    rng: np.random.Generator,
+    color: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A random crop of the frame, scaled, mirrored and recoloured, and the same of its label.
 
@@ -37,6 +45,7 @@ def random_view(
         size: height and width of the view.
         scales: what the scale is drawn from.
         rng: consumed.
+        color: 0..1, how much hue and saturation are moved.
 
     Returns:
         uint8 (*size, 3) RGB and uint8 size; black and IGNORED where the view leaves the frame.
@@ -47,7 +56,7 @@ def random_view(
     ids = cv2.warpAffine(
         label, matrix, width_height, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=IGNORED
     )
-    return _recolor(view, rng), ids
+    return _recolor(view, rng, color), ids
 
 
 def _random_affine(
@@ -66,9 +75,17 @@ def _random_affine(
     return np.array([[step_x, 0, left + step_x / 2 - 0.5], [0, step_y, top + step_y / 2 - 0.5]])
 
 
-def _recolor(view: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _recolor(view: np.ndarray, rng: np.random.Generator, color: float) -> np.ndarray:
     contrast = rng.uniform(1 - CONTRAST, 1 + CONTRAST)
     gain = contrast * rng.uniform(1 - CHANNEL_GAIN, 1 + CHANNEL_GAIN, 3)
     shift = rng.uniform(-BRIGHTNESS, BRIGHTNESS) + 128 * (1 - contrast)  # contrast turns about the middle grey
-    table = np.clip(np.arange(256)[:, None] * gain + shift, 0, 255).astype(np.uint8)
-    return cv2.LUT(view, table[None])
+    matrix = gain[:, None] * _saturate_rotate(
+        rng.uniform(1 - color * SATURATION, 1 + color * SATURATION), rng.uniform(-color * HUE, color * HUE)
+    )
+    return cv2.transform(view, np.column_stack([matrix, np.full(3, shift)]))
+
+
+def _saturate_rotate(saturation: float, angle: float) -> np.ndarray:
+    # float64 (3, 3): what is off the grey axis, scaled and turned about it (Rodrigues); the mean stays
+    turned = np.cos(angle) * (np.eye(3) - 1 / 3) + np.sin(angle) / np.sqrt(3) * CROSS_GREY
+    return saturation * turned + 1 / 3

@@ -71,7 +71,7 @@ def make_batch(data: Frames, step: Step, epoch: int, seed: int) -> Batch:
     for index in step.indices:
         rng = np.random.default_rng((seed, epoch, index))
         scales = SCALES[WIDE if rng.random() < step.wide else NEAR]
-        views.append(random_view(*data[index], step.size, scales, rng))
+        views.append(random_view(*data[index], step.size, scales, rng, step.color))
     frames, labels = zip(*views, strict=True)
     return Batch(torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(labels)))
 

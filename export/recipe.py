@@ -40,15 +40,17 @@ class Recipe:
     loss_at: LossAt = "logits"  # or "labels": of `export.losses.segmentation_loss`
     qat: bool = False  # `export.fake_quantize.quantize_training`
     width: int | None = None  # of a network that can have several; None: the start's, or the usual one
+    color: float = 0.0  # of `export.augment.random_view`
     dataset: str = ""  # whose frames; empty where nobody said
 
 
 class Step(NamedTuple):
-    """The frames of one step, the size of their views, and how many of them are wide: all where it is a large one."""
+    """The frames of one step, the size of their views, how many are wide (of a large one all), and their jitter."""
 
     indices: list[int]
     size: tuple[int, int]
     wide: float
+    color: float = 0.0
 
 
 OTHERS: dict[str, Any] = {
@@ -61,6 +63,7 @@ OTHERS: dict[str, Any] = {
     "dice": 0.0,
     "ohem": 0.0,
     "wide": WIDE_SHARE,
+    "color": 0.0,
     "loss_at": "logits",
     "width": None,
 }
@@ -87,7 +90,7 @@ def plan_epoch(count: int, recipe: Recipe, epoch: int) -> list[Step]:
         large = recipe.wide > 0 and len(steps) % LARGE_EVERY == LARGE_EVERY - 1
         take = max(1, recipe.batch // LARGE_SIDE**2) if large else recipe.batch
         size = (height * LARGE_SIDE, width * LARGE_SIDE) if large else (height, width)
-        steps.append(Step(order[:take], size, 1.0 if large else recipe.wide))
+        steps.append(Step(order[:take], size, 1.0 if large else recipe.wide, recipe.color))
         order = order[take:]
     return steps
 

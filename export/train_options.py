@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "dice": (0, 1000),
     "ohem": (0, 1),
     "wide": (0, 1),
+    "color": (0, 1),
     "dropout": (0, 1),
 }
 AS_GIVEN = ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only", "qat")  # by no model's defaults
@@ -96,6 +97,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wide", type=float, help="share of wide views, as large as the deployed size's (1/3; 0 for frames as large)"
     )
+    parser.add_argument("--color", type=float, help="0 to 1: how far hue and saturation of a view are moved (0)")
     parser.add_argument("--width", type=int, help="of an ICNet: 64 is unpruned, 32 as released (default)")
     parser.add_argument("--dropout", type=float, help="rate of every spatial dropout (enet 0, others their paper's)")
     parser.add_argument("--encoder-only", action="store_true", help="ENet: its encoder alone, the first of two stages")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from export import augment
 from export import batches as module
 from export.augment import NEAR, SCALES, WIDE, ScaleRange, random_view
 from export.batches import Frames, batches, load_split, make_batch, normalize
@@ -78,6 +79,34 @@ def test_a_view_beyond_the_frame_is_ignored():
     assert (ids == 0).sum() == pytest.approx(25, abs=11) and set(np.unique(ids)) == {0, IGNORED}
 
 
+def test_jitter_moves_hue_and_saturation_as_far_as_it_says_and_neither_greys_nor_places(monkeypatch):
+    for name in ("CONTRAST", "CHANNEL_GAIN", "BRIGHTNESS"):
+        monkeypatch.setattr(augment, name, 0.0)
+    ones, label = ScaleRange((1.0, 1.0), (1.0, 1.0)), np.arange(96, dtype=np.uint8).reshape(8, 12)
+    frame = np.full((8, 12, 3), (170, 100, 90), np.uint8)
+    frame[0] = 77
+    angles, ratios = [], []
+    for seed in range(300):
+        plain, moved = (random_view(frame, label, (8, 12), ones, np.random.default_rng(seed), c) for c in (0.0, 1.0))
+        assert np.array_equal(plain[0], frame) and np.array_equal(moved[1], plain[1])
+        assert np.array_equal(moved[0][0], frame[0])
+        was, now = (colors - colors.mean() for colors in (frame[1, 0].astype(float), moved[0][1, 0].astype(float)))
+        assert moved[0][1, 0].mean() == pytest.approx(120, abs=0.5)
+        ratios.append(np.linalg.norm(now) / np.linalg.norm(was))
+        angles.append(np.degrees(np.arctan2(np.cross(was, now).sum() / 3**0.5, was @ now)))
+    for found, (low, high), error in ((ratios, (0.5, 1.5), 0.03), (angles, (-20, 20), 2.5)):
+        assert min(found) == pytest.approx(low, abs=error) and max(found) == pytest.approx(high, abs=error)
+        assert np.mean(found) == pytest.approx((low + high) / 2, abs=2 * error)
+
+
+def test_a_recipes_jitter_reaches_the_views():
+    rng = np.random.default_rng(0)
+    frames = Frames([(rng.integers(0, 256, (32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8))] * 4)
+    plain, moved = (plan_epoch(4, dataclasses.replace(RECIPE, color=color), 0)[0] for color in (0.0, 1.0))
+    seen = [make_batch(frames, step, 0, 0).frames for step in (plain, plain._replace(color=1.0), moved)]
+    assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[1], seen[2])
+
+
 def test_the_scales_reach_from_small_to_the_deployed_size():
     down, across = 1024 / 360, 2048 / 480
     wide = SCALES[WIDE]
@@ -89,7 +118,7 @@ def test_every_default_names_what_a_recipe_has():
     fields = {field.name for field in dataclasses.fields(Recipe)}
     assert all(set(defaults) <= fields for defaults in DEFAULTS.values())
     later = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    assert all(OTHERS[name] == later[name] for name in ("dropout", "dice", "ohem", "wide", "width"))
+    assert all(OTHERS[name] == later[name] for name in ("dropout", "dice", "ohem", "wide", "width", "color"))
 
 
 def test_batches_are_the_same_and_in_order_for_any_number_of_threads():

@@ -47,7 +47,7 @@ def test_a_checkpoint_from_before_an_option_goes_on_with_its_default(tmp_path):
     state, path = begin(find("enet"), 3, RECIPE), tmp_path / "c.pt"
     save_checkpoint(path, state, RECIPE)
     content = torch.load(path, weights_only=True)
-    for later in ("dice", "ohem", "wide", "width", "dataset", "start_sha256"):
+    for later in ("dice", "ohem", "wide", "width", "color", "dataset", "start_sha256"):
         del content["recipe"][later]
     torch.save(content, path)
     load_checkpoint(path, state, dataclasses.replace(RECIPE, dataset="camvid"))
