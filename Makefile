@@ -16,6 +16,9 @@ TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
 INT8_OPTIONS ?=
 BENCH_OPTIONS ?=
+BENCH_BACKEND := auto
+BENCH_NAME := $(MODEL)-$(PRECISION)
+KERNELS :=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
@@ -115,11 +118,15 @@ need-data:
 	$(if $(DATA),[ -d '$(DATA)' ] || { echo "error: there is no folder $(DATA): DATA=path is the data set's" >&2; exit 2; })
 
 bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
-	@ours=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
+	@ours=$$($(MAKE) --no-print-directory engine BACKEND='$(BENCH_BACKEND)' SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch --model '$(MODEL)')
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(MODEL)-$(PRECISION).json'
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(BENCH_NAME).json'
+	$(if $(KERNELS),$(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json 'figures/kernels-$(BENCH_NAME).json')
+
+bench-gpu: $(VENV)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-gpu-..., kernels-gpu-...
+	@$(MAKE) --no-print-directory bench BENCH_BACKEND='$(BACKEND:auto=tensorrt)' BENCH_NAME='gpu-$(MODEL)-$(PRECISION)' KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
 
 bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)

@@ -16,6 +16,7 @@ import runtime
 from engines.built import Built
 from runtime.artifacts import key_of, locked, sources_sha256
 from runtime.backend import backend_module
+from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
@@ -81,7 +82,7 @@ def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: Backend
 
 
 def auto_backend() -> BackendName:
-    """TensorRT where an NVIDIA GPU and one of its libraries are, OpenVINO everywhere else; the choice is logged."""
+    """TensorRT where an NVIDIA GPU and all that its engines need are, OpenVINO everywhere else; it logs the choice."""
     try:
         nvidia.gpu()
     except LibraryError:
@@ -89,12 +90,12 @@ def auto_backend() -> BackendName:
     gpu_backends: tuple[BackendName, ...] = ("tensorrt", "tensorrt-rtx")
     for backend in gpu_backends:
         try:
-            backend_module(backend).this_target(backend)
+            tensorrt.check_opens(backend)
         except LibraryError as error:
             log(f"{backend} is not taken: {error}")
         else:
             return backend
-    log("a GPU is here but no TensorRT: building for OpenVINO on the CPU. Install one: pip install tensorrt pycuda")
+    log("a GPU is here but is not used: building for OpenVINO on the CPU. README says what TensorRT needs")
     return "openvino"
 
 

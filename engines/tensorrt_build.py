@@ -10,9 +10,8 @@ from typing import Any
 
 from engines.built import Built
 from engines.tensorrt_precision import inspected_types, network_types, prove
-from runtime.backends.tensorrt_library import library, log_of, target
+from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.errors import EngineError, LibraryError
-from runtime.kernels import nvidia
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
@@ -47,7 +46,8 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         raise EngineError(_parser_error(parser, spec, backend))
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
     engine = _built(trt, builder, network, precision, spec)
-    return Built(engine, _proven_again(trt, engine, precision, spec) or executed)
+    _prove_again(trt, engine, precision, spec, backend)
+    return Built(engine, executed)
 
 
 def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec) -> bytes:
@@ -71,19 +71,19 @@ def _config(trt: Any, builder: Any, precision: Precision, progress: Any) -> Any:
     return config
 
 
-def _proven_again(trt: Any, engine: bytes, precision: Precision, spec: ModelSpec) -> dict[str, int]:
-    # From the engine itself; empty where no GPU can read it, or where it is all fused and names no layer.
+def _prove_again(trt: Any, engine: bytes, precision: Precision, spec: ModelSpec, backend: BackendName) -> None:
+    # From what the engine tells of itself, where a GPU can read it: no count, since fused kernels name no layer.
     try:
-        nvidia.gpu()
+        supported_gpu(backend)
     except LibraryError:
-        return {}
+        return
     runtime = trt.Runtime(log_of(trt))
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
         raise EngineError(f"{trt.__name__} cannot read the {spec.name} it built: {log_of(trt).first_error()}")
     information = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    types = inspected_types(information)
-    return prove(types, precision, "engine", spec.name) if types else {}
+    if types := inspected_types(information):
+        prove(types, precision, "engine", spec.name)
 
 
 def _parser_error(parser: Any, spec: ModelSpec, backend: BackendName) -> str:

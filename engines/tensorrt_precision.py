@@ -40,7 +40,7 @@ def inspected_types(information: str) -> dict[str, str]:
     Raises:
         EngineError: the JSON names layers without describing them.
     """
-    layers = json.loads(information)["Layers"]
+    layers = json.loads(information or "{}").get("Layers", [])
     if any(isinstance(layer, str) for layer in layers):
         raise EngineError("the engine does not describe its layers: build it with ProfilingVerbosity.DETAILED")
     types = {layer["Name"]: _inspected_type(layer) for layer in layers if _is_weighted(layer)}

@@ -17,7 +17,7 @@ from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
-from runtime.kernels.cuda import Kernels
+from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
 from runtime.reference import overlay_shades
 from runtime.spec import BackendName, EngineManifest, Target
@@ -28,6 +28,17 @@ LANES = 2  # while the copies of one frame run, the network computes another
 def this_target(backend: BackendName) -> Target:
     """See `tensorrt_library.target`: for TensorRT-RTX it needs no GPU, `open_engine` does."""
     return tensorrt_library.target(backend)
+
+
+def check_opens(backend: BackendName) -> None:
+    """Refuse a backend whose engines would be built here and not opened.
+
+    Raises:
+        LibraryError: its library, a GPU that it lists, pycuda or nvcc is missing.
+    """
+    gpu = tensorrt_library.supported_gpu(backend)
+    _cuda_driver()
+    compiled(gpu.capability)
 
 
 def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
@@ -58,7 +69,8 @@ class TensorRT(ClosedOnExit):
         self._kernels: Any = Kernels(driver, gpu.capability)
         self._stream: Any = driver.Stream(NON_BLOCKING)
         self.stages_ms: dict[str, float] = {}
-        self._memory, self._frame_memory = (Memory(driver, self._stream) for _ in range(2))
+        self._memory: Any = Memory(driver, self._stream)
+        self._frame_memory: Any = Memory(driver, self._stream)
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
         self._clock: Any = FrameClock(self._stream.handle)
@@ -155,7 +167,7 @@ class TensorRT(ClosedOnExit):
             self._engine.close()
             self._memory.free()
             # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
-            self._clock = self._stream = self._kernels = self._engine = None
+            self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
 
     @contextmanager
     def _current(self) -> Iterator[None]:

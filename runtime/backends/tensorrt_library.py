@@ -49,6 +49,22 @@ def target(backend: BackendName) -> Target:
     return Target(backend, version, gpu.name, gpu.capability, this_system())
 
 
+def supported_gpu(backend: BackendName) -> nvidia.Gpu:
+    """The GPU, where the library lists it; TensorRT-RTX leaves out those of data centres, such as 9.0.
+
+    Raises:
+        LibraryError: there is no GPU, the library is not installed, or it does not list the GPU.
+    """
+    gpu = nvidia.gpu()
+    target(backend)
+    if backend == "tensorrt-rtx":
+        listed = library(backend).ComputeCapability.__members__
+        if f"SM{gpu.capability.replace('.', '')}" not in listed:
+            known = ", ".join(name for name in listed if name.startswith("SM"))
+            raise LibraryError(f"{gpu.name} has compute capability {gpu.capability}; {backend} lists {known}")
+    return gpu
+
+
 @functools.cache
 def log_of(trt: Any) -> Any:
     """The logger of this process, an `ILogger` that keeps errors instead of printing them.

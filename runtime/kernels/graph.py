@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,6 +18,7 @@ RECORD_DEFAULT, RECORD_EXTERNAL = 0, 1
 # an error: with it, other lanes may use the null stream while one captures.
 NON_BLOCKING = 1
 Handle = ctypes.c_void_p
+_COLLECTING = threading.Lock()  # held while nothing is collected, which is one switch for all threads
 
 
 @cache
@@ -120,10 +122,11 @@ class Graph:
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
     # A destructor that frees memory or a module on this thread would end the capture.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    with _COLLECTING:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()

@@ -9,6 +9,7 @@ from engines import build as build_module
 from engines import openvino_build
 from engines.build import build_engine, engine_name, main
 from engines.openvino_build import refuse_other_precision
+from runtime.backends import tensorrt
 from runtime.backends.openvino import compile_options
 from runtime.errors import EngineError, GraphError, LibraryError, ModelError, PipelineError
 from runtime.kernels import nvidia
@@ -147,7 +148,7 @@ def test_what_is_no_graph_of_ours_is_refused_in_one_line(tmp_path, content, mess
     assert "\n" not in str(refused.value)
 
 
-def test_auto_is_openvino_without_a_gpu_and_tensorrt_with_one(monkeypatch):
+def test_auto_is_openvino_without_a_gpu_and_tensorrt_with_one_that_opens_it(monkeypatch, capsys):
     def no_gpu():
         raise LibraryError("no NVIDIA GPU here")
 
@@ -155,21 +156,21 @@ def test_auto_is_openvino_without_a_gpu_and_tensorrt_with_one(monkeypatch):
     assert build_module.auto_backend() == "openvino"
     monkeypatch.setattr(nvidia, "gpu", lambda: nvidia.Gpu("a GPU", "9.0", "13.0"))
 
-    class Module:
-        def __init__(self, works: bool) -> None:
-            self.works = works
-
-        def this_target(self, backend):
-            if not self.works:
-                raise LibraryError("not installed")
-
     works = {"tensorrt": True, "tensorrt-rtx": True}
-    monkeypatch.setattr(build_module, "backend_module", lambda backend: Module(works[backend]))
+
+    def check_opens(backend):
+        if not works[backend]:
+            raise LibraryError(f"no {backend} of a test")
+
+    monkeypatch.setattr(tensorrt, "check_opens", check_opens)
     assert build_module.auto_backend() == "tensorrt"
     works["tensorrt"] = False
     assert build_module.auto_backend() == "tensorrt-rtx"
     works["tensorrt-rtx"] = False
+    capsys.readouterr()
     assert build_module.auto_backend() == "openvino"
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [f"{name} is not taken: no {name} of a test" for name in works]
 
 
 def test_an_unknown_backend_or_precision_is_one_line_that_names_the_closest():

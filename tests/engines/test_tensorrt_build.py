@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import tensorrt_build, tensorrt_precision
 from runtime.errors import EngineError, LibraryError
+from runtime.kernels import nvidia
 from runtime.labels import CITYSCAPES
 from runtime.spec import ModelSpec, Preprocess
 from tests.helpers.graphs import tiny_graph, tiny_spec
@@ -75,6 +76,15 @@ def test_a_half_graph_is_not_taken_for_fp32():
 @needs_rtx
 def test_fp32_builds_too():
     assert tensorrt_build.build(tiny_graph(), tiny_spec(), "fp32", RTX).executed == {"fp32": 2}
+
+
+@needs_rtx
+def test_a_gpu_that_the_library_does_not_list_is_not_asked_to_read_the_engine(monkeypatch):
+    monkeypatch.setattr(nvidia, "gpu", lambda: nvidia.Gpu("NVIDIA Abacus", "9.0", "13.0"))
+    assert tensorrt_build.build(tiny_graph(), tiny_spec(), "fp32", RTX).executed == {"fp32": 2}
+    monkeypatch.setattr(nvidia, "gpu", lambda: nvidia.Gpu("NVIDIA Abacus", "8.9", "13.0"))
+    with pytest.raises(EngineError, match="tensorrt_rtx cannot read the icnet it built"):
+        tensorrt_build.build(tiny_graph(), tiny_spec(), "fp32", RTX)
 
 
 @needs_rtx

@@ -34,9 +34,14 @@ def driver(gpu):
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
 def backend(request):
-    """Each of the libraries that is installed; one of them must be."""
+    """Each of the libraries that is installed, one of which must be; of several those that list the GPU."""
     if not BACKENDS:
         pytest.fail("neither tensorrt nor tensorrt_rtx is installed: pip install tensorrt", pytrace=False)
     if request.param not in BACKENDS:
         pytest.skip(f"{request.param} is not installed")
+    if len(BACKENDS) > 1:
+        try:
+            tensorrt_library.supported_gpu(request.param)
+        except LibraryError as error:
+            pytest.skip(str(error))
     return request.param

@@ -1,5 +1,6 @@
 """`pycuda.driver` made of host memory: kernels run on the CPU, and only when something waits for their stream."""
 
+import itertools
 import threading
 import weakref
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from runtime.kernels.graph import NON_BLOCKING, RECORD_EXTERNAL
 from tests.helpers import cuda_on_cpu
 
 GARBAGE, EVENT = 0xCD, "event"
+HANDLES = itertools.count(1)
 
 
 class Allocation:
@@ -54,7 +56,8 @@ class Driver:
 
     def __init__(self):
         self.live, self.made, self.done, self.left = {}, 0, [], 1 << 40
-        self.streams, self.waits, self.pushed = {}, 0, threading.local()
+        self.waits, self.pushed = 0, threading.local()
+        self.streams = weakref.WeakValueDictionary()  # pycuda frees one where its last name goes
         context = SimpleNamespace(push=lambda: self._stack().append(context), detach=lambda: None)
         self.Context = SimpleNamespace(pop=lambda: self._stack().pop())
         self.Device = lambda index: SimpleNamespace(retain_primary_context=lambda: context)
@@ -131,7 +134,7 @@ class Stream:
     """Work that nobody has waited for is not done."""
 
     def __init__(self, driver):
-        self._driver, self.waiting, self.captured, self.handle = driver, [], None, len(driver.streams) + 1
+        self._driver, self.waiting, self.captured, self.handle = driver, [], None, next(HANDLES)
         driver.streams[self.handle] = self
 
     def add(self, name, work, *used):

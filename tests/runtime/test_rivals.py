@@ -1,6 +1,7 @@
 """The rivals do the same work: their masks are those of the reference, but for rounding on edges."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,16 @@ def test_a_rival_of_a_gpu_that_is_not_here_is_refused(files):
         open_rival("onnxruntime-cuda", [files["onnxruntime"]])
     with pytest.raises(LibraryError, match="sees no NVIDIA GPU"):
         open_rival("torch-cuda-graph", [files["torch"]])
+
+
+def test_a_rival_of_a_gpu_that_falls_back_to_the_cpu_is_refused(files, monkeypatch):
+    import onnxruntime
+
+    fallen = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda graph, providers: fallen)
+    with pytest.raises(LibraryError, match="onnxruntime cannot use its CUDAExecutionProvider here"):
+        open_rival("onnxruntime-cuda", [files["onnxruntime"]])
 
 
 def test_every_rival_can_be_asked_for(files):

@@ -1,6 +1,10 @@
 import dataclasses
+import enum
+import gc
+import shutil
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -143,7 +147,7 @@ def test_close_frees_everything_and_a_second_close_nothing(fake):
     assert driver.live
     backend.close()
     backend.close()
-    assert driver.live == {}
+    assert driver.live == {} and not driver.streams  # the stream while the context is current, or it would leak
     assert driver.depth() == 0
     with pytest.raises(ValueError, match="closed"):
         backend.segment(frame(20, 30))
@@ -182,6 +186,24 @@ def test_any_thread_may_segment_and_close(fake):
     np.testing.assert_array_equal(masks[0], expected("fp16", 1, frame(20, 30))[1])
     assert masks[1] == 0
     assert driver.live == {}
+
+
+def test_while_one_lane_captures_no_other_turns_collection_on_again():
+    order, inside = [], threading.Event()
+
+    def capture(name):
+        with graph._nothing_collected():
+            inside.set()
+            time.sleep(0.05)
+            order.append((name, gc.isenabled()))
+
+    threads = [threading.Thread(target=capture, args=(name,)) for name in "ab"]
+    threads[0].start()
+    inside.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert order == [("a", False), ("b", False)] and gc.isenabled()
 
 
 def test_the_stages_sum_to_the_time_of_the_frame(fake):
@@ -257,6 +279,40 @@ def test_without_a_gpu_opening_says_so(fake, monkeypatch):
         pytest.skip("there is a GPU here")
     with pytest.raises(LibraryError, match="no NVIDIA GPU here"):
         tensorrt.open_engine(ENGINE, made_of)
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "compiler", "message"),
+    [
+        ("tensorrt", "9.0", True, None),
+        ("tensorrt-rtx", "8.9", True, None),
+        ("tensorrt-rtx", "9.0", True, "NVIDIA Abacus has compute capability 9.0; tensorrt-rtx lists SM75, SM89$"),
+        ("tensorrt", "9.0", False, "nvcc is not on the PATH"),
+    ],
+)
+def test_a_backend_opens_where_its_library_lists_the_gpu_and_the_kernels_compile(
+    fake, monkeypatch, backend, capability, compiler, message
+):
+    _, trt, _ = fake(backend)
+    trt.ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM89")
+    monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "1.7")
+    monkeypatch.setattr(nvidia, "gpu", lambda: GPU._replace(capability=capability))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    if compiler:
+        monkeypatch.setattr(tensorrt, "compiled", lambda arch: b"cubin")
+    if message is None:
+        tensorrt.check_opens(backend)
+        return
+    with pytest.raises(LibraryError, match=message):
+        tensorrt.check_opens(backend)
+
+
+def test_a_backend_does_not_open_without_pycuda(fake, monkeypatch):
+    fake()
+    monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "11.4")
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    with pytest.raises(LibraryError, match="pycuda cannot be loaded"):
+        tensorrt.check_opens("tensorrt")
 
 
 def test_a_tensorrt_engine_is_for_one_gpu_and_a_tensorrt_rtx_engine_for_any(monkeypatch):
