@@ -118,7 +118,7 @@ def main(backend, module_name, folder):
     real = importlib.import_module(module_name)
     trt = ProxyModule(real, tensorrt_library.MODULES[backend], answers(real))
     sys.modules[trt.__name__] = trt
-    nvidia.gpu = lambda: nvidia.Gpu("NVIDIA Abacus", "9.0", "13.0")
+    nvidia.gpu = lambda: nvidia.Gpu("NVIDIA Abacus", "8.9", "13.0")
     tensorrt_library.installed_version = lambda *names: "1.0"
     assert threading.current_thread() is threading.main_thread()
     run(trt, backend, folder)
