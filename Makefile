@@ -125,8 +125,8 @@ bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside
 	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(BENCH_NAME).json'
 	$(if $(KERNELS),$(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json 'figures/kernels-$(BENCH_NAME).json')
 
-bench-gpu: $(VENV)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-gpu-..., kernels-gpu-...
-	@$(MAKE) --no-print-directory bench BENCH_BACKEND='$(BACKEND:auto=tensorrt)' BENCH_NAME='gpu-$(MODEL)-$(PRECISION)' KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
+bench-gpu: $(VENV)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
+	@$(MAKE) --no-print-directory bench BENCH_BACKEND='$(BACKEND:auto=tensorrt)' BENCH_NAME='$(BACKEND:auto=tensorrt)-$(MODEL)-$(PRECISION)' KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
 
 bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import runtime
-from engines.built import Built
+from engines.built import INT8_SHARE, Built
 from runtime.artifacts import key_of, locked, sources_sha256
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
@@ -24,7 +24,6 @@ from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifes
 from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
 
 RUNTIME = Path(runtime.__file__).parent
-INT8_SHARE = 0.9  # of the layers that an INT8 graph quantizes; an engine may keep a few in more bits by its own choice
 BUILDERS: dict[BackendName, str] = {
     "tensorrt": "engines.tensorrt_build",
     "tensorrt-rtx": "engines.tensorrt_build",
@@ -91,7 +90,7 @@ def auto_backend() -> BackendName:
     for backend in gpu_backends:
         try:
             tensorrt.check_opens(backend)
-        except LibraryError as error:
+        except (LibraryError, OSError) as error:
             log(f"{backend} is not taken: {error}")
         else:
             return backend

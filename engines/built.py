@@ -1,6 +1,8 @@
-"""What every builder returns."""
+"""What every builder returns, and how much of an INT8 graph must run in INT8."""
 
 from typing import NamedTuple
+
+INT8_SHARE = 0.9  # of the layers that an INT8 graph quantizes; an engine may keep a few in more bits by its own choice
 
 
 class Built(NamedTuple):

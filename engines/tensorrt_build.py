@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from engines.built import Built
+from engines.built import INT8_SHARE, Built
 from engines.tensorrt_precision import inspected_types, network_types, prove
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.errors import EngineError, LibraryError
@@ -46,7 +46,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         raise EngineError(_parser_error(parser, spec, backend))
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
     engine = _built(trt, builder, network, precision, spec)
-    _prove_again(trt, engine, precision, spec, backend)
+    _prove_again(trt, engine, precision, spec, backend, int8_share(executed))
     return Built(engine, executed)
 
 
@@ -71,8 +71,15 @@ def _config(trt: Any, builder: Any, precision: Precision, progress: Any) -> Any:
     return config
 
 
-def _prove_again(trt: Any, engine: bytes, precision: Precision, spec: ModelSpec, backend: BackendName) -> None:
-    # From what the engine tells of itself, where a GPU can read it: no count, since fused kernels name no layer.
+def int8_share(executed: dict[str, int]) -> float:
+    """Of weighted layers, how many are INT8, 0..1."""
+    return executed.get("int8", 0) / sum(executed.values())
+
+
+def _prove_again(
+    trt: Any, engine: bytes, precision: Precision, spec: ModelSpec, backend: BackendName, asked_share: float
+) -> None:
+    # From what the engine tells of itself, where a GPU can read it: shares alone, since fused kernels name no layer.
     try:
         supported_gpu(backend)
     except LibraryError:
@@ -83,7 +90,11 @@ def _prove_again(trt: Any, engine: bytes, precision: Precision, spec: ModelSpec,
         raise EngineError(f"{trt.__name__} cannot read the {spec.name} it built: {log_of(trt).first_error()}")
     information = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     if types := inspected_types(information):
-        prove(types, precision, "engine", spec.name)
+        found = int8_share(prove(types, precision, "engine", spec.name))
+        if found < INT8_SHARE * asked_share:
+            raise EngineError(
+                f"the engine of {spec.name} runs {found:.0%} in INT8, its graph asks for {asked_share:.0%}"
+            )
 
 
 def _parser_error(parser: Any, spec: ModelSpec, backend: BackendName) -> str:

@@ -31,6 +31,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no wide views": ("--wide", "0"),
     "loss at the logits' size": ("--loss-at", "logits"),
     "Muon, learning rate 0.02": ("--optimizer", "muon", "--lr", "0.02"),
+    "hue and saturation moved": ("--color", "1"),
 }
 VERSION = 1
 RESULT = "result.json"

@@ -55,7 +55,7 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
     lines = ["| network | path | p50 ms | p90 | p99 | max | times slower | same mask | peak MiB |", "|---" * 9 + "|"]
     for document in documents:
         for name, path in document["paths"].items():
-            times = " | ".join(f"{path['percentiles_ms'][key]:.0f}" for key in PERCENTILES)
+            times = " | ".join(_ms(path["percentiles_ms"][key]) for key in PERCENTILES)
             what = f"**{_executed(document)}**" if name == ENGINE else RIVALS[name]
             slower = "1" if name == ENGINE else f"{path['times_slower']:.2f}"
             lines.append(
@@ -119,17 +119,23 @@ def conditions(document: dict[str, Any]) -> str:
     """On what a document was measured, and what beside latency: a line."""
     found, engine = document["fingerprint"], document["paths"][ENGINE]
     machine, software = found["machine"], found["software"]
+    gpu = machine.get("gpu")
+    device = f"{gpu['name']}, driver {gpu['driver_version']}; " if gpu else ""
+    shown = ("tensorrt", "tensorrt-rtx-cu13") * bool(gpu) + ("openvino", "onnxruntime", "torch")
     stages = ", ".join(f"{name} {values['p50']:.1f}" for name, values in engine["stages_ms"].items())
     throughput = engine["throughput"]
-    libraries = ", ".join(
-        f"{name} {software[name]}" for name in ("openvino", "onnxruntime", "torch") if name in software
-    )
+    libraries = ", ".join(f"{name} {software[name]}" for name in shown if name in software)
     return (
         f"{found['engine']['model']}: {document['rounds']} rounds at {_size(found['frame_size'])}; {stages} ms; "
         f"{throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight; engine "
         f"{found['engine']['engine_mib']:.1f} MiB; {machine['cpu']}, {machine['threads']} threads, "
-        f"{' '.join(machine['features'])}; {libraries}{_busy(document)}.\n"
+        f"{' '.join(machine['features'])}; {device}{libraries}{_busy(document)}.\n"
     )
+
+
+def _ms(value: float) -> str:
+    # Of a GPU's frames a millisecond is much.
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
 
 
 def _busy(document: dict[str, Any]) -> str:

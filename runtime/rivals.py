@@ -96,7 +96,9 @@ class OnnxRuntimeRival:
         self.stages_ms: dict[str, float] = {}
         self._session = onnxruntime.InferenceSession(graph, providers=[provider])
         if self._session.get_providers()[0] != provider:  # it goes on with the CPU where another provider fails
-            raise LibraryError(f"onnxruntime cannot use its {provider} here: install what that needs")
+            raise LibraryError(
+                f"onnxruntime cannot use its {provider} here: install CUDA and cuDNN as onnxruntime-gpu wants them"
+            )
         self._input = self._session.get_inputs()[0].name
 
     def segment(self, frame: np.ndarray) -> np.ndarray:

@@ -31,10 +31,10 @@ def this_target(backend: BackendName) -> Target:
 
 
 def check_opens(backend: BackendName) -> None:
-    """Refuse a backend whose engines would be built here and not opened.
+    """Refuse a backend whose engines would be built here and not opened; compiles the kernels into their cache.
 
     Raises:
-        LibraryError: its library, a GPU that it lists, pycuda or nvcc is missing.
+        LibraryError: its library, a GPU that it lists, pycuda or nvcc is missing or does not work.
     """
     gpu = tensorrt_library.supported_gpu(backend)
     _cuda_driver()
@@ -205,7 +205,10 @@ def _cuda_driver() -> Any:
         driver = importlib.import_module("pycuda.driver")
     except ImportError as error:
         raise LibraryError(f"pycuda cannot be loaded ({error}): pip install pycuda==2026.1") from None
-    driver.init()
+    try:
+        driver.init()
+    except driver.Error as error:
+        raise LibraryError(f"pycuda cannot use the NVIDIA driver ({error}); see nvidia-smi") from None
     return driver
 
 

@@ -50,15 +50,16 @@ def target(backend: BackendName) -> Target:
 
 
 def supported_gpu(backend: BackendName) -> nvidia.Gpu:
-    """The GPU, where the library lists it; TensorRT-RTX leaves out those of data centres, such as 9.0.
+    """The GPU, where the library loads and lists it; TensorRT-RTX does not list every one, such as those of 9.0.
 
     Raises:
-        LibraryError: there is no GPU, the library is not installed, or it does not list the GPU.
+        LibraryError: there is no GPU, the library is not installed or does not load, or it does not list the GPU.
     """
     gpu = nvidia.gpu()
     target(backend)
+    trt = library(backend)
     if backend == "tensorrt-rtx":
-        listed = library(backend).ComputeCapability.__members__
+        listed = trt.ComputeCapability.__members__
         if f"SM{gpu.capability.replace('.', '')}" not in listed:
             known = ", ".join(name for name in listed if name.startswith("SM"))
             raise LibraryError(f"{gpu.name} has compute capability {gpu.capability}; {backend} lists {known}")

@@ -183,7 +183,10 @@ def compiled(capability: str, *, cache: Path = CACHE) -> bytes:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise LibraryError("nvcc is not on the PATH: install the CUDA toolkit, whose compiler makes the GPU kernels")
-    version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    try:
+        version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LibraryError(f"{nvcc} does not work ({error}): install the CUDA toolkit again") from None
     command = [nvcc, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
     key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(command).encode()])).hexdigest()
     cubin = cache / f"segment-{key[:32]}.cubin"

@@ -85,7 +85,8 @@ class Graph:
             EngineError: the driver cannot capture it; the stream is as it was. What `enqueue` raises comes through.
         """
         self._stream, self._runnable = Handle(stream), Handle()
-        graph = self._captured(enqueue)
+        with _nothing_collected():
+            graph = self._captured(enqueue)
         try:
             call("cuGraphInstantiateWithFlags", ctypes.byref(self._runnable), graph, ctypes.c_ulonglong(0))
         finally:
@@ -95,8 +96,7 @@ class Graph:
         graph = Handle()
         call("cuStreamBeginCapture_v2", self._stream, ctypes.c_int(CAPTURE_THREAD_LOCAL))
         try:
-            with _nothing_collected():
-                enqueue()
+            enqueue()
         except BaseException:
             with suppress(EngineError):  # of a capture that is lost already; until this call the stream runs nothing
                 call("cuStreamEndCapture", self._stream, ctypes.byref(graph))

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,6 +170,28 @@ def test_a_layer_of_a_finished_engine_is_read_if_it_tells_its_type(layer, expect
     assert tensorrt_precision.inspected_types(json.dumps({"Layers": [other, layer]})) == (
         {"a": expected} if expected else {}
     )
+
+
+@pytest.mark.parametrize(
+    ("int8", "of", "accepted"), [(9, 9, True), (8, 9, True), (5, 9, False), (0, 9, False), (0, 0, True)]
+)
+def test_an_engine_runs_the_share_of_int8_that_its_graph_asks_for(monkeypatch, int8, of, accepted):
+    layers = [
+        {"Name": str(i), "LayerType": "CaskConvolution", "Weights": {"Type": "Int8" if i < int8 else "Half"}}
+        for i in range(of)
+    ]
+    inspector = SimpleNamespace(get_engine_information=lambda kind: json.dumps({"Layers": layers}))
+    loaded = SimpleNamespace(create_engine_inspector=lambda: inspector)
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda engine: loaded)
+    trt = SimpleNamespace(Runtime=lambda log: runtime, LayerInformationFormat=SimpleNamespace(JSON=None))
+    monkeypatch.setattr(tensorrt_build, "supported_gpu", lambda backend: None)
+    monkeypatch.setattr(tensorrt_build, "log_of", lambda library: None)
+    asked = tensorrt_build.int8_share({"fp16": 3, "int8": 87})
+    if accepted:
+        tensorrt_build._prove_again(trt, b"", "int8", tiny_spec(), RTX, asked)
+        return
+    with pytest.raises(EngineError, match="the engine of icnet"):
+        tensorrt_build._prove_again(trt, b"", "int8", tiny_spec(), RTX, asked)
 
 
 def test_an_engine_that_only_names_its_layers_proves_nothing():

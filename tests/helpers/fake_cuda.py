@@ -1,5 +1,6 @@
 """`pycuda.driver` made of host memory: kernels run on the CPU, and only when something waits for their stream."""
 
+import gc
 import itertools
 import threading
 import weakref
@@ -57,7 +58,8 @@ class Driver:
     def __init__(self):
         self.live, self.made, self.done, self.left = {}, 0, [], 1 << 40
         self.waits, self.pushed = 0, threading.local()
-        self.streams = weakref.WeakValueDictionary()  # pycuda frees one where its last name goes
+        self.streams = weakref.WeakValueDictionary()  # pycuda frees one where its last name goes,
+        self.freed_at = []  # and wants a context then: how many were current
         context = SimpleNamespace(push=lambda: self._stack().append(context), detach=lambda: None)
         self.Context = SimpleNamespace(pop=lambda: self._stack().pop())
         self.Device = lambda index: SimpleNamespace(retain_primary_context=lambda: context)
@@ -136,6 +138,7 @@ class Stream:
     def __init__(self, driver):
         self._driver, self.waiting, self.captured, self.handle = driver, [], None, next(HANDLES)
         driver.streams[self.handle] = self
+        weakref.finalize(self, lambda: driver.freed_at.append(driver.depth()))
 
     def add(self, name, work, *used):
         (self.waiting if self.captured is None else self.captured).append((name, work, used))
@@ -203,11 +206,12 @@ class Library:
         return 0
 
     def _cuStreamBeginCapture_v2(self, stream, mode):
-        assert not self._driver.streams[stream].waiting
+        assert not self._driver.streams[stream].waiting and not gc.isenabled()
         self._driver.streams[stream].captured = []
         return 0
 
     def _cuStreamEndCapture(self, stream, out):
+        assert not gc.isenabled()
         work, self._driver.streams[stream].captured = self._driver.streams[stream].captured, None
         return self._new(out, work, self.graphs)
 

@@ -56,6 +56,17 @@ def test_latency_and_throughput_are_named_apart(document):
     assert "throughput: " in text and "with 2 in flight (10 frames)" in text
 
 
+def test_a_table_of_a_gpu_names_it_with_its_library_and_tells_parts_of_a_millisecond(document):
+    found = read_document(document)
+    assert "driver" not in table([found]) and "tensorrt" not in table([found])
+    found["fingerprint"]["machine"]["gpu"] = {"name": "NVIDIA Abacus", "driver_version": "580.1"}
+    found["fingerprint"]["software"]["tensorrt"] = "11.4"
+    found["paths"]["engine"]["percentiles_ms"] |= {"p50": 1.234, "max": 12.34}
+    text = table([found])
+    assert "NVIDIA Abacus, driver 580.1; tensorrt 11.4, " in text
+    assert "| 1.23 |" in text and "| 12 |" in text
+
+
 def test_kernels_are_measured_alone(tmp_path, capsys):
     engine = built_engine(tmp_path)
     assert main(["--engine", str(engine), "--kernels", "--rounds", "3", "--frame-size", "64x128"]) == cli.DONE

@@ -147,7 +147,7 @@ def test_close_frees_everything_and_a_second_close_nothing(fake):
     assert driver.live
     backend.close()
     backend.close()
-    assert driver.live == {} and not driver.streams  # the stream while the context is current, or it would leak
+    assert driver.live == {} and driver.freed_at == [1]  # the stream too, while the context is current
     assert driver.depth() == 0
     with pytest.raises(ValueError, match="closed"):
         backend.segment(frame(20, 30))
@@ -307,9 +307,16 @@ def test_a_backend_opens_where_its_library_lists_the_gpu_and_the_kernels_compile
         tensorrt.check_opens(backend)
 
 
-def test_a_backend_does_not_open_without_pycuda(fake, monkeypatch):
-    fake()
+def test_a_backend_does_not_open_without_a_pycuda_that_works(fake, monkeypatch):
+    driver, _, _ = fake()
     monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "11.4")
+
+    def refuses():
+        raise driver.Error("no device")
+
+    monkeypatch.setattr(driver, "init", refuses)
+    with pytest.raises(LibraryError, match=r"pycuda cannot use the NVIDIA driver \(no device\)"):
+        tensorrt.check_opens("tensorrt")
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     with pytest.raises(LibraryError, match="pycuda cannot be loaded"):
         tensorrt.check_opens("tensorrt")
