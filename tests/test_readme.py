@@ -106,7 +106,7 @@ def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_we
         figures = [", ".join(f"{way[key]:.2f}" for way in (plain, corrected)) for key in ("miou", "changed_percent")]
         assert f"| {plain['method']} | {figures[0]} | {figures[1]} |" in README
     assert {load_table(path).method for path in SHIPPED.glob("*.json")} == {DEFAULT_METHOD}
-    # The default keeps the most mIoU as far as twelve frames can tell, and changes fewer pixels than what keeps more.
+    # The default keeps the most mIoU as far as so many frames can tell, and changes fewer pixels than what keeps more.
     (default,) = (way for way in ways if way["method"] == DEFAULT_METHOD and not way["bias_correction"])
     best = max(ways, key=lambda way: way["miou"])
     assert best["miou"] - default["miou"] <= 0.02
