@@ -113,5 +113,17 @@ def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_we
     assert best is default or default["changed_percent"] < best["changed_percent"]
 
 
+def test_what_int8_costs_layer_by_layer_is_what_was_measured_of_the_shipped_weights():
+    found = json.loads((ROOT / "figures/sensitivity-icnet.json").read_text())
+    assert found["weights_sha256"] == sha256_of(ROOT / "weights/icnet-camvid.safetensors")
+    most, second = sorted(found["costs"], key=lambda cost: cost["changed"], reverse=True)[:2]
+    said = (
+        f"finds {found['float_miou']:.2f} mIoU in float and {found['int8_miou']:.2f} with all in INT8, "
+        f"{found['changed_percent']:.2f} % of the pixels changed, {most['changed']:.2f} by `{most['layer']}` alone, "
+        f"{second['changed']:.2f} and less by each other layer"
+    )
+    assert said in " ".join(README.split())
+
+
 def test_both_networks_precisions_are_measured():
     assert [path.stem for path in ACCURACY] == ["precisions-enet", "precisions-icnet"]
