@@ -1,5 +1,6 @@
 """A path in a process of its own: what it answers, how it fails, and that it stands still between its turns."""
 
+import io
 import subprocess
 import sys
 import time
@@ -8,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime import worker as worker_module
 from runtime.errors import EngineError
-from runtime.worker import ENGINE, Job, Worker, frames_per_s
+from runtime.lanes import Lanes
+from runtime.worker import ENGINE, Job, Worker, frames_per_s, serve
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_code import sleeping_code
 from tests.helpers.pictures import gradient
@@ -32,6 +35,34 @@ def test_an_engine_is_timed_and_gives_its_stages_mask_and_memory(tmp_path, frame
         assert worker.ask(do="peak")["mib"] > 10
         assert worker.ask(do="throughput", frames=3, in_flight=2)["frames_per_s"] > 0
     assert np.load(tmp_path / "mask.npy").shape == gradient().shape[:2]
+
+
+def test_throughput_is_timed_when_every_lane_has_had_the_two_frames_after_which_it_is_warm(
+    tmp_path, frame, monkeypatch
+):
+    had = {}
+
+    def timed(lanes, image, frames):
+        (shared,) = set(lanes)
+        had.update(segmented=[backend.segmented for backend in shared._backends], in_flight=len(lanes))
+        return 1.0
+
+    class Counting:
+        spec, segmented = None, 0
+
+        def segment(self, image):
+            self.segmented += 1
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("runtime.lanes.open_lanes", lambda path, count: Lanes([Counting() for _ in range(count)]))
+    monkeypatch.setattr(worker_module, "_open", lambda kind, files: None)
+    monkeypatch.setattr(worker_module, "frames_per_s", timed)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"do": "throughput", "frames": 3, "in_flight": 2}\n'))
+    answers = []
+    serve(answers.append, ENGINE, str(frame), "an.engine")
+    assert had == {"segmented": [2, 2], "in_flight": 2} and answers == [{}, {"frames_per_s": 1.0}]
 
 
 def test_a_base_is_run_by_its_own_code(tmp_path, frame):
