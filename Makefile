@@ -113,6 +113,10 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTI
 	done
 	echo "$$weights"
 
+.DEFAULT:
+	@echo "error: there is no target $@; make help lists them" >&2
+	exit 2
+
 need-data:
 	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
 	$(if $(DATA),[ -d '$(DATA)' ] || { echo "error: there is no folder $(DATA): DATA=path is the data set's" >&2; exit 2; })
@@ -126,7 +130,9 @@ bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside
 	$(if $(KERNELS),$(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json 'figures/kernels-$(BENCH_NAME).json')
 
 bench-gpu: $(VENV)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
-	@$(MAKE) --no-print-directory bench BENCH_BACKEND='$(BACKEND:auto=tensorrt)' BENCH_NAME='$(BACKEND:auto=tensorrt)-$(MODEL)-$(PRECISION)' KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
+	@backend=$$($(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)')
+	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$(BACKEND) is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
+	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$(MODEL)-$(PRECISION)" KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
 
 bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)

@@ -1,0 +1,63 @@
+"""What `make` says to a target that is not there, and where `bench-gpu` measures; its commands only told, not run."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Keeps its arguments, and answers with the backend that was asked for, or else with what the test says.
+PYTHON = """#!/bin/bash
+echo "$@" >> calls
+for last; do :; done
+if [ "$last" = auto ]; then echo "$AUTO"; else echo "$last"; fi
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on the PATH")
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs `make` in a folder with the Makefile alone: (exit code, lines of stderr but make's own, commands)."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (tmp_path / ".venv/.installed").touch()
+
+    def run(*words, auto="openvino"):
+        environment = {"PATH": os.environ["PATH"], "AUTO": auto}
+        done = subprocess.run(
+            ["make", *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+        )
+        said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+        calls = tmp_path / "calls"
+        return done.returncode, said, calls.read_text().splitlines() if calls.exists() else []
+
+    return run
+
+
+def test_a_target_that_is_not_there_is_one_line_that_says_where_they_are(make):
+    assert make("bench-gup") == (2, ["error: there is no target bench-gup; make help lists them"], [])
+
+
+@pytest.mark.parametrize("given", [(), ("BACKEND=openvino",)])
+def test_a_gpus_figures_are_not_measured_on_a_cpu(make, given):
+    code, said, calls = make("bench-gpu", *given)
+    assert code == 2 and len(said) == 1 and " is openvino here; " in said[0]
+    assert len(calls) == 1 and "--check" in calls[0]
+
+
+@pytest.mark.parametrize(("given", "auto"), [((), "tensorrt"), (("BACKEND=tensorrt-rtx",), "openvino")])
+def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, given, auto):
+    code, _, calls = make("bench-gpu", "MODEL=enet", "PRECISION=int8", *given, auto=auto)
+    backend = given[0].partition("=")[2] if given else auto
+    assert code == 0
+    paths, kernels = calls[-2:]
+    assert "--against torch-cuda-graph" in paths and paths.endswith(f"--json figures/bench-{backend}-enet-int8.json")
+    assert "--kernels" in kernels and kernels.endswith(f"--json figures/kernels-{backend}-enet-int8.json")
+    assert any("engines.build" in call and call.endswith(f"--backend {backend}") for call in calls[1:])
