@@ -6,10 +6,10 @@ The rules, and why:
   their outputs, so that an engine fuses what follows (bias, activation, sum) in higher precision.
 - A residual sum gets a pair on its skip input alone: between a convolution and its sum one would stop their fusion.
 - Max-pool, average-pool and padding keep a tensor's scale, and have a pair of it on both sides: engines move
-  quantization through them.
-- The convolutions that read the frame keep FP16 activations: a frame has 8 bits already, and the 255 values of signed
-  codes at a range of 255 would drop one of them. Their weights are rounded to the INT8 grid in place, so that an
-  engine that takes unsigned frames (`engines.openvino_build`) runs them in INT8 with the same result.
+  quantization through them. Not so a max-pool whose maxima are compared with what it read: both must be the same.
+- The convolutions that read the frame, as it is or max-pooled, keep FP16 activations: a frame has 8 bits already, and
+  the 255 values of signed codes at a range of 255 would drop one of them. Their weights are rounded to the INT8 grid in
+  place, so that an engine that takes unsigned frames (`engines.openvino_build`) runs them in INT8 with the same result.
 - Everything else is FP16: resizing, unpooling (positions come from comparing what pooling saw), deconvolution
   (engines disagree on its weights' axis), PReLU, the pyramid's two matrix products.
 
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import onnx
 
 SAME_SCALE = ("MaxPool", "AveragePool", "Pad")  # of one input tensor, whose range bounds the output's
-UNPOOLING = ("DepthToSpace", "Where")
+UNPOOLING = "Where"
 
 
 class Point(NamedTuple):
@@ -82,23 +82,25 @@ class _Placer:
         self.producer = {out: i for i, node in enumerate(self.nodes) for out in node.output}
         self.constants = {tensor.name for tensor in graph.initializer}
         self.frame = graph.input[0].name
-        self.convolutions = [i for i, name in layers(graph).items() if name not in float_layers]
+        convolutions = [i for i, name in layers(graph).items() if name not in float_layers]
+        self.rounded = [i for i in convolutions if self._reads_frame(self.nodes[i].input[0])]
+        self.inner = [i for i in convolutions if i not in self.rounded]
 
     def placement(self) -> Placement:
-        rounded = [i for i in self.convolutions if self.nodes[i].input[0] == self.frame]
-        inner = [i for i in self.convolutions if i not in rounded]
         points: dict[tuple[int, int], Point] = {}
         # Of two inputs that may be the skip the first is taken.
         skips = dict(reversed(self._skips()))
-        for node, index in [(i, 0) for i in inner] + sorted(skips.items()):
+        for node, index in [(i, 0) for i in self.inner] + sorted(skips.items()):
             for point in self._chain(node, index):
                 points[point.node, point.input] = point
-        return Placement(tuple(points[key] for key in sorted(points)), tuple(inner), tuple(rounded))
+        return Placement(tuple(points[key] for key in sorted(points)), tuple(self.inner), tuple(self.rounded))
 
     def tensors(self) -> list[str]:
         # A sum of two convolutions has its skip on the side of the one that is left.
-        read = [(i, 0) for i in self.convolutions if self.nodes[i].input[0] != self.frame] + self._skips()
-        return sorted({name for at in read for point in self._chain(*at) for name in (point.tensor, point.range_of)})
+        chains = [point for at in [(i, 0) for i in self.inner] + self._skips() for point in self._chain(*at)]
+        # Of the pooled frame the mean alone is asked for, when a bias is corrected.
+        pooled = {self.nodes[i].input[0] for i in self.rounded} - {self.frame}
+        return sorted({name for point in chains for name in (point.tensor, point.range_of)} | pooled)
 
     def _chain(self, node: int, index: int) -> list[Point]:
         # The input itself, and those of the layers of one scale before it.
@@ -110,9 +112,17 @@ class _Placer:
 
     def _same_scale(self, tensor: str) -> int | None:
         before = self.producer.get(tensor)
-        if before is None or self.nodes[before].op_type not in SAME_SCALE or self.nodes[before].input[0] == self.frame:
+        if before is None or self.nodes[before].op_type not in SAME_SCALE or self._is_compared(tensor):
             return None
         return before
+
+    def _reads_frame(self, tensor: str) -> bool:
+        pooled = [node.output[0] for node in self.nodes if node.op_type == "MaxPool" and node.input[0] == self.frame]
+        return tensor in (self.frame, *pooled)
+
+    def _is_compared(self, tensor: str) -> bool:
+        views = [node.output[0] for node in self.nodes if node.op_type == "Reshape" and node.input[0] == tensor]
+        return any(node.op_type == "GreaterOrEqual" and node.input[1] in views for node in self.nodes)
 
     def _skips(self) -> list[tuple[int, int]]:
         # Both inputs of a sum where either may be: what is added to a quantized convolution.
@@ -122,9 +132,11 @@ class _Placer:
                 continue
             sources = [self.producer[name] for name in node.input]
             for index in (0, 1):
-                if sources[1 - index] in self.convolutions and not self._unpooled(sources[index]):
+                if sources[1 - index] in self.inner and not self._unpooled(sources[index]):
                     found.append((i, index))
         return found
 
     def _unpooled(self, node: int) -> bool:
-        return self.nodes[node].op_type in UNPOOLING
+        while self.nodes[node].op_type == "Reshape":
+            node = self.producer[self.nodes[node].input[0]]
+        return self.nodes[node].op_type == UNPOOLING

@@ -3,22 +3,16 @@
 import io
 from typing import Any
 
-import numpy as np
 import openvino
-from openvino import opset13
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
+from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
-
-LEVELS = 127  # of INT8 weights on either side of zero
-OFF_GRID = 0.1  # of a level: half precision puts a value on the grid off it by a sixteenth at most, but for subnormals
-
-HALF_STEP = float(np.finfo(np.float16).smallest_subnormal)
 
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
@@ -31,8 +25,6 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     """
     try:
         model = openvino.Core().read_model(onnx, b"")
-        if precision == "int8" and not any(gain_and_bias(spec.preprocess)[1]):
-            _quantize_frame(model)
     except RuntimeError as error:
         raise _refused(spec, error) from None
     return compiled(model, spec, precision)
@@ -50,7 +42,10 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     try:
         model = _with_frame_input(model, spec, logits_type(spec, wanted))
-        _pool_bytes(model)
+        read_in_blocks(model)
+        if precision == "int8":
+            quantize_frame(model)
+        view_windows(model)
         engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
         executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
     except RuntimeError as error:
@@ -75,67 +70,6 @@ def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> 
     if wanted not in executed or (others and wanted != "int8"):
         found = ", ".join(f"{count} in {kind}" for kind, count in executed.items())
         raise EngineError(f"the engine of {name} was to run in {wanted}, but of its weighted layers run {found}")
-
-
-def _quantize_frame(model: Any) -> None:
-    """Say of the frame that it has 8 bits, and of the weights that read it that they are on the INT8 grid already.
-
-    Both quantizations change no value (`calib.placement`); told of them, the plugin runs these convolutions, the
-    largest maps of the network, on the frame's own bytes instead of casting and reordering it first.
-    """
-    frame = model.inputs[0].get_node().output(0)
-    readers = [port for port in frame.get_target_inputs() if port.get_node().get_type_name() == "Convolution"]
-    kind = frame.get_element_type()
-    bytes_of_frame = _fake_quantize(frame, np.zeros(()), np.full((), 255.0), 256, kind)
-    for port in readers:
-        weight = port.get_node().input_value(1)
-        values = _constant_values(weight.get_node())
-        largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
-        largest[largest == 0] = 1
-        codes = values / largest * LEVELS
-        tolerance = OFF_GRID + LEVELS * HALF_STEP / largest
-        if np.any(np.abs(codes - np.rint(codes)) > tolerance):
-            log(f"{port.get_node().get_friendly_name()} reads the frame and was left in FP16")
-            continue
-        quantized = _fake_quantize(weight, -largest, largest, 255, kind)
-        port.get_node().input(1).replace_source_output(quantized)
-        port.replace_source_output(bytes_of_frame)
-    model.validate_nodes_and_infer_types()
-
-
-def _pool_bytes(model: Any) -> None:
-    """Max-pool the frame as the bytes it comes in where nothing but its type and layout change before: the same values.
-
-    In 16 bit the plugin transposes and reorders the whole frame for it, and leaves what follows in another layout.
-    """
-    frame = model.inputs[0].get_node()
-    for pool in [node for node in model.get_ordered_ops() if node.get_type_name() == "MaxPool"]:
-        source = pool.input_value(0).get_node()
-        while source.get_type_name() in ("Convert", "Transpose"):
-            source = source.input_value(0).get_node()
-        if source.get_friendly_name() != frame.get_friendly_name():
-            continue
-        planes = opset13.transpose(frame.output(0), np.array([0, 3, 1, 2]))
-        pool.input(0).replace_source_output(planes.output(0))
-        readers = list(pool.output(0).get_target_inputs())
-        kind = pool.get_output_element_type(0)
-        pool.validate_and_infer_types()
-        converted = opset13.convert(pool.output(0), kind.to_string())
-        for reader in readers:
-            reader.replace_source_output(converted.output(0))
-    model.validate_nodes_and_infer_types()
-
-
-def _fake_quantize(source: Any, low: np.ndarray, high: np.ndarray, levels: int, kind: Any) -> Any:
-    ends = [opset13.constant(values, dtype=kind) for values in (low, high, low, high)]
-    return opset13.fake_quantize(source, *ends, levels).output(0)
-
-
-def _constant_values(node: Any) -> np.ndarray:
-    while node.get_type_name() != "Constant":  # a half constant may stand behind its conversion
-        node = node.input_value(0).get_node()
-    values: np.ndarray = np.asarray(node.data, np.float32)
-    return values
 
 
 def logits_type(spec: ModelSpec, execution: str) -> Any:

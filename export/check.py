@@ -101,25 +101,28 @@ def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> tuple[np.ndarray, l
         values: float32 (1, 3, H, W).
 
     Returns:
-        Float32 (1, C, h, w); per pooling with positions the three comparisons of `layers.max_pool_2x2`.
+        Float32 (1, C, h, w); per pooling with positions, in their order, the ranks of `layers.max_pool_2x2`.
 
     Raises:
-        GraphError: the comparisons are not three for each pooling.
+        GraphError: not every pooling with positions is followed by its unpooling.
     """
     import onnxruntime
 
     probed = onnx.ModelProto()
     probed.CopyFrom(graph)
-    comparisons = [node.output[0] for node in graph.graph.node if node.op_type == "GreaterOrEqual"]
-    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in comparisons)
+    nodes = graph.graph.node
+    poolings = sum(node.op_type == "GreaterOrEqual" for node in nodes)
+    # Unpooling compares them with the windows' ranks; what was pooled last is unpooled first.
+    ranks = [node.input[0] for node in nodes if node.op_type == "Equal"][::-1]
+    if len(ranks) != poolings:
+        raise GraphError(f"the graph compares {poolings} maps with their maxima, and unpools {len(ranks)}")
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ranks)
     session = onnxruntime.InferenceSession(probed.SerializeToString(), providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]
     dtype = np.float16 if "float16" in wanted.type else np.float32
-    output, *flags = session.run(None, {wanted.name: np.repeat(values, wanted.shape[0], axis=0).astype(dtype)})
-    if len(flags) % 3:
-        raise GraphError(f"the graph has {len(flags)} comparisons of maxima, expected three for each pooling")
-    tensors = [torch.from_numpy(flag[:1]) for flag in flags]
-    return output[:1].astype(np.float32), [tuple(tensors[i : i + 3]) for i in range(0, len(tensors), 3)]
+    output, *found = session.run(None, {wanted.name: np.repeat(values, wanted.shape[0], axis=0).astype(dtype)})
+    # (N, C, h, 1, w, 1), a value for each window.
+    return output[:1].astype(np.float32), [torch.from_numpy(f[:1, :, :, 0, :, 0].astype(np.float32)) for f in found]
 
 
 def _worst(results: list[Agreement]) -> Agreement:

@@ -172,28 +172,34 @@ class ENet(nn.Module):
 
 
 class DeployedInitial(nn.Module):
-    """`Initial` with its normalisation, and the input's gain, folded into the convolution and the pooled channels."""
+    """`Initial` with its normalisation, and the input's gain, folded into convolutions whose sum needs no joining.
+
+    The pooled frame goes through a 1x1 convolution to its three of the sixteen channels, which the 3x3 one leaves 0.
+    """
 
     def __init__(self, initial: Initial, gain: torch.Tensor) -> None:
         super().__init__()
         bn, conv = initial.bn, copy.deepcopy(initial.conv)
-        convolved = conv.out_channels
-        conv.weight.data *= gain.reshape(1, 3, 1, 1)
         assert bn.running_mean is not None and bn.running_var is not None
-        mean, variance, weight, bias = (t[:convolved] for t in (bn.running_mean, bn.running_var, bn.weight, bn.bias))
+        convolved, pooled = conv.out_channels, INITIAL_CHANNELS - conv.out_channels
+        weight = F.pad(conv.weight.detach() * gain.reshape(1, 3, 1, 1), (0, 0, 0, 0, 0, 0, 0, pooled))
+        bias = torch.zeros_like(bn.bias) if conv.bias is None else F.pad(conv.bias.detach(), (0, pooled))
         conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, mean, variance, bn.eps, nn.Parameter(weight), nn.Parameter(bias)
+            nn.Parameter(weight), nn.Parameter(bias), bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
         )
-        scale = (bn.weight / torch.sqrt(bn.running_var + bn.eps))[convolved:]
-        shift = bn.bias[convolved:] - bn.running_mean[convolved:] * scale
-        self.conv, self.activation = conv, initial.activation
-        self.pool_scale = nn.Parameter((scale * gain).detach().reshape(1, 3, 1, 1))
-        self.pool_shift = nn.Parameter(shift.detach().reshape(1, 3, 1, 1))
+        conv.out_channels = INITIAL_CHANNELS
+        scale = (bn.weight / torch.sqrt(bn.running_var + bn.eps)).detach()[convolved:] * gain
+        self.conv, self.pooled = conv, nn.Conv2d(3, INITIAL_CHANNELS, 1, bias=False)
+        self.pooled.weight = nn.Parameter(F.pad(torch.diag(scale), (0, 0, convolved, 0))[:, :, None, None])
+        self.activation = initial.activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, 3, h, w) -> float (N, 16, h/2, w/2), as `Initial` gives for `x * gain` where gain >= 0."""
-        pooled = F.max_pool2d(x, 2) * self.pool_scale + self.pool_shift
-        return cast(torch.Tensor, self.activation(torch.cat((self.conv(x), pooled), dim=1)))
+        return cast(torch.Tensor, self.activation(self.conv(x) + self.pooled(self.pool(x))))
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, h, w) -> float (N, 3, h/2, w/2)."""
+        return F.max_pool2d(x, 2)
 
 
 class DeployedENet(nn.Module):

@@ -118,12 +118,11 @@ class ENetDavidtvs(nn.Module):
 
 
 class DeployedInitial(enet.DeployedInitial):
-    """`Initial` with its normalisation, and the input's gain, folded into the convolution and the pooled channels."""
+    """`Initial` with its normalisation, and the input's gain, folded into convolutions whose sum needs no joining."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float (N, 3, h, w) -> float (N, 16, h/2, w/2), as `Initial` gives for `x * gain` where gain >= 0."""
-        pooled = _pool(x) * self.pool_scale + self.pool_shift
-        return cast(torch.Tensor, self.activation(torch.cat((self.conv(x), pooled), dim=1)))
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, h, w) -> float (N, 3, h/2, w/2)."""
+        return _pool(x)
 
 
 def deployed_enet_davidtvs(net: ENetDavidtvs, gain: torch.Tensor) -> ENetDavidtvs:

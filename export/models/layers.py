@@ -9,7 +9,9 @@ from torch import nn
 
 SMALLEST_RANGE = 1e-30  # of a tensor: a constant one has no range to be a share of
 
-Positions = tuple[torch.Tensor, ...]
+Positions = torch.Tensor
+# The places of a 2x2 window in PyTorch's row-major scan: of equal maxima the first has the largest rank.
+RANKS = ((4.0, 3.0), (2.0, 1.0))
 
 
 class ConvBN(nn.Module):
@@ -40,24 +42,24 @@ class ConvBN(nn.Module):
 def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
     """2x2 maxima at stride 2, and where each one was.
 
-    Eagerly the positions are PyTorch's plane indices. While exporting they are three comparisons, because no
-    engine takes MaxPool's second output: `top` (the maximum is in the upper row), `left_top` and `left_bottom`
-    (in the left column of that row). `>=` keeps the first of equal values, as PyTorch's row-major scan does.
+    Eagerly the positions are PyTorch's plane indices. While exporting they are the ranks of the places, because no
+    engine takes MaxPool's second output: every place that holds its window's maximum has its rank, and the largest of
+    a window is that of the first, which PyTorch's scan keeps.
 
     Args:
         x: float (N, C, h, w), h and w even.
 
     Returns:
-        float (N, C, h/2, w/2), and the positions for `max_unpool_2x2`.
+        float (N, C, h/2, w/2), and as many positions for `max_unpool_2x2`: int64, or exported float from 1 to 4.
     """
     if _replays:
         return _replays[-1].pool(x)
     if not torch.compiler.is_exporting():
         pooled, indices = F.max_pool2d(x, 2, return_indices=True)
-        return pooled, (indices,)
-    a, b, c, d = _quarters(x)
-    upper, lower = torch.maximum(a, b), torch.maximum(c, d)
-    return torch.maximum(upper, lower), (upper >= lower, a >= b, c >= d)
+        return pooled, indices
+    pooled = F.max_pool2d(x, 2)
+    ranks = torch.where(_windows(x) >= _spread(pooled), _ranks(x), torch.zeros((), dtype=x.dtype))
+    return pooled, F.max_pool2d(ranks.reshape(x.shape), 2)
 
 
 def max_unpool_2x2(y: torch.Tensor, positions: Positions) -> torch.Tensor:
@@ -70,24 +72,11 @@ def max_unpool_2x2(y: torch.Tensor, positions: Positions) -> torch.Tensor:
     Returns:
         float (N, C, 2h, 2w).
     """
-    if len(positions) == 1:
-        return F.max_unpool2d(y, positions[0], [2, 2])
-    top, left_top, left_bottom = positions
-    zero = torch.zeros((), dtype=y.dtype)
-    upper, lower = torch.where(top, y, zero), torch.where(top, zero, y)
-    quarters = (
-        torch.where(left_top, upper, zero),
-        torch.where(left_top, zero, upper),
-        torch.where(left_bottom, lower, zero),
-        torch.where(left_bottom, zero, lower),
-    )
-    if torch.onnx.is_in_onnx_export():
-        n, channels, height, width = y.shape
-        planes, whole = torch.cat(quarters, dim=1), (n, channels, 2 * height, 2 * width)
-        return torch.onnx.ops.symbolic(
-            "DepthToSpace", (planes,), {"blocksize": 2, "mode": "DCR"}, dtype=y.dtype, shape=whole
-        )
-    return torch.pixel_shuffle(torch.stack(quarters, dim=2).flatten(1, 2), 2)
+    if not positions.is_floating_point():
+        return F.max_unpool2d(y, positions, [2, 2])
+    n, channels, height, width = y.shape
+    values = torch.where(_spread(positions) == _ranks(y), _spread(y), torch.zeros((), dtype=y.dtype))
+    return values.reshape(n, channels, 2 * height, 2 * width)
 
 
 class Replay:
@@ -103,13 +92,13 @@ class Replay:
         self.slack = 0.0
 
     def pool(self, x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
-        """What `max_pool_2x2` returns, with the next replayed positions."""
-        top, left_top, left_bottom = self.positions.pop(0)
-        a, b, c, d = _quarters(x)
-        chosen = torch.where(top, torch.where(left_top, a, b), torch.where(left_bottom, c, d))
+        """What `max_pool_2x2` returns, with the next replayed ranks."""
+        positions = self.positions.pop(0)
+        taken = _spread(positions) == _ranks(x)
+        chosen = torch.where(taken, _windows(x), -torch.inf).amax(dim=(3, 5))
         pooled = F.max_pool2d(x, 2)
         self.slack = max(self.slack, float((pooled - chosen).max() / (x.max() - x.min()).clamp(min=SMALLEST_RANGE)))
-        return pooled, (top, left_top, left_bottom)
+        return pooled, positions
 
 
 _replays: list[Replay] = []
@@ -125,12 +114,18 @@ def replaying(positions: list[Positions]) -> Iterator[Replay]:
         _replays.pop()
 
 
-def _quarters(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    # The ONNX operators keep the channels of a quarter together, which engines with the channels last copy in one go;
-    # for strided slices and interleaved channels OpenVINO reorders the whole map (figures/enet-pooling.json).
-    if torch.onnx.is_in_onnx_export():
-        n, channels, height, width = x.shape
-        shape = (n, 4 * channels, height // 2, width // 2)
-        planes = torch.onnx.ops.symbolic("SpaceToDepth", (x,), {"blocksize": 2}, dtype=x.dtype, shape=shape)
-        return planes.chunk(4, dim=1)
-    return x[..., 0::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+def _windows(x: torch.Tensor) -> torch.Tensor:
+    # (N, C, h, w) -> (N, C, h/2, 2, w/2, 2), a view. Whatever is compared or moved by windows is elementwise on such
+    # views, which an engine fuses to one pass (figures/enet-windows.json); quarters cut out and joined again are five.
+    n, channels, height, width = x.shape
+    return x.reshape(n, channels, height // 2, 2, width // 2, 2)
+
+
+def _spread(y: torch.Tensor) -> torch.Tensor:
+    # (N, C, h, w) -> (N, C, h, 1, w, 1): a value for each window.
+    n, channels, height, width = y.shape
+    return y.reshape(n, channels, height, 1, width, 1)
+
+
+def _ranks(x: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(RANKS, dtype=x.dtype).reshape(1, 1, 1, 2, 1, 2)

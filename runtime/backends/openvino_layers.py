@@ -8,8 +8,9 @@ from runtime.spec import EngineManifest
 
 ENDS = ("Input", "Output")
 VIEWS = ("Reshape",)
+RENAMED = "_fake"  # how the plugin ends the names of reorders and transposes that together move nothing
 QUANTIZERS = ("FakeQuantize", "Quantize", "Dequantize")
-MOVERS = ("Reorder", "Convert")  # to another type if input and output differ in it, else to another layout
+MOVERS = ("Reorder", "Transpose", "Convert")  # to another type if input and output differ in it, else to another layout
 
 
 def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
@@ -32,13 +33,12 @@ def frame_layers(graph: Any) -> list[Layer]:
         if kind == "Input" or reached & {source.get_node().get_friendly_name() for source in sources}:
             reached.add(node.get_friendly_name())
             if kind not in ENDS:
-                found.append(_layer(kind, sources, node.outputs()))
+                is_view = kind in VIEWS or node.get_friendly_name().endswith(RENAMED)
+                found.append(Layer("view", 0) if is_view else _layer(kind, sources, node.outputs()))
     return found
 
 
 def _layer(kind: str, sources: list[Any], outputs: list[Any]) -> Layer:
-    if kind in VIEWS:
-        return Layer("view", 0)
     moved = sum(map(_nbytes, sources)) + sum(map(_nbytes, outputs))
     if kind in MOVERS:
         same_type = sources[0].get_element_type() == outputs[0].get_element_type()

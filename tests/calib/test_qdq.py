@@ -249,7 +249,7 @@ def test_tensorrt_rtx_builds_the_int8_graph_without_a_gpu(int8, name):
     onnx_bytes = int8(name).SerializeToString()
     built = tensorrt_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "tensorrt-rtx")
     convolutions = sum(node.op_type == "Conv" for node in onnx.load_from_string(onnx_bytes).graph.node)
-    frame_readers = 2 if name == "icnet" else 1
+    frame_readers = 2
     assert built.executed["int8"] == convolutions - frame_readers
 
 

@@ -14,6 +14,8 @@ from runtime.backend import open_backend
 from runtime.cli import DONE, USAGE
 from runtime.manifest import read_manifest
 
+FOLDED = 1e-5  # of the logits' range
+
 
 @pytest.fixture
 def variants(graphs, tables, tmp_path):
@@ -58,10 +60,10 @@ def test_engines_run_in_fp16_what_they_are_told_to(variants):
 
 
 @pytest.mark.parametrize("in_int8", [True, False])
-@pytest.mark.parametrize("rewrite", ["_pool_bytes", "logits_type"])
+@pytest.mark.parametrize("rewrite", ["read_in_blocks", "view_windows", "logits_type"])
 def test_what_the_builder_rewrites_of_enet_changes_no_value(variants, frame, monkeypatch, in_int8, rewrite):
     left = () if in_int8 else sorted(set(layers(variants.model.graph).values()))
-    plain = {"_pool_bytes": lambda model: None, "logits_type": lambda spec, execution: openvino.Type.f32}[rewrite]
+    plain = (lambda spec, execution: openvino.Type.f32) if rewrite == "logits_type" else lambda model: None
     found = []
     for folder in ("rewritten", "plain"):
         variants.folder = variants.folder / folder
@@ -69,7 +71,9 @@ def test_what_the_builder_rewrites_of_enet_changes_no_value(variants, frame, mon
         with open_backend(variants.engine(left)) as engine:
             found.append(engine.logits(frame))
         monkeypatch.setattr(openvino_build, rewrite, plain)
-    assert np.array_equal(*found) and found[0].std() > 0
+    # In float the columns of the frame that were folded are summed in another order; 8-bit products have no order.
+    rounding = FOLDED if rewrite == "read_in_blocks" and not in_int8 else 0
+    assert np.abs(found[0] - found[1]).max() <= rounding * np.ptp(found[0]) and found[0].std() > 0
 
 
 @pytest.mark.parametrize("options", [("--rounds", "8"), ("--backend", "onnxruntime")])

@@ -64,7 +64,7 @@ def test_every_tensor_of_a_networks_graph_is_float16(graph, name):
     types, outputs = types_of(inferred), {out for node in inferred.graph.node for out in node.output if out}
     assert outputs <= types.keys() and set(types.values()) <= FP16_TYPES
     assert types["frame"] == types["logits"] == TensorProto.FLOAT16
-    booleans = {node.output[0] for node in inferred.graph.node if node.op_type == "GreaterOrEqual"}
+    booleans = {node.output[0] for node in inferred.graph.node if node.op_type in ("GreaterOrEqual", "Equal")}
     assert {name for name, kind in types.items() if kind != TensorProto.FLOAT16} == booleans
 
 

@@ -31,8 +31,8 @@ FORBIDDEN = {
 # One more is a question to answer: what was not folded, or which rewrite of the exporter was lost?
 NODES = {
     "enet": {
-        "Conv": 87, "ConvTranspose": 2, "PRelu": 67, "Relu": 15, "Add": 28, "Mul": 1, "Pad": 2, "Concat": 3,
-        "MaxPool": 1, "SpaceToDepth": 2, "Split": 2, "Max": 6, "GreaterOrEqual": 6, "Where": 12, "DepthToSpace": 2,
+        "Conv": 88, "ConvTranspose": 2, "PRelu": 67, "Relu": 15, "Add": 28, "Pad": 2, "MaxPool": 5, "Reshape": 12,
+        "GreaterOrEqual": 2, "Equal": 2, "Where": 4,
     },
     "icnet": {
         "Conv": 68, "Relu": 57, "Add": 20, "AveragePool": 1, "MaxPool": 2, "MatMul": 2, "Reshape": 2, "Resize": 7,

@@ -1,0 +1,204 @@
+import io
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from openvino import opset13
+from torch import nn
+
+from engines import openvino_build
+from engines.build import read_spec
+from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
+from export.half import half_from_float
+from export.models.layers import max_pool_2x2, max_unpool_2x2
+from export.to_onnx import Request, export
+from runtime.backends.openvino import DEVICE, compile_options
+from runtime.backends.openvino_layers import frame_layers
+
+HEIGHT, WIDTH = 12, 24
+# Folded columns are summed in another order: a part of the largest sum of 108 products of float32.
+ORDER_OF_SUMMATION = 1e-6
+
+
+def values(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def on_frame(read, width=WIDTH):
+    """A model of uint8 NHWC frames; `read` makes its output of the frame in float32 with the channels first."""
+    frame = opset13.parameter([1, HEIGHT, width, 3], np.uint8, name="frame")
+    planes = opset13.transpose(opset13.convert(frame, "f32"), np.array([0, 3, 1, 2]))
+    return openvino.Model([read(planes)], [frame])
+
+
+def convolution(source, weight, step=1, padding=0, dilation=1):
+    ends = [padding, padding]
+    return opset13.convolution(source, weight, [step, step], ends, ends, [dilation, dilation])
+
+
+def compiled(model):
+    return openvino.Core().compile_model(model, DEVICE, compile_options("f32"))
+
+
+def result(model, seed=0):
+    inputs = []
+    for put in model.inputs:
+        shape = tuple(put.get_shape())
+        is_frame = put.get_element_type() == openvino.Type.u8
+        random = np.random.default_rng(seed)
+        inputs.append(random.integers(0, 256, shape, np.uint8) if is_frame else values(shape, seed))
+    return [output.copy() for output in compiled(model)(inputs).values()]
+
+
+def shapes_of_weights(model):
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    return [tuple(node.get_input_shape(1)) for node in nodes]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "step", "padding", "folded"),
+    [
+        *((3, 2, 1, (6, 2)), (6, 4, 2, (12, 2)), (7, 2, 3, (6, 4)), (5, 3, 4, (9, 3))),
+        *((3, 2, 0, (6, 2)), (2, 2, 0, (6, 1)), (1, 2, 0, (6, 1))),
+    ],
+)
+def test_a_strided_convolution_reads_columns_of_the_frame_as_channels(kernel, step, padding, folded):
+    weight = values((5, 3, kernel, kernel))
+    model = on_frame(lambda frame: convolution(frame, weight, step, padding))
+    (expected,) = result(model)
+    read_in_blocks(model)
+    assert shapes_of_weights(model) == [(5, folded[0], kernel, folded[1])]
+    (found,) = result(model)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("width", "options"), [(WIDTH, (1, 1)), (WIDTH + 1, (2, 1)), (WIDTH, (2, 2, 2))], ids=["step", "width", "dilation"]
+)
+def test_a_convolution_that_no_blocks_fit_stays(width, options):
+    model = on_frame(lambda frame: convolution(frame, values((5, 3, 3, 3)), *options), width)
+    read_in_blocks(model)
+    assert shapes_of_weights(model) == [(5, 3, 3, 3)]
+    assert np.isfinite(result(model)[0]).all()
+
+
+def test_what_reads_a_frame_that_was_shifted_stays():
+    def shifted(frame):
+        return convolution(opset13.subtract(frame, np.float32(127)), values((5, 3, 3, 3)), 2, 1)
+
+    model = on_frame(shifted)
+    expected = result(model)
+    read_in_blocks(model)
+    quantize_frame(model)
+    assert shapes_of_weights(model) == [(5, 3, 3, 3)]
+    assert np.array_equal(result(model), expected)
+
+
+def pooled(frame, kernel, padding):
+    ends = [padding, padding]
+    return opset13.max_pool(frame, [2, 2], [1, 1], ends, ends, [kernel, kernel]).output(0)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pooled_frame_is_pooled_as_bytes(kernel, padding, seed):
+    weight = np.eye(4, 3, dtype=np.float32).reshape(4, 3, 1, 1)
+    model = on_frame(lambda frame: convolution(pooled(frame, kernel, padding), weight))
+    (expected,) = result(model, seed)
+    read_in_blocks(model)
+    pools = [node for node in model.get_ordered_ops() if node.get_type_name() == "MaxPool"]
+    assert [node.get_output_element_type(0) for node in pools] == [openvino.Type.u8]
+    assert shapes_of_weights(model) == [(4, 6, 1, 1)]
+    assert np.array_equal(result(model, seed)[0], expected) and expected[:, :3].std() > 0
+
+
+def test_a_pooled_frame_that_another_layer_reads_is_pooled_as_it_was():
+    model = on_frame(lambda frame: convolution(pooled(frame, 2, 0), values((4, 3, 3, 3)), 1, 1))
+    expected = result(model)
+    read_in_blocks(model)
+    assert np.array_equal(result(model), expected)
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_a_frame_and_weights_on_the_grid_are_told_to_have_8_bits_and_lose_none(folds):
+    codes = np.random.default_rng(0).integers(-127, 128, (5, 3, 3, 3)).astype(np.float32)
+    codes[:, 0, 0, 0] = 127
+    scales = np.array([1, 0.5, 0.25, 2, 1], np.float32).reshape(-1, 1, 1, 1) / 128
+    model = on_frame(lambda frame: convolution(frame, codes * scales, 2, 1))
+    (expected,) = result(model)
+    if folds:
+        read_in_blocks(model)
+    quantize_frame(model)
+    assert [node.get_type_name() for node in model.get_ordered_ops()].count("FakeQuantize") == 2
+    np.testing.assert_allclose(result(model)[0], expected, rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected).max())
+
+
+def test_weights_off_the_grid_stay_in_float(capsys):
+    model = on_frame(lambda frame: convolution(frame, values((5, 3, 3, 3)), 2, 1))
+    read_in_blocks(model)
+    quantize_frame(model)
+    assert "FakeQuantize" not in {node.get_type_name() for node in model.get_ordered_ops()}
+    assert "reads the frame and was left in FP16" in capsys.readouterr().err
+
+
+class ThereAndBack(nn.Module):
+    """A sum of two convolutions, whose maxima come back after two more."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolutions = nn.ModuleList(nn.Conv2d(16, 16, 1) for _ in range(4))
+
+    def forward(self, x):
+        first, second, third, fourth = self.convolutions
+        rounded = torch.relu(first(x) + second(x))
+        maxima, positions = max_pool_2x2(rounded)
+        return rounded, max_unpool_2x2(fourth(third(maxima)), positions)
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def windows(request):
+    example = (torch.zeros(1, 16, 8, 12),)
+    program = torch.onnx.export(ThereAndBack().eval(), example, dynamo=True, opset_version=20, verbose=False)
+    graph = program.model_proto
+    return (half_from_float(graph) if request.param == "fp16" else graph).SerializeToString()
+
+
+def moved(engine):
+    """How many layers of a frame copy a map to have it in another layout."""
+    return [layer.role for layer in frame_layers(engine.get_runtime_model())].count("reorder")
+
+
+def test_windows_that_are_viewed_with_the_channels_last_hold_the_same_values(windows):
+    model = openvino.Core().read_model(windows, b"")
+    expected = result(model)
+    view_windows(model)
+    found = result(model)
+    assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+    assert (expected[0] == 0).any() and 0.1 < (expected[1] != 0).mean() <= 0.25
+    pools = [node for node in model.get_ordered_ops() if node.get_type_name() == "MaxPool"]
+    kind = model.inputs[0].get_element_type()
+    assert [node.get_output_element_type(0) for node in pools] == [kind, openvino.Type.u8]
+
+
+def test_of_equal_maxima_the_first_is_taken(windows):
+    model = openvino.Core().read_model(windows, b"")
+    view_windows(model)
+    flat = np.ones(
+        (1, 16, 8, 12), np.float16 if model.inputs[0].get_element_type() == openvino.Type.f16 else np.float32
+    )
+    unpooled = list(compiled(model)([flat]).values())[1]
+    assert (unpooled[..., 0::2, 0::2] != 0).any()
+    assert not unpooled[..., 1::2, :].any() and not unpooled[..., 1::2].any()
+
+
+@pytest.mark.parametrize("name", ["enet", "icnet"])
+def test_no_map_of_a_network_is_copied_to_change_its_layout(name, tmp_path):
+    onnx_bytes = export(Request(name, "fp16", 64, 128), folder=tmp_path).read_bytes()
+    built = openvino_build.build(onnx_bytes, read_spec(onnx_bytes), "fp16", "openvino")
+    engine = openvino.Core().import_model(io.BytesIO(built.engine), DEVICE, compile_options("f32"))
+    assert moved(engine) == (
+        2 if name == "icnet" else 0
+    )  # to the pyramid's products, which take channels first, and back
