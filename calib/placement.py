@@ -7,6 +7,7 @@ The rules, and why:
 - A residual sum gets a pair on its skip input alone: between a convolution and its sum one would stop their fusion.
 - Max-pool, average-pool and padding keep a tensor's scale, and have a pair of it on both sides: engines move
   quantization through them. Not so a max-pool whose maxima are compared with what it read: both must be the same.
+- What is cut out of a tensor, or joined to one, has that tensor's pair before it too, so that bytes are moved.
 - The convolutions that read the frame, as it is or max-pooled, keep FP16 activations: a frame has 8 bits already, and
   the 255 values of signed codes at a range of 255 would drop one of them. Their weights are rounded to the INT8 grid in
   place, so that an engine that takes unsigned frames (`engines.openvino_build`) runs them in INT8 with the same result.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 import onnx
 
 SAME_SCALE = ("MaxPool", "AveragePool", "Pad")  # of one input tensor, whose range bounds the output's
+MOVES = ("Slice", "Concat")
 UNPOOLING = "Where"
 
 
@@ -91,8 +93,9 @@ class _Placer:
         # Of two inputs that may be the skip the first is taken.
         skips = dict(reversed(self._skips()))
         for node, index in [(i, 0) for i in self.inner] + sorted(skips.items()):
-            for point in self._chain(node, index):
-                points[point.node, point.input] = point
+            chain = self._chain(node, index)
+            for point in [*chain, *self._moved(chain[0].tensor, chain[0].range_of)]:
+                points.setdefault((point.node, point.input), point)
         return Placement(tuple(points[key] for key in sorted(points)), tuple(self.inner), tuple(self.rounded))
 
     def tensors(self) -> list[str]:
@@ -109,6 +112,14 @@ class _Placer:
         points = self._chain(before, 0) if before is not None else []
         root = points[0].range_of if points else tensor
         return [*points, Point(node, index, tensor, root)]
+
+    def _moved(self, tensor: str, range_of: str) -> list[Point]:
+        before = self.producer.get(tensor)
+        if before is None or self.nodes[before].op_type not in MOVES:
+            return []
+        sources = self.nodes[before].input if self.nodes[before].op_type == "Concat" else self.nodes[before].input[:1]
+        points = [Point(before, index, source, range_of) for index, source in enumerate(sources)]
+        return [*points, *(point for source in sources for point in self._moved(source, range_of))]
 
     def _same_scale(self, tensor: str) -> int | None:
         before = self.producer.get(tensor)

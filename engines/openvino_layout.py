@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino
 from openvino import opset13
 
@@ -22,6 +23,33 @@ CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 CASTS = ("Convert", "Transpose")
 # What takes values as they are, or the largest of some: bytes stay bytes.
 KEEPS_BYTES = (*CASTS, "Reshape", "MaxPool", "Pad", "Slice", "Maximum")
+# Of codes of one scale, by ONNX's names, these give codes of that scale again.
+KEEPS_CODES = ("MaxPool", "Pad", "Slice", "Concat")
+
+
+def quantize_once(graph: bytes) -> bytes:
+    """An ONNX graph without the Q/DQ pairs of values that are on their grid already (`calib.placement`).
+
+    The plugin would run such a pair as a pass over the map.
+    """
+    model = onnx.load_from_string(graph)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    scales: dict[str, str] = {}  # of tensors whose values are on a grid
+    kept: dict[str, str] = {}
+    for node in model.graph.node:
+        node.input[:] = [kept.get(name, name) for name in node.input]
+        if node.op_type != "DequantizeLinear":
+            continue
+        scales[node.output[0]] = node.input[1]
+        quantizer = producers.get(node.input[0])
+        source = producers.get(quantizer.input[0]) if quantizer is not None else None
+        if quantizer is None or source is None or source.op_type not in KEEPS_CODES:
+            continue
+        values = source.input if source.op_type == "Concat" else source.input[:1]
+        if {scales.get(name) for name in values} == {node.input[1]}:
+            kept[node.output[0]] = quantizer.input[0]
+            scales[quantizer.input[0]] = node.input[1]
+    return model.SerializeToString()
 
 
 def read_in_blocks(model: Any) -> None:

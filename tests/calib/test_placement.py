@@ -42,6 +42,21 @@ def test_pooling_has_one_scale_on_both_sides(tiny_model, op):
     assert points(model) == {("b", "b"), ("c", "b")}
 
 
+def test_what_is_cut_out_and_joined_has_the_pair_of_the_result_before_it(tiny_model):
+    cut = ("Slice", ["c", "starts", "ends"], ["d"], {})
+    join = ("Concat", ["d", "b"], ["e"], {"axis": 2})
+    model = tiny_model(FIRST, ("Relu", ["a"], ["b"], {}), ("Relu", ["b"], ["c"], {}), cut, join, conv("x", "e", "f"))
+    assert points(model) == {("e", "e"), ("d", "e"), ("b", "e"), ("c", "e")}
+    assert tensors(model.graph) == ["e"]
+
+
+def test_a_tensor_that_a_convolution_reads_too_keeps_its_own_scale_there(tiny_model):
+    cut, again = ("Slice", ["b", "starts", "ends"], ["c"], {}), conv("y", "b", "e")
+    model = tiny_model(FIRST, ("Relu", ["a"], ["b"], {}), cut, again, conv("x", "c", "d"))
+    placed = {(p.node, p.input): (p.tensor, p.range_of) for p in place(model.graph).points}
+    assert placed == {(2, 0): ("b", "c"), (3, 0): ("b", "b"), (4, 0): ("c", "c")}
+
+
 def test_a_pooled_frame_is_read_as_the_frame_is(tiny_model):
     pool = ("MaxPool", ["frame"], ["p"], {"kernel_shape": [2, 2]})
     model = tiny_model(pool, ("Conv", ["p", "w"], ["a"], {}))

@@ -8,13 +8,14 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from calib import qdq
+from calib import placement, qdq
 from calib.graphs import load_graph
 from calib.placement import layer_name, layers, tensors
 from calib.qdq import integers, quantize, quantized_graph, weight_scales
 from calib.table import save_table
 from engines import onnxruntime_build, openvino_build, tensorrt_build
 from engines.build import graph_precision, prove_int8_share, read_spec
+from engines.openvino_layout import quantize_once
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.errors import EngineError, GraphError, ModelError
 from runtime.reference import preprocess, segment
@@ -30,9 +31,9 @@ needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None,
 def int8(graphs, tables):
     """The INT8 graph of a network."""
 
-    def model(name, **changes):
+    def model(name, precision="fp16", **changes):
         table = dataclasses.replace(tables(name), **changes)
-        return quantize(load_graph(graphs(name)["fp16"], "fp16")[0], table)
+        return quantize(load_graph(graphs(name)[precision], precision)[0], table)
 
     return model
 
@@ -41,12 +42,15 @@ def constants_of(model):
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def mask_of(model, frame):
+def logits_of(model, frame):
     spec = read_spec(model.SerializeToString())
     session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
     kind = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
-    values = preprocess(frame, spec.preprocess).astype(kind)
-    return segment(session.run(None, {"frame": values})[0], spec, (64, 128))
+    return session.run(None, {"frame": preprocess(frame, spec.preprocess).astype(kind)})[0]
+
+
+def mask_of(model, frame):
+    return segment(logits_of(model, frame), read_spec(model.SerializeToString()), (64, 128))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -241,6 +245,25 @@ def test_openvino_runs_every_convolution_of_icnet_in_int8(int8):
     onnx_bytes = int8("icnet").SerializeToString()
     built = openvino_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "openvino")
     assert built.executed["int8"] == 68  # and the pyramid's two products in 16 bit
+
+
+def test_pairs_before_what_is_cut_out_or_joined_change_no_value(int8, frame, monkeypatch):
+    moved = int8("icnet", "fp32")
+    monkeypatch.setattr(placement, "MOVES", ())
+    plain = int8("icnet", "fp32")
+    kinds = [[node.op_type for node in model.graph.node].count("QuantizeLinear") for model in (moved, plain)]
+    assert kinds[0] > kinds[1] + 10
+    assert np.array_equal(logits_of(moved, frame), logits_of(plain, frame))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_openvino_is_spared_pairs_of_what_is_quantized_and_loses_no_value(int8, frame, name):
+    model = int8(name, "fp32")  # between halves onnxruntime rounds where it likes
+    once = onnx.load_from_string(quantize_once(model.SerializeToString()))
+    read = {name for node in once.graph.node for name in node.input}
+    dropped = [n.output[0] for n in once.graph.node if n.op_type == "DequantizeLinear" and n.output[0] not in read]
+    assert len(dropped) == {"icnet": 11, "enet": 2}[name]
+    assert np.array_equal(logits_of(once, frame), logits_of(model, frame))
 
 
 @needs_rtx
