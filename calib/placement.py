@@ -101,7 +101,7 @@ class _Placer:
     def tensors(self) -> list[str]:
         # A sum of two convolutions has its skip on the side of the one that is left.
         chains = [point for at in [(i, 0) for i in self.inner] + self._skips() for point in self._chain(*at)]
-        # Of the pooled frame the mean alone is asked for, when a bias is corrected.
+        # The pooled frame's mean is asked for when a bias is corrected.
         pooled = {self.nodes[i].input[0] for i in self.rounded} - {self.frame}
         return sorted({name for point in chains for name in (point.tensor, point.range_of)} | pooled)
 

@@ -127,7 +127,7 @@ class _Writer:
         self.nodes = list(graph.node)
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.kind = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type))
-        self.pairs: dict[str, _Pair] = {}
+        self.pairs: dict[tuple[str, str], _Pair] = {}
         self.dequantized: dict[str, onnx.NodeProto] = {}
         self.before: dict[int, list[onnx.NodeProto]] = {}
 
@@ -170,10 +170,13 @@ class _Writer:
         convolution.input.append(corrected)
 
     def add_pair(self, node: int, index: int, tensor: str, range_of: str) -> None:
-        if tensor not in self.pairs:
-            self.pairs[tensor] = self._pair(tensor, range_of)
-            self.before.setdefault(node, []).extend(self.pairs[tensor].nodes)
-        self.nodes[node].input[index] = self.pairs[tensor].output
+        key = tensor, range_of
+        if key not in self.pairs:
+            # A tensor may be read with its own range and, where it is cut, with that of the piece.
+            name = tensor if all(tensor != known for known, _ in self.pairs) else f"{tensor}.as.{range_of}"
+            self.pairs[key] = self._pair(name, tensor, range_of)
+            self.before.setdefault(node, []).extend(self.pairs[key].nodes)
+        self.nodes[node].input[index] = self.pairs[key].output
 
     def finish(self) -> None:
         ordered = [each for i, node in enumerate(self.nodes) for each in (*self.before.get(i, ()), node)]
@@ -185,7 +188,7 @@ class _Writer:
             field.extend(copies)
         del self.graph.value_info[:]
 
-    def _pair(self, tensor: str, range_of: str) -> _Pair:
+    def _pair(self, name: str, tensor: str, range_of: str) -> _Pair:
         if range_of not in self.table.ranges:
             raise GraphError(f"the calibration table has no range of tensor {range_of}; make calib again")
         scale = _scale(np.array(self.table.ranges[range_of][self.table.method]), self.kind)
@@ -193,12 +196,12 @@ class _Writer:
             self._constant(f"{range_of}.scale", scale),
             self._constant(f"{range_of}.zero", np.zeros((), np.int8)),
         ]
-        codes, output = f"{tensor}.codes", f"{tensor}.dequantized"
+        codes, output = f"{name}.codes", f"{name}.dequantized"
         quantize_node = onnx.helper.make_node(
-            "QuantizeLinear", [tensor, *parameters], [codes], f"{tensor}.QuantizeLinear"
+            "QuantizeLinear", [tensor, *parameters], [codes], f"{name}.QuantizeLinear"
         )
         dequantize_node = onnx.helper.make_node(
-            "DequantizeLinear", [codes, *parameters], [output], f"{tensor}.DequantizeLinear"
+            "DequantizeLinear", [codes, *parameters], [output], f"{name}.DequantizeLinear"
         )
         return _Pair((quantize_node, dequantize_node), output)
 

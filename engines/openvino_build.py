@@ -7,7 +7,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
-from engines.openvino_layout import quantize_frame, quantize_once, read_in_blocks, view_windows
+from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
@@ -24,7 +24,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
     """
     try:
-        model = openvino.Core().read_model(quantize_once(onnx) if precision == "int8" else onnx, b"")
+        model = openvino.Core().read_model(onnx, b"")
     except RuntimeError as error:
         raise _refused(spec, error) from None
     return compiled(model, spec, precision)

@@ -1,7 +1,8 @@
 """A graph in the layouts that OpenVINO's CPU plugin computes in: frames and maps with their channels last.
 
-Every rewrite gives the same values. What it saves are passes over whole maps: the plugin transposes and pools the three
-channels of an image value by value, and copies a map whenever it is viewed with its channels first.
+Every rewrite gives the same values, but for the order in which a convolution adds up folded columns. What it saves are
+passes over whole maps: the plugin transposes and pools the three channels of an image value by value, and copies a map
+whenever it is viewed with its channels first.
 """
 
 from functools import reduce
@@ -9,7 +10,6 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-import onnx
 import openvino
 from openvino import opset13
 
@@ -23,33 +23,6 @@ CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 CASTS = ("Convert", "Transpose")
 # What takes values as they are, or the largest of some: bytes stay bytes.
 KEEPS_BYTES = (*CASTS, "Reshape", "MaxPool", "Pad", "Slice", "Maximum")
-# Of codes of one scale, by ONNX's names, these give codes of that scale again.
-KEEPS_CODES = ("MaxPool", "Pad", "Slice", "Concat")
-
-
-def quantize_once(graph: bytes) -> bytes:
-    """An ONNX graph without the Q/DQ pairs of values that are on their grid already (`calib.placement`).
-
-    The plugin would run such a pair as a pass over the map.
-    """
-    model = onnx.load_from_string(graph)
-    producers = {name: node for node in model.graph.node for name in node.output}
-    scales: dict[str, str] = {}  # of tensors whose values are on a grid
-    kept: dict[str, str] = {}
-    for node in model.graph.node:
-        node.input[:] = [kept.get(name, name) for name in node.input]
-        if node.op_type != "DequantizeLinear":
-            continue
-        scales[node.output[0]] = node.input[1]
-        quantizer = producers.get(node.input[0])
-        source = producers.get(quantizer.input[0]) if quantizer is not None else None
-        if quantizer is None or source is None or source.op_type not in KEEPS_CODES:
-            continue
-        values = source.input if source.op_type == "Concat" else source.input[:1]
-        if {scales.get(name) for name in values} == {node.input[1]}:
-            kept[node.output[0]] = quantizer.input[0]
-            scales[quantizer.input[0]] = node.input[1]
-    return model.SerializeToString()
 
 
 def read_in_blocks(model: Any) -> None:
@@ -61,10 +34,13 @@ def read_in_blocks(model: Any) -> None:
         model: an openvino.Model whose only input is uint8 (N, H, W, 3); it is changed.
     """
     frame = model.inputs[0].get_node().output(0)
-    readers = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Convolution", "MaxPool")]
-    readers = [node for node in readers if _origin(node.input_value(0), CASTS) == "Parameter"]
-    for node in readers:
-        _fold_columns(node, frame) if node.get_type_name() == "Convolution" else _pool_bytes(node, frame)
+    for node in model.get_ordered_ops():
+        if not _reads_frame(node):
+            continue
+        if node.get_type_name() == "Convolution":
+            _fold_columns(node, frame)
+        elif node.get_type_name() == "MaxPool":
+            _pool_bytes(node, frame)
     model.validate_nodes_and_infer_types()
 
 
@@ -78,7 +54,7 @@ def quantize_frame(model: Any) -> None:
         model: an openvino.Model whose only input is uint8 (N, H, W, 3); it is changed.
     """
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "Convolution" or _origin(node.input_value(0), KEEPS_BYTES) != "Parameter":
+        if not _is_convolution(node) or _origin(node.input_value(0), KEEPS_BYTES) != "Parameter":
             continue
         values = _values(node.input_value(1))
         largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
@@ -98,11 +74,13 @@ def view_windows(model: Any) -> None:
     """Turn views of a map by its windows, (N, C, h, 2, w, 2), to (N, h, 2, w, 2, C), with their ranks in bytes.
 
     With the channels last in memory the first is a copy and the second is none. The ranks are those of
-    `export.models.layers.max_pool_2x2`, integers up to 4.
+    `export.models.layers.max_pool_2x2`, integers up to 4. A graph that has other maps of six dimensions stays as it is.
 
     Args:
         model: an openvino.Model; it is changed.
     """
+    if not all(map(_is_of_windows, model.get_ordered_ops())):
+        return
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Reshape":
             _view_channels_last(node)
@@ -113,47 +91,64 @@ def view_windows(model: Any) -> None:
 
 def _fold_columns(convolution: Any, frame: Any) -> None:
     # (O, 3, kh, kw) at stride (sh, sw) -> (O, sw * 3, kh, blocks) at (sh, 1), on the frame as (N, H, W / sw, sw * 3).
-    options, weight = convolution.get_attributes(), _values(convolution.input_value(1))
+    options, width = convolution.get_attributes(), frame.get_shape()[2]
     (down, step), (top, padding) = options["strides"], options["pads_begin"]
-    width, colours = frame.get_shape()[2:]
-    if step == 1 or width % step or options["dilations"][1] != 1:
+    if not _is_convolution(convolution) or step == 1 or width % step or options["dilations"][1] != 1:
         return
-    taps = weight.shape[3]
-    left, right = ceil(padding / step), (taps - 1 - padding) // step
-    folded = np.zeros((len(weight), step, colours, weight.shape[2], left + 1 + right), np.float32)
-    for tap in range(taps):
-        block, column = divmod(tap - padding, step)
-        folded[:, column, ..., left + block] = weight[..., tap]
-    weight = folded.reshape(len(weight), step * colours, weight.shape[2], -1)
+    folded, left, right = _folded(_values(convolution.input_value(1)), step, padding)
     last = convolution.get_output_shape(0)[3] - width // step + right  # as many as the frame has, if it is padded so
     begin, end, dilations = [top, left], [options["pads_end"][0], last], [options["dilations"][0], 1]
-    blocks, constant = _blocks(frame, step, convolution), opset13.constant(weight, dtype=_kind(convolution))
+    blocks, constant = _blocks(frame, step, convolution), opset13.constant(folded, dtype=_kind(convolution))
     _replace(convolution, opset13.convolution(blocks, constant, [down, 1], begin, end, dilations))
 
 
+def _folded(weight: np.ndarray, step: int, padding: int) -> tuple[np.ndarray, int, int]:
+    # The kernel over blocks of columns, and how many blocks it reaches to either side.
+    outputs, colours, high, taps = weight.shape
+    left, right = ceil(padding / step), (taps - 1 - padding) // step
+    folded = np.zeros((outputs, step, colours, high, left + 1 + right), np.float32)
+    for tap in range(taps):
+        block, column = divmod(tap - padding, step)
+        folded[:, column, ..., left + block] = weight[..., tap]
+    return folded.reshape(outputs, step * colours, high, -1), left, right
+
+
 def _pool_bytes(pool: Any, frame: Any) -> None:
-    # Lines by a pooling of a map with a line's bytes as its channels; columns by the maximum of the lines and of the
-    # lines moved by a pixel. Of the columns that a window covers the first then holds its maximum: the 1x1
-    # convolutions that read it leave the others out.
-    options, (n, height, width, colours) = pool.get_attributes(), frame.get_shape()
-    (high, wide), (down, step) = options["kernel"], options["strides"]
-    (top, padding), below = options["pads_begin"], options["pads_end"][0]
+    # Of the columns that a window covers the first gets its maximum: the 1x1 convolutions that read it leave the others
+    # out.
+    options, step = pool.get_attributes(), pool.get_attributes()["strides"][1]
     readers = [put.get_node() for put in pool.output(0).get_target_inputs()]
-    kinds = {(reader.get_type_name(), *_values(reader.input_value(1)).shape[2:]) for reader in readers}
-    if kinds != {("Convolution", 1, 1)} or width % step:
+    n, _, height, width = pool.get_output_shape(0)
+    colours = frame.get_shape()[3]
+    if options["dilations"] != [1, 1] or width * step != frame.get_shape()[2] or not all(map(_is_pointwise, readers)):
         return
-    line = width * colours
-    flat = opset13.transpose(_reshape(frame, (n, height, 1, line)), np.array(CHANNELS_FIRST))
-    pooled = opset13.max_pool(flat, [down, 1], [1, 1], [top, 0], [below, 0], [high, 1]).output(0)
-    lines = _reshape(opset13.transpose(pooled, np.array(CHANNELS_LAST)).output(0), (n, -1, line))
-    before, after = (np.array([0, 0, colours * columns]) for columns in (padding, wide - 1 - padding))
-    padded = opset13.pad(lines, before, after, "constant", np.uint8(0)).output(0)
-    moved = [_slice(padded, colours * column, line) for column in range(wide)]
-    image = _reshape(reduce(lambda a, b: opset13.maximum(a, b).output(0), moved), (n, -1, width, colours))
+    lines = _pooled_lines(frame, options)
+    if lines.get_shape()[1] != height:
+        return
+    image = _reshape(_pooled_columns(lines, options, colours), (n, height, width * step, colours))
     for reader in readers:
         weight = np.pad(_values(reader.input_value(1)), ((0, 0), (0, (step - 1) * colours), (0, 0), (0, 0)))
         blocks, constant = _blocks(image, step, reader), opset13.constant(weight, dtype=_kind(reader))
         _replace(reader, opset13.convolution(blocks, constant, [1, 1], [0, 0], [0, 0], [1, 1]))
+
+
+def _pooled_lines(frame: Any, options: dict[str, Any]) -> Any:
+    # (N, H, W, 3) -> (N, H / stride, W * 3): a pooling of a map of one column, whose channels are a line's bytes.
+    n, height, width, colours = frame.get_shape()
+    flat = opset13.transpose(_reshape(frame, (n, height, 1, width * colours)), np.array(CHANNELS_FIRST))
+    (step, _), (high, _) = options["strides"], options["kernel"]
+    begin, end = [options["pads_begin"][0], 0], [options["pads_end"][0], 0]
+    pooled = opset13.max_pool(flat, [step, 1], [1, 1], begin, end, [high, 1]).output(0)
+    return _reshape(opset13.transpose(pooled, np.array(CHANNELS_LAST)).output(0), (n, -1, width * colours))
+
+
+def _pooled_columns(lines: Any, options: dict[str, Any], colours: int) -> Any:
+    # The maximum of the lines and of the lines moved by each of the window's columns.
+    (_, wide), (_, padding), line = options["kernel"], options["pads_begin"], lines.get_shape()[2]
+    before, after = (np.array([0, 0, colours * columns]) for columns in (padding, wide - 1 - padding))
+    padded = opset13.pad(lines, before, after, "constant", np.uint8(0)).output(0)
+    moved = [_slice(padded, colours * column, line) for column in range(wide)]
+    return reduce(lambda a, b: opset13.maximum(a, b).output(0), moved)
 
 
 def _blocks(image: Any, columns: int, reader: Any) -> Any:
@@ -176,15 +171,56 @@ def _view_channels_last(node: Any) -> None:
         node.output(0).replace(opset13.transpose(whole, np.array(CHANNELS_FIRST)).output(0))
 
 
+def _is_of_windows(node: Any) -> bool:
+    # Whether a node has nothing to do with maps of six dimensions, or is of those that unpooling needs.
+    shapes = [tuple(port.get_shape()) for port in (*node.inputs(), *node.outputs())]
+    if not any(len(shape) == 6 for shape in shapes) or node.get_type_name() == "Constant":
+        return True
+    if node.get_type_name() != "Reshape":
+        return node.get_type_name() in ("Select", "Equal", "GreaterEqual")
+    whole, windows = sorted((shapes[0], shapes[-1]), key=len)
+    if len(windows) != 6:
+        return False
+    n, channels, height, rows, width, columns = windows
+    return whole == (n, channels, height * rows, width * columns) and {rows, columns} <= {1, 2}
+
+
 def _turn_constants(node: Any) -> None:
-    constants = [put for put in node.inputs() if _origin(put.get_source_output(), CASTS) == "Constant"]
+    constants = [put for put in node.inputs() if _is_constant(put.get_source_output())]
     # Ranks are chosen between constants, and compared with one.
     are_ranks = node.get_type_name() == "Equal" or (node.get_type_name() == "Select" and len(constants) == 2)
-    for put in constants:
+    for put in constants if node.get_type_name() != "Constant" else ():
         values = _values(put.get_source_output())
         turned = values.transpose(0, 2, 3, 4, 5, 1) if values.ndim == 6 else values
         kind = openvino.Type.u8 if are_ranks else put.get_element_type()
         put.replace_source_output(opset13.constant(turned, dtype=kind).output(0))
+
+
+def _reads_frame(node: Any) -> bool:
+    # The frame as it is, but for its type, with its channels first.
+    if not node.get_input_size():
+        return False
+    orders, before = [], node.input_value(0).get_node()
+    while before.get_type_name() in CASTS:
+        if before.get_type_name() == "Transpose":
+            orders.append(tuple(map(int, _values(before.input_value(1)))))
+        before = before.input_value(0).get_node()
+    return before.get_type_name() == "Parameter" and orders == [CHANNELS_FIRST]
+
+
+def _is_convolution(node: Any) -> bool:
+    return node.get_type_name() == "Convolution" and _is_constant(node.input_value(1))
+
+
+def _is_pointwise(node: Any) -> bool:
+    if not _is_convolution(node) or tuple(node.get_input_shape(1))[2:] != (1, 1):
+        return False
+    options = node.get_attributes()
+    return bool(options["strides"] == [1, 1] and not any([*options["pads_begin"], *options["pads_end"]]))
+
+
+def _is_constant(source: Any) -> bool:
+    return _origin(source, ("Convert",)) == "Constant"  # a half constant may stand behind its conversion
 
 
 def _origin(source: Any, passes: tuple[str, ...]) -> str:
@@ -220,7 +256,7 @@ def _fake_quantize(source: Any, low: np.ndarray, high: np.ndarray, levels: int) 
 
 def _values(source: Any) -> np.ndarray:
     node = source.get_node()
-    while node.get_type_name() != "Constant":  # a half constant may stand behind its conversion
+    while node.get_type_name() != "Constant":
         node = node.input_value(0).get_node()
     values: np.ndarray = np.asarray(node.data, np.float32)
     return values

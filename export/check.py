@@ -111,9 +111,11 @@ def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> tuple[np.ndarray, l
     probed = onnx.ModelProto()
     probed.CopyFrom(graph)
     nodes = graph.graph.node
-    poolings = sum(node.op_type == "GreaterOrEqual" for node in nodes)
+    constants = {tensor.name for tensor in graph.graph.initializer if tuple(tensor.dims) == (1, 1, 1, 2, 1, 2)}
+    chosen = {node.input[0] for node in nodes if node.op_type == "Where" and node.input[1] in constants}
+    poolings = sum(node.op_type == "GreaterOrEqual" and node.output[0] in chosen for node in nodes)
     # Unpooling compares them with the windows' ranks; what was pooled last is unpooled first.
-    ranks = [node.input[0] for node in nodes if node.op_type == "Equal"][::-1]
+    ranks = [node.input[0] for node in nodes if node.op_type == "Equal" and node.input[1] in constants][::-1]
     if len(ranks) != poolings:
         raise GraphError(f"the graph compares {poolings} maps with their maxima, and unpools {len(ranks)}")
     probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ranks)

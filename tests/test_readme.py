@@ -125,5 +125,16 @@ def test_what_int8_costs_layer_by_layer_is_what_was_measured_of_the_shipped_weig
     assert said in " ".join(README.split())
 
 
+@pytest.mark.parametrize("name", ["enet", "icnet"])
+def test_what_views_brought_is_what_was_measured_in_turns(name):
+    shares = []
+    for precision in ("fp16", "int8"):
+        found = json.loads((ROOT / f"figures/views-{name}-{precision}.json").read_text())
+        assert found["paired"] and found["verdict"]["slowdown_most"] < 0
+        shares.append(f"{-100 * found['verdict']['slowdown']:.1f} %")
+    row = next(line for line in README.splitlines() if f"figures/views-{name}-*.json" in line)
+    assert [row.index(share) for share in shares] == sorted(row.index(share) for share in shares)
+
+
 def test_both_networks_precisions_are_measured():
     assert [path.stem for path in ACCURACY] == ["precisions-enet", "precisions-icnet"]

@@ -42,7 +42,7 @@ class ConvBN(nn.Module):
 def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
     """2x2 maxima at stride 2, and where each one was.
 
-    Eagerly the positions are PyTorch's plane indices. While exporting they are the ranks of the places, because no
+    The positions are PyTorch's plane indices. While exporting to ONNX they are the ranks of the places, because no
     engine takes MaxPool's second output: every place that holds its window's maximum has its rank, and the largest of
     a window is that of the first, which PyTorch's scan keeps.
 
@@ -54,7 +54,7 @@ def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
     """
     if _replays:
         return _replays[-1].pool(x)
-    if not torch.compiler.is_exporting():
+    if not torch.onnx.is_in_onnx_export():
         pooled, indices = F.max_pool2d(x, 2, return_indices=True)
         return pooled, indices
     pooled = F.max_pool2d(x, 2)
@@ -116,7 +116,7 @@ def replaying(positions: list[Positions]) -> Iterator[Replay]:
 
 def _windows(x: torch.Tensor) -> torch.Tensor:
     # (N, C, h, w) -> (N, C, h/2, 2, w/2, 2), a view. Whatever is compared or moved by windows is elementwise on such
-    # views, which an engine fuses to one pass (figures/enet-windows.json); quarters cut out and joined again are five.
+    # views, which an engine fuses to one pass; quarters cut out and joined again are five (figures/views-enet-*.json).
     n, channels, height, width = x.shape
     return x.reshape(n, channels, height // 2, 2, width // 2, 2)
 

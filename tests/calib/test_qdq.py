@@ -13,9 +13,10 @@ from calib.graphs import load_graph
 from calib.placement import layer_name, layers, tensors
 from calib.qdq import integers, quantize, quantized_graph, weight_scales
 from calib.table import save_table
+from calib.thresholds import METHODS
 from engines import onnxruntime_build, openvino_build, tensorrt_build
-from engines.build import graph_precision, prove_int8_share, read_spec
-from engines.openvino_layout import quantize_once
+from engines.build import build_engine, graph_precision, prove_int8_share, read_spec
+from runtime.backend import open_backend
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.errors import EngineError, GraphError, ModelError
 from runtime.reference import preprocess, segment
@@ -23,6 +24,9 @@ from runtime.reference import preprocess, segment
 MODELS = ("icnet", "enet")
 # Of pixels at 64x128, where a mask is mostly edges. ENet's unpooling moves with any rounding.
 AGREEING = {"icnet": 0.97, "enet": 0.85}
+# Of the logits' range at 64x128, in the mean: codes fall to the other side of a step. Layers of ICNet that were
+# quantized otherwise by OpenVINO cost five times as much.
+APART = {"icnet": 0.004, "enet": 0.012}
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 
@@ -256,14 +260,29 @@ def test_pairs_before_what_is_cut_out_or_joined_change_no_value(int8, frame, mon
     assert np.array_equal(logits_of(moved, frame), logits_of(plain, frame))
 
 
+def test_a_tensor_has_a_pair_for_each_range_that_it_is_read_with(tiny_model, tables):
+    join, again = ("Concat", ["b", "b"], ["c"], {"axis": 2}), ("Conv", ["b", "y"], ["d"], {})
+    relu, first = ("Relu", ["a"], ["b"], {}), ("Conv", ["frame", "w"], ["a"], {})
+    model = tiny_model(first, relu, join, again, ("Conv", ["c", "x"], ["e"], {}))
+    ranges = {name: dict.fromkeys(METHODS, reach) for name, reach in (("b", 12.7), ("c", 1.27))}
+    table = dataclasses.replace(tables("icnet"), ranges=ranges, float_layers=())
+    graph = quantize(model, table, correct_bias=False).graph
+    producer = {out: node for node in graph.node for out in node.output}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    pairs = {node.output[0]: producer[node.input[0]] for node in graph.node if node.output[0] in ("c", "d", "e")}
+    scales = {name: float(constants[pair.input[1]]) for name, pair in pairs.items()}
+    assert scales == pytest.approx({"c": 0.01, "d": 0.1, "e": 0.01})
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_openvino_is_spared_pairs_of_what_is_quantized_and_loses_no_value(int8, frame, name):
-    model = int8(name, "fp32")  # between halves onnxruntime rounds where it likes
-    once = onnx.load_from_string(quantize_once(model.SerializeToString()))
-    read = {name for node in once.graph.node for name in node.input}
-    dropped = [n.output[0] for n in once.graph.node if n.op_type == "DequantizeLinear" and n.output[0] not in read]
-    assert len(dropped) == {"icnet": 11, "enet": 2}[name]
-    assert np.array_equal(logits_of(once, frame), logits_of(model, frame))
+def test_openvino_computes_an_int8_graph_as_the_referee_does(int8, frame, tmp_path, name):
+    graph, logits = tmp_path / f"{name}.onnx", []
+    graph.write_bytes(int8(name).SerializeToString())
+    for backend in ("onnxruntime", "openvino"):
+        with open_backend(build_engine(graph, "int8", backend, tmp_path / backend)) as engine:
+            logits.append(engine.logits(frame))
+    apart = float(np.abs(logits[0] - logits[1]).mean() / np.ptp(logits[0]))
+    assert apart < APART[name]
 
 
 @needs_rtx
@@ -272,8 +291,7 @@ def test_tensorrt_rtx_builds_the_int8_graph_without_a_gpu(int8, name):
     onnx_bytes = int8(name).SerializeToString()
     built = tensorrt_build.build(onnx_bytes, read_spec(onnx_bytes), "int8", "tensorrt-rtx")
     convolutions = sum(node.op_type == "Conv" for node in onnx.load_from_string(onnx_bytes).graph.node)
-    frame_readers = 2
-    assert built.executed["int8"] == convolutions - frame_readers
+    assert built.executed["int8"] == convolutions - 2  # those that read the frame
 
 
 @pytest.mark.parametrize("name", ["icnet", "enet"])

@@ -96,9 +96,9 @@ def test_what_reads_a_frame_that_was_shifted_stays():
     assert np.array_equal(result(model), expected)
 
 
-def pooled(frame, kernel, padding):
+def pooled(frame, kernel=2, padding=0, **options):
     ends = [padding, padding]
-    return opset13.max_pool(frame, [2, 2], [1, 1], ends, ends, [kernel, kernel]).output(0)
+    return opset13.max_pool(frame, [2, 2], [1, 1], ends, ends, [kernel, kernel], **options).output(0)
 
 
 @pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1)])
@@ -114,11 +114,32 @@ def test_a_pooled_frame_is_pooled_as_bytes(kernel, padding, seed):
     assert np.array_equal(result(model, seed)[0], expected) and expected[:, :3].std() > 0
 
 
-def test_a_pooled_frame_that_another_layer_reads_is_pooled_as_it_was():
-    model = on_frame(lambda frame: convolution(pooled(frame, 2, 0), values((4, 3, 3, 3)), 1, 1))
+POINTWISE = values((4, 3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda frame: convolution(pooled(frame), values((4, 3, 3, 3)), 1, 1),
+        lambda frame: convolution(pooled(frame), POINTWISE, 2),
+        lambda frame: convolution(pooled(frame), POINTWISE, 1, 1),
+        lambda frame: opset13.concat([opset13.relu(pooled(frame)), convolution(frame, values((4, 3, 2, 2)), 2)], 1),
+        lambda frame: convolution(pooled(frame, 3), POINTWISE),
+        lambda frame: convolution(
+            opset13.max_pool(frame, [2, 2], [2, 2], [1] * 2, [1] * 2, [2, 2]).output(0), POINTWISE
+        ),
+        lambda frame: convolution(opset13.transpose(frame, np.array([0, 1, 3, 2])), values((5, 3, 3, 3)), 2, 1),
+        lambda frame: convolution(opset13.multiply(frame, np.float32(0.5)), values((5, 3, 3, 3)), 2, 1),
+    ],
+    ids=["3x3", "strided", "padded", "relu", "unpadded pool", "dilated pool", "turned frame", "scaled frame"],
+)
+def test_what_no_blocks_fit_keeps_its_values(read):
+    model = on_frame(read)
     expected = result(model)
     read_in_blocks(model)
-    assert np.array_equal(result(model), expected)
+    quantize_frame(model)
+    (found,) = result(model)
+    np.testing.assert_allclose(found, expected[0], rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected[0]).max())
 
 
 @pytest.mark.parametrize("folds", [True, False])
@@ -166,6 +187,26 @@ def windows(request):
     return (half_from_float(graph) if request.param == "fp16" else graph).SerializeToString()
 
 
+def shuffled(x):
+    """Pixels of four channels side by side: six dimensions, and no windows."""
+    six = opset13.reshape(x, np.array([1, 4, 2, 2, 8, 12]), False)
+    return opset13.reshape(opset13.transpose(six, np.array([0, 1, 4, 2, 5, 3])), np.array([1, 4, 16, 24]), False)
+
+
+def averaged(x):
+    six = opset13.reshape(x, np.array([1, 16, 4, 2, 6, 2]), False)
+    return opset13.reduce_mean(six, np.array([3, 5]))
+
+
+@pytest.mark.parametrize("make", [shuffled, averaged])
+def test_other_maps_of_six_dimensions_stay_as_they_are(make):
+    x = opset13.parameter([1, 16, 8, 12], np.float32)
+    model = openvino.Model([make(x)], [x])
+    expected = result(model)
+    view_windows(model)
+    assert np.array_equal(result(model), expected)
+
+
 def moved(engine):
     """How many layers of a frame copy a map to have it in another layout."""
     return [layer.role for layer in frame_layers(engine.get_runtime_model())].count("reorder")
@@ -186,12 +227,12 @@ def test_windows_that_are_viewed_with_the_channels_last_hold_the_same_values(win
 def test_of_equal_maxima_the_first_is_taken(windows):
     model = openvino.Core().read_model(windows, b"")
     view_windows(model)
-    flat = np.ones(
-        (1, 16, 8, 12), np.float16 if model.inputs[0].get_element_type() == openvino.Type.f16 else np.float32
-    )
-    unpooled = list(compiled(model)([flat]).values())[1]
-    assert (unpooled[..., 0::2, 0::2] != 0).any()
-    assert not unpooled[..., 1::2, :].any() and not unpooled[..., 1::2].any()
+    # Of each window the two on one diagonal are the largest: the one in the upper row is the first.
+    x = np.zeros((1, 16, 8, 12), model.inputs[0].get_element_type().to_dtype())
+    x[..., 0::2, 1::2] = x[..., 1::2, 0::2] = values((16, 1, 1))
+    unpooled = list(compiled(model)([x]).values())[1]
+    assert unpooled[..., 0::2, 0::2].any() and unpooled[..., 0::2, 1::2].any()
+    assert not unpooled[..., 1::2, :].any()
 
 
 @pytest.mark.parametrize("name", ["enet", "icnet"])

@@ -121,6 +121,13 @@ def test_a_graphs_choices_come_in_the_order_of_its_poolings(graph):
     assert run_graph(graph("icnet"), values)[1] == []
 
 
+def test_comparisons_that_are_no_unpooling_are_no_choices(graph):
+    model = onnx.ModelProto()
+    model.CopyFrom(graph("icnet"))
+    model.graph.node.append(onnx.helper.make_node("Equal", ["frame", "frame"], ["same"]))
+    assert run_graph(model, np.zeros((1, 3, 64, 128), np.float32))[1] == []
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["enet", "icnet"])
 def test_a_graph_that_swaps_two_classes_is_refused(checked, name, precision):
