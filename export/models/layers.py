@@ -44,7 +44,8 @@ def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
 
     The positions are PyTorch's plane indices. While exporting to ONNX they are the ranks of the places, because no
     engine takes MaxPool's second output: every place that holds its window's maximum has its rank, and the largest of
-    a window is that of the first, which PyTorch's scan keeps.
+    a window is that of the first, which PyTorch's scan keeps. The others have the last place's, so that a window has a
+    position also where an engine compares values that it has not rounded yet with maxima that it has.
 
     Args:
         x: float (N, C, h, w), h and w even.
@@ -58,7 +59,7 @@ def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:
         pooled, indices = F.max_pool2d(x, 2, return_indices=True)
         return pooled, indices
     pooled = F.max_pool2d(x, 2)
-    ranks = torch.where(_windows(x) >= _spread(pooled), _ranks(x), torch.zeros((), dtype=x.dtype))
+    ranks = torch.where(_windows(x) >= _spread(pooled), _ranks(x), torch.ones((), dtype=x.dtype))
     return pooled, F.max_pool2d(ranks.reshape(x.shape), 2)
 
 

@@ -52,6 +52,11 @@ def test_of_equal_maxima_the_first_is_taken(window, exporting):
     assert torch.equal(there_and_back(x, y)[1], by_pytorch(x, y)[1])
 
 
+def test_a_window_has_a_place_where_no_value_equals_its_maximum(exporting):
+    _, positions = max_pool_2x2(torch.full((1, 1, 2, 4), torch.nan))  # which equals nothing
+    assert torch.equal(positions, torch.ones(1, 1, 1, 2))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_eagerly_it_is_pytorchs_own(shape):
     x, y = ties(shape), noise((*shape[:2], shape[2] // 2, shape[3] // 2))
