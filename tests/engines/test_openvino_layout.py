@@ -96,16 +96,16 @@ def test_what_reads_a_frame_that_was_shifted_stays():
     assert np.array_equal(result(model), expected)
 
 
-def pooled(frame, kernel=2, padding=0, **options):
-    ends = [padding, padding]
-    return opset13.max_pool(frame, [2, 2], [1, 1], ends, ends, [kernel, kernel], **options).output(0)
+def pooled(frame, kernel=2, begin=0, end=0, dilation=1, rounding="floor"):
+    options = [dilation, dilation], [begin, begin], [end, end], [kernel, kernel], rounding
+    return opset13.max_pool(frame, [2, 2], *options).output(0)
 
 
 @pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pooled_frame_is_pooled_as_bytes(kernel, padding, seed):
     weight = np.eye(4, 3, dtype=np.float32).reshape(4, 3, 1, 1)
-    model = on_frame(lambda frame: convolution(pooled(frame, kernel, padding), weight))
+    model = on_frame(lambda frame: convolution(pooled(frame, kernel, padding, padding), weight))
     (expected,) = result(model, seed)
     read_in_blocks(model)
     pools = [node for node in model.get_ordered_ops() if node.get_type_name() == "MaxPool"]
@@ -125,13 +125,22 @@ POINTWISE = values((4, 3, 1, 1))
         lambda frame: convolution(pooled(frame), POINTWISE, 1, 1),
         lambda frame: opset13.concat([opset13.relu(pooled(frame)), convolution(frame, values((4, 3, 2, 2)), 2)], 1),
         lambda frame: convolution(pooled(frame, 3), POINTWISE),
-        lambda frame: convolution(
-            opset13.max_pool(frame, [2, 2], [2, 2], [1] * 2, [1] * 2, [2, 2]).output(0), POINTWISE
-        ),
+        lambda frame: convolution(pooled(frame, 3, rounding="ceil"), POINTWISE),
+        lambda frame: convolution(pooled(frame, 2, 0, 1, dilation=2), POINTWISE),
         lambda frame: convolution(opset13.transpose(frame, np.array([0, 1, 3, 2])), values((5, 3, 3, 3)), 2, 1),
         lambda frame: convolution(opset13.multiply(frame, np.float32(0.5)), values((5, 3, 3, 3)), 2, 1),
     ],
-    ids=["3x3", "strided", "padded", "relu", "unpadded pool", "dilated pool", "turned frame", "scaled frame"],
+    ids=[
+        "3x3",
+        "strided",
+        "padded",
+        "relu",
+        "unpadded pool",
+        "rounded up",
+        "dilated pool",
+        "turned frame",
+        "scaled frame",
+    ],
 )
 def test_what_no_blocks_fit_keeps_its_values(read):
     model = on_frame(read)
