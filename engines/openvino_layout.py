@@ -189,7 +189,7 @@ def _turn_constants(node: Any) -> None:
     constants = [put for put in node.inputs() if _is_constant(put.get_source_output())]
     # Ranks are chosen between constants, and compared with one.
     are_ranks = node.get_type_name() == "Equal" or (node.get_type_name() == "Select" and len(constants) == 2)
-    for put in constants if node.get_type_name() != "Constant" else ():
+    for put in constants:
         values = _values(put.get_source_output())
         turned = values.transpose(0, 2, 3, 4, 5, 1) if values.ndim == 6 else values
         kind = openvino.Type.u8 if are_ranks else put.get_element_type()

@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.bare_make import bare_make
+
 # Keeps its arguments, and answers with the backend that was asked for, or else with what the test says.
 PYTHON = """#!/bin/bash
 echo "$@" >> calls
@@ -21,13 +21,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on
 @pytest.fixture
 def make(tmp_path):
     """Runs `make` in a folder with the Makefile alone: (exit code, lines of stderr but make's own, commands)."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "pyproject.toml").touch()
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(PYTHON)
-    python.chmod(0o755)
-    (tmp_path / ".venv/.installed").touch()
+    bare_make(tmp_path, PYTHON)
 
     def run(*words, auto="openvino"):
         environment = {"PATH": os.environ["PATH"], "AUTO": auto}

@@ -4,11 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.bare_make import bare_make
+
 # As the commands do: export.prune writes anew, to other bytes, unless the same tensors are there (the first word of a
 # file here); export.train refuses another start by its bytes, and writes its weights again whenever it is run.
 COMMANDS = """
@@ -41,13 +41,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on
 @pytest.fixture
 def make(tmp_path):
     """Runs `make` in a folder with the Makefile alone."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "pyproject.toml").touch()
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f"#!{sys.executable}\n{COMMANDS}")
-    python.chmod(0o755)
-    (tmp_path / ".venv/.installed").touch()
+    bare_make(tmp_path, f"#!{sys.executable}\n{COMMANDS}")
     (tmp_path / "d").mkdir()
     # Not the variables of a make that runs these tests, nor such as the Makefile takes from the environment.
     environment = {"PATH": os.environ["PATH"]}
