@@ -33,16 +33,22 @@ def nncf_engine(graph: Path, data: Path, frames: int, seed: int) -> Path:
     try:
         import nncf
         import openvino
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
         from engines.openvino_build import compiled
+        from engines.openvino_sums import sums_saturate
     except ImportError as error:
         raise LibraryError(f"NNCF or OpenVINO does not load ({error}): pip install -e '.[nncf]'") from None
     spec = load_graph(graph, "fp32")[1]
     sample = sample_frames(data, frames, seed, few=True)
     inputs = nncf.Dataset(sample.frames, lambda path: preprocess(read_frame(path), spec.preprocess))
+    # Its default halves the weights of first layers alone; who knows such a CPU asks for all of them.
+    fix = OverflowFix.ENABLE if sums_saturate() else OverflowFix.FIRST_LAYER
+    fixed = AdvancedQuantizationParameters(overflow_fix=fix)
     log(f"NNCF {nncf.__version__} quantizes {spec.name} over {len(sample.frames)} frames")
     try:
-        quantized = nncf.quantize(openvino.Core().read_model(graph), inputs, subset_size=len(sample.frames))
+        model = openvino.Core().read_model(graph)
+        quantized = nncf.quantize(model, inputs, subset_size=len(sample.frames), advanced_parameters=fixed)
     except RuntimeError as error:
         raise EngineError(f"NNCF refuses {graph}: {str(error).strip().splitlines()[-1]}") from None
     built = compiled(quantized, spec, "int8")

@@ -56,7 +56,7 @@ def quantize_frame(model: Any) -> None:
     for node in model.get_ordered_ops():
         if not _is_convolution(node) or _origin(node.input_value(0), KEEPS_BYTES) != "Parameter":
             continue
-        values = _values(node.input_value(1))
+        values = values_of(node.input_value(1))
         largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
         largest[largest == 0] = 1
         codes = values / largest * LEVELS
@@ -65,7 +65,7 @@ def quantize_frame(model: Any) -> None:
             continue
         ends = (np.zeros(()), np.full((), 255.0), 256), (-largest, largest, 2 * LEVELS + 1)
         for index, (low, high, levels) in enumerate(ends):
-            quantized = _fake_quantize(node.input_value(index), low, high, levels)
+            quantized = fake_quantize(node.input_value(index), low, high, levels)
             node.input(index).replace_source_output(quantized)
     model.validate_nodes_and_infer_types()
 
@@ -95,7 +95,7 @@ def _fold_columns(convolution: Any, frame: Any) -> None:
     (down, step), (top, padding) = options["strides"], options["pads_begin"]
     if not _is_convolution(convolution) or step == 1 or width % step or options["dilations"][1] != 1:
         return
-    folded, left, right = _folded(_values(convolution.input_value(1)), step, padding)
+    folded, left, right = _folded(values_of(convolution.input_value(1)), step, padding)
     last = convolution.get_output_shape(0)[3] - width // step + right  # as many as the frame has, if it is padded so
     begin, end, dilations = [top, left], [options["pads_end"][0], last], [options["dilations"][0], 1]
     blocks, constant = _blocks(frame, step, convolution), opset13.constant(folded, dtype=_kind(convolution))
@@ -127,7 +127,7 @@ def _pool_bytes(pool: Any, frame: Any) -> None:
         return
     image = _reshape(_pooled_columns(lines, options, colours), (n, height, width * step, colours))
     for reader in readers:
-        weight = np.pad(_values(reader.input_value(1)), ((0, 0), (0, (step - 1) * colours), (0, 0), (0, 0)))
+        weight = np.pad(values_of(reader.input_value(1)), ((0, 0), (0, (step - 1) * colours), (0, 0), (0, 0)))
         blocks, constant = _blocks(image, step, reader), opset13.constant(weight, dtype=_kind(reader))
         _replace(reader, opset13.convolution(blocks, constant, [1, 1], [0, 0], [0, 0], [1, 1]))
 
@@ -186,11 +186,11 @@ def _is_of_windows(node: Any) -> bool:
 
 
 def _turn_constants(node: Any) -> None:
-    constants = [put for put in node.inputs() if _is_constant(put.get_source_output())]
+    constants = [put for put in node.inputs() if is_constant(put.get_source_output())]
     # Ranks are chosen between constants, and compared with one.
     are_ranks = node.get_type_name() == "Equal" or (node.get_type_name() == "Select" and len(constants) == 2)
     for put in constants:
-        values = _values(put.get_source_output())
+        values = values_of(put.get_source_output())
         turned = values.transpose(0, 2, 3, 4, 5, 1) if values.ndim == 6 else values
         kind = openvino.Type.u8 if are_ranks else put.get_element_type()
         put.replace_source_output(opset13.constant(turned, dtype=kind).output(0))
@@ -203,13 +203,13 @@ def _reads_frame(node: Any) -> bool:
     orders, before = [], node.input_value(0).get_node()
     while before.get_type_name() in CASTS:
         if before.get_type_name() == "Transpose":
-            orders.append(tuple(map(int, _values(before.input_value(1)))))
+            orders.append(tuple(map(int, values_of(before.input_value(1)))))
         before = before.input_value(0).get_node()
     return before.get_type_name() == "Parameter" and orders == [CHANNELS_FIRST]
 
 
 def _is_convolution(node: Any) -> bool:
-    return node.get_type_name() == "Convolution" and _is_constant(node.input_value(1))
+    return node.get_type_name() == "Convolution" and is_constant(node.input_value(1))
 
 
 def _is_pointwise(node: Any) -> bool:
@@ -219,8 +219,9 @@ def _is_pointwise(node: Any) -> bool:
     return bool(options["strides"] == [1, 1] and not any([*options["pads_begin"], *options["pads_end"]]))
 
 
-def _is_constant(source: Any) -> bool:
-    return _origin(source, ("Convert",)) == "Constant"  # a half constant may stand behind its conversion
+def is_constant(source: Any) -> bool:
+    """Whether a node's output is a constant, or one behind its conversion."""
+    return _origin(source, ("Convert",)) == "Constant"
 
 
 def _origin(source: Any, passes: tuple[str, ...]) -> str:
@@ -249,12 +250,18 @@ def _replace(old: Any, new: Any) -> None:
     old.output(0).replace(new.output(0))
 
 
-def _fake_quantize(source: Any, low: np.ndarray, high: np.ndarray, levels: int) -> Any:
-    ends = [opset13.constant(values, dtype=source.get_element_type()) for values in (low, high, low, high)]
+def fake_quantize(
+    source: Any, low: np.ndarray, high: np.ndarray, levels: int, codes: tuple[np.ndarray, np.ndarray] | None = None
+) -> Any:
+    """A source's output rounded to so many levels from low to high; given `codes`, as what the two ends become."""
+    ends = [
+        opset13.constant(values, dtype=source.get_element_type()) for values in (low, high, *(codes or (low, high)))
+    ]
     return opset13.fake_quantize(source, *ends, levels).output(0)
 
 
-def _values(source: Any) -> np.ndarray:
+def values_of(source: Any) -> np.ndarray:
+    """The values, float32, of the constant that is first above a node's output."""
     node = source.get_node()
     while node.get_type_name() != "Constant":
         node = node.input_value(0).get_node()

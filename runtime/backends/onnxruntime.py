@@ -35,6 +35,7 @@ def session_options() -> Any:
 
     The referee computes what a graph says: onnxruntime's fusions of Q/DQ into integer operators change results, and
     with scales in float16 they ruin them (version 1.32; microsoft/onnxruntime issues 24711 and 32132 are of this kind).
+    On a CPU without VNNI their products of 8 bits saturate, too.
     """
     import onnxruntime
 

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: the default where there is no GPU."""
 
 import io
+import os
 import platform
 from collections import Counter
 from pathlib import Path
@@ -37,10 +38,13 @@ def cpu_name() -> str:
 
 
 def cpu_features() -> tuple[str, ...]:
-    """The vector and matrix units that decide what an engine is compiled to, in alphabetical order."""
+    """The vector and matrix units that decide what an engine is compiled to, in alphabetical order.
+
+    Last, if the environment holds the library to fewer units than the CPU has, to which: `max_cpu_isa=avx2`.
+    """
     wanted = ("asimd", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_")
     flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return tuple(sorted(flag for flag in flags if flag.startswith(wanted)))
+    return (*sorted(flag for flag in flags if flag.startswith(wanted)), *_cap())
 
 
 def execution_type(precision: Precision, capabilities: list[str]) -> str:
@@ -179,6 +183,13 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled
+
+
+def _cap() -> tuple[str, ...]:
+    # Source: oneDNN's developer guide, "CPU Dispatcher Control"; of both names the first that is set counts.
+    names = [name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
+    value = os.environ[names[0]].lower() if names else ""
+    return (f"max_cpu_isa={value}",) if value not in ("", "all", "default") else ()
 
 
 def _cpuinfo(field: str) -> str:

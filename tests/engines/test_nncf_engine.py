@@ -10,6 +10,7 @@ from openvino import opset13
 
 from engines import nncf_engine
 from engines.nncf_engine import main
+from engines.openvino_sums import sums_saturate
 from export.check import street_frame
 from export.to_onnx import Request, export
 from runtime.backend import open_backend
@@ -30,7 +31,8 @@ class FakeNncf:
     def dataset(self, frames, transform):
         return SimpleNamespace(frames=frames, transform=transform)
 
-    def quantize(self, model, inputs, subset_size):
+    def quantize(self, model, inputs, subset_size, advanced_parameters):
+        assert advanced_parameters.overflow_fix == ("enable" if sums_saturate() else "first_layer_only")
         self.shapes = [inputs.transform(frame).shape for frame in inputs.frames]
         assert len(self.shapes) == subset_size
         node = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
@@ -52,7 +54,10 @@ def graph(tmp_path_factory):
 def nncf(monkeypatch, tmp_path):
     fake = FakeNncf()
     fake.Dataset = fake.dataset
+    fix = SimpleNamespace(ENABLE="enable", FIRST_LAYER="first_layer_only")
+    parameters = SimpleNamespace(AdvancedQuantizationParameters=SimpleNamespace, OverflowFix=fix)
     monkeypatch.setitem(sys.modules, "nncf", fake)
+    monkeypatch.setitem(sys.modules, "nncf.quantization.advanced_parameters", parameters)
     monkeypatch.setattr(nncf_engine, "FOLDER", tmp_path / "bench")
     return fake
 

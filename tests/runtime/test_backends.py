@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 import numpy as np
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from runtime import reference
 from runtime.backend import open_backend
+from runtime.backends import onnxruntime as onnxruntime_backend
 from runtime.backends import openvino as openvino_backend
 from runtime.errors import FrameError
 from runtime.labels import CAMVID, palette
@@ -147,3 +150,43 @@ def test_openvino_reports_its_import_to_nobody(package):
     said = "import openvino, openvino.tools.ovc.telemetry_utils as used; print(used.tm.__name__)"
     command = [sys.executable, "-c", f"import {package}; {said}"]
     assert subprocess.check_output(command, text=True).strip() == "openvino.tools.ovc.telemetry_stub"
+
+
+@pytest.mark.parametrize(("kind", "zero", "code"), [(np.uint8, 0, 255), (np.int8, 0, 127), (np.uint8, 128, 255)])
+def test_the_referee_adds_products_of_8_bits_in_full(kind, zero, code):
+    # Its own operators of integers give half of the first sum, and next to nothing of the others, without VNNI.
+    channels, step = 16, 4096
+    constants = {
+        "scale": np.float32(1), "zero": kind(zero), "codes": np.full((32, channels, 1, 1), 127, np.int8),
+        "scales": np.ones(32, np.float32), "zeros": np.zeros(32, np.int8), "step": np.float32(step), "from": kind(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("DequantizeLinear", ["codes", "scales", "zeros"], ["w"], axis=0),
+        helper.make_node("Conv", ["d", "w"], ["sum"]),
+        helper.make_node("QuantizeLinear", ["sum", "step", "from"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "step", "from"], ["y"]),
+    ]
+    shapes = ("x", [1, channels, 8, 8]), ("y", [1, 32, 8, 8])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "sums", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    x = np.full((1, channels, 8, 8), code - zero, np.float32)
+    options = onnxruntime_backend.session_options()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    assert np.abs(session.run(None, {"x": x})[0] - (code - zero) * 127 * channels).max() <= step / 2
+
+
+def test_a_library_held_to_fewer_units_is_another_target(monkeypatch):
+    for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
+    free = openvino_backend.this_target("openvino")
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "SSE41")
+    assert openvino_backend.this_target("openvino").capability == f"{free.capability} max_cpu_isa=sse41".strip()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # the first of the two names that the library looks for
+    assert openvino_backend.cpu_features()[-1] == "max_cpu_isa=avx2"
+    for no_cap in ("ALL", "default", ""):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", no_cap)
+        assert openvino_backend.this_target("openvino") == free
