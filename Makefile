@@ -32,6 +32,26 @@ DEMO_FRAME := tests/data/street.jpg
 SHELL := bash
 .DEFAULT_GOAL := help
 
+# What the command line sets must be what one of its targets takes: the words between its ## and its colon.
+HASH := \#
+TAKES = awk -v goals='$(or $(MAKECMDGOALS),help)' -v given='$(GIVEN)' ' \
+  match($$0, /^[a-z-]+:.*$(HASH)$(HASH) /) { name = $$0; sub(/:.*/, "", name); words = substr($$0, RLENGTH + 1); takes[name] = words ~ /^[A-Z0-9_ ]+:/ ? words : ""; sub(/:.*/, "", takes[name]) } \
+  END { for (n = split(goals, goal); n; n--) { if (!(goal[n] in takes)) exit; all = all " " takes[goal[n]] } \
+  for (n = split(given, name_of); n; n--) if (!index(all " ", " " name_of[n] " ")) { meant = index(all " ", " " toupper(name_of[n]) " ") ? " (did you mean " toupper(name_of[n]) "?)" : ""; \
+  gsub(/ +/, " ", all); print "error: make " goals " takes no " name_of[n] meant "; it takes" (all ~ /[A-Z]/ ? all : " no variable"); exit } }' Makefile
+ifeq ($(MAKELEVEL),0)
+GIVEN := $(filter-out PYTHON PIP_OPTIONS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+ifneq ($(GIVEN),)
+ifneq ($(findstring ',$(GIVEN)$(MAKECMDGOALS)),)
+$(error error: a quote in the name of a variable or target)
+endif
+REFUSED := $(shell $(TAKES))
+ifneq ($(REFUSED),)
+$(error $(REFUSED))
+endif
+endif
+endif
+
 # $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
 make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
 
@@ -72,7 +92,7 @@ demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours a
 evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(PY) -m runtime.evaluate $(if $(ENGINES),--engine $(ENGINES)) --dataset '$(DATASET)' --data '$(DATA)'
 
-precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
+precisions: $(VENV)/.installed need-data ## MODEL SIZE WEIGHTS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
 	@engines=()
 	for backend in onnxruntime openvino; do
 	for precision in fp32 fp16 int8; do
@@ -81,7 +101,7 @@ precisions: $(VENV)/.installed need-data ## MODEL DATASET DATA: FP32, FP16 and I
 	done
 	$(call keep_accuracy,precisions)
 
-sizes: $(VENV)/.installed need-data ## MODEL DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
+sizes: $(VENV)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
 	@engines=()
 	for size in $(SIZES); do
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=fp32 SIZE="$$size" | tail -n 1)")
@@ -142,7 +162,7 @@ figures: $(VENV)/.installed ## README's tables from figures/bench-*.json and fig
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
 	$(PY) -m runtime.bench_files figures/files-*.json --readme README.md
 
-report: $(VENV)/.installed ## MODEL SIZE WEIGHTS PRECISIONS DATASET DATA: all figures in one HTML file
+report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
 	for precision in $(PRECISIONS); do
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision | tail -n 1)")

@@ -55,3 +55,26 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
     assert "--against torch-cuda-graph" in paths and paths.endswith(f"--json figures/bench-{backend}-enet-int8.json")
     assert "--kernels" in kernels and kernels.endswith(f"--json figures/kernels-{backend}-enet-int8.json")
     assert any("engines.build" in call and call.endswith(f"--backend {backend}") for call in calls[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "engine model=enet",
+            "make engine takes no model (did you mean MODEL?); it takes MODEL PRECISION BACKEND SIZE",
+        ),
+        ("engine BATCH=4", "make engine takes no BATCH; it takes MODEL"),
+        ("demo size=64x128", "make demo takes no size; it takes no variable"),
+        ("bench WEIGHTS=x", "make bench takes no WEIGHTS; it takes MODEL PRECISION BENCH_OPTIONS"),
+        ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
+        ("lint test FOO=1", "make lint test takes no FOO; it takes no variable"),
+    ],
+)
+def test_a_variable_that_no_target_takes_is_one_line_and_nothing_is_run(make, given, said):
+    code, lines, calls = make(*given.split())
+    assert code == 2 and len(lines) == 1 and said in lines[0] and not calls
+
+
+def test_what_a_target_takes_by_the_targets_that_it_makes_is_taken(make):
+    assert make("bench", "PRECISION=int8", "BENCH_OPTIONS=--rounds 1", "PYTHON=python3")[0] == 0
