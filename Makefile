@@ -26,7 +26,7 @@ PRUNE_TRAINING := --epochs 60 --lr 0.02
 
 VENV := .venv
 PY := $(VENV)/bin/python
-DEMO_FRAME := tests/data/street.jpg
+DEMO_FRAME := runtime/samples/street.jpg
 .ONESHELL:
 .SHELLFLAGS := -eu -o pipefail -c
 SHELL := bash

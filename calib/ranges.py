@@ -23,7 +23,7 @@ from calib.thresholds import METHODS, Method, thresholds
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run
 from runtime.errors import GraphError
-from runtime.frames import read_frame
+from runtime.media.frames import read_frame
 from runtime.reference import preprocess
 from runtime.spec import ModelSpec, Preprocess
 
@@ -143,7 +143,9 @@ def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
         "seed": seed,
         "method": method,
         "versions": {name: metadata.version(name) for name in MADE_BY},
-        "code": sources_sha256(Path(__file__).parent, *(RUNTIME / name for name in ("reference.py", "frames.py"))),
+        "code": sources_sha256(
+            Path(__file__).parent, *(RUNTIME / name for name in ("reference.py", "media/frames.py"))
+        ),
     }
     return key_of(parts)
 

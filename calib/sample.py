@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from runtime.accuracy.datasets import open_dataset
 from runtime.artifacts import sha256_of
-from runtime.datasets import open_dataset
 from runtime.errors import DatasetError
-from runtime.frames import EXTENSIONS
+from runtime.media.frames import EXTENSIONS
 
 FEWEST = 32  # under this a range is a guess; NVIDIA asks for 500 and more
 CITYSCAPES_FRAMES = Path("leftImg8bit") / "train"

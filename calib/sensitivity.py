@@ -21,12 +21,12 @@ from calib.graphs import load_graph
 from calib.placement import layers
 from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
+from runtime.accuracy.datasets import DATASETS, open_dataset, read_pair
+from runtime.accuracy.metrics import confusion, mean_iou
 from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run
-from runtime.datasets import DATASETS, open_dataset, read_pair
 from runtime.errors import DatasetError
-from runtime.metrics import confusion, mean_iou
 from runtime.reference import preprocess, segment
 from runtime.spec import ModelSpec
 

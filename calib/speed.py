@@ -23,12 +23,13 @@ from calib.table import TABLES, CalibrationTable, save_table, table_for
 from engines.build import auto_backend, build_engine, graph_precision
 from runtime.artifacts import key_of
 from runtime.cli import DONE, count_from_text, log, one_of, run
-from runtime.frames import read_frame
+from runtime.measure.gate.regress import measure
+from runtime.measure.gate.verdict import Rule, signed_rank_p
+from runtime.measure.worker import ENGINE, Job
+from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
-from runtime.regress import measure
+from runtime.samples import STREET
 from runtime.spec import BACKENDS, BackendName, ModelSpec
-from runtime.verdict import Rule, signed_rank_p
-from runtime.worker import ENGINE, STREET, Job
 
 ROUNDS = 40
 ALPHA = Rule().alpha  # of believing that a stage is faster in FP16

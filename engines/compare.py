@@ -16,7 +16,7 @@ from runtime import reference
 from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
 from runtime.errors import GraphError, ModelError
-from runtime.frames import find_frames, read_frame
+from runtime.media.frames import find_frames, read_frame
 from runtime.spec import EngineManifest, ModelSpec
 
 

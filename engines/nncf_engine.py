@@ -14,8 +14,8 @@ from engines.build import write_built
 from runtime.artifacts import ARTIFACTS, sha256_of
 from runtime.cli import DONE, count_from_text, log, run
 from runtime.errors import EngineError, LibraryError
-from runtime.frames import read_frame
 from runtime.manifest import ENGINE_SUFFIX
+from runtime.media.frames import read_frame
 from runtime.reference import preprocess
 
 FRAMES = 300  # NNCF's own default

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from runtime import regress
 from runtime.artifacts import ARTIFACTS
 from runtime.cli import log, run
 from runtime.errors import EngineError
+from runtime.measure.gate import regress
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,6 @@
 """Proof that a graph is its network: the same frames through PyTorch and onnxruntime."""
 
 from contextlib import nullcontext
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +12,9 @@ from export.models.layers import Positions, replaying
 from export.registry import Normalization
 from runtime import reference
 from runtime.errors import GraphError
+from runtime.samples import STREET
 from runtime.spec import ModelSpec, Preprocess
 
-STREET = Path(__file__).parents[1] / "tests" / "data" / "street.jpg"
 # Float32 sums in another order: onnxruntime and PyTorch block their convolutions differently.
 FP32_LOGITS = 1e-4
 FP32_MASK, FP16_MASK = 0.9999, 0.995
@@ -135,6 +134,6 @@ def _worst(results: list[Agreement]) -> Agreement:
 
 def street_frame() -> np.ndarray:
     """The bundled street frame, uint8 (H, W, 3) RGB."""
-    from runtime.frames import read_frame
+    from runtime.media.frames import read_frame
 
     return read_frame(STREET)

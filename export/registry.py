@@ -109,7 +109,7 @@ def check_size(network: Network, height: int, width: int) -> None:
 
 register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
 register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545", width_of=width_of))
-# Published checkpoints of other definitions: export/layouts.py gives their tensors our names.
+# Published checkpoints of other definitions: export/checkpoints/layouts.py gives their tensors our names.
 register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
 register(
     Network(

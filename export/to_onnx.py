@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from export.sources import check_file, default_weights, export_key
+from export.checkpoints.sources import check_file, default_weights, export_key
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, log, one_of, run, size_from_text
 from runtime.spec import ModelSpec, Preprocess, to_json
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
+    from export.checkpoints.weights import Weights
     from export.registry import Network
-    from export.weights import Weights
 
 OPSET = 20  # the newest that TensorRT 10 and 11, OpenVINO and onnxruntime all take; Q/DQ in float16 needs 19
 FOLDED_BYTES = 1 << 24  # constants up to this size are computed at export
@@ -104,7 +104,7 @@ def loaded_network(request: Request, weights_path: Path | None) -> tuple["Networ
     import torch
 
     from export import registry
-    from export.weights import RANDOM_SEED, load, random_weights, read_weights
+    from export.checkpoints.weights import RANDOM_SEED, load, random_weights, read_weights
     from runtime.labels import CITYSCAPES
 
     entry = registry.find(request.model)

@@ -8,11 +8,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.sources import check_file, default_weights, export_key
+from export.checkpoints.sources import check_file, default_weights, export_key
 from export.to_onnx import Request, check_request, loaded_network
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, log, run, size_from_text
-from runtime.rivals import SPEC_FILE
+from runtime.measure.rivals import SPEC_FILE
 from runtime.spec import to_json
 
 PROGRAMS = ARTIFACTS / "torch"

@@ -50,10 +50,17 @@ def key_of(parts: dict[str, Any]) -> str:
 
 
 def sources_sha256(*sources: Path) -> str:
-    """One sha256 over these Python files, and those below these folders: changed code makes what it made stale."""
+    """One sha256 over these Python files, and those below these folders: changed code makes what it made stale.
+
+    Raises:
+        FileNotFoundError: one of them is not there, or holds no Python file: its changes would make nothing stale.
+    """
     digest = hashlib.sha256()
     for source in sources:
-        for path in sorted(source.rglob("*.py")) if source.is_dir() else (source,):
+        paths = sorted(source.rglob("*.py")) if source.is_dir() else [source]
+        if not paths:
+            raise FileNotFoundError(f"{source} holds no Python file to make a key from")
+        for path in paths:
             digest.update(path.relative_to(source.parent).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 

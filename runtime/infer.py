@@ -9,21 +9,22 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from runtime import cli, video
+from runtime import cli
 from runtime.artifacts import ARTIFACTS
-from runtime.camera import Camera, camera_name, is_camera, shown_address
 from runtime.errors import FrameError
-from runtime.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
-from runtime.manifest import newest_engine
-from runtime.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
-from runtime.pictures import Run, Task, segment_pictures
-from runtime.pipeline import Clock, one_after_another, overlapped
-from runtime.recording import Recording
-from runtime.results import STAGES, WHOLE, Report, stage_table
-from runtime.streams import Source, StreamResult, segment_stream, ticks
-from runtime.video import VideoReader, first_frame, is_video
+from runtime.lookup import newest_engine
+from runtime.media import video
+from runtime.media.camera import Camera, camera_name, is_camera, shown_address
+from runtime.media.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
+from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
+from runtime.media.pictures import Run, Task, segment_pictures
+from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.recording import Recording
+from runtime.media.results import STAGES, WHOLE, Report, stage_table
+from runtime.media.streams import Source, StreamResult, segment_stream, ticks
+from runtime.media.video import VideoReader, first_frame, is_video
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 

@@ -4,19 +4,21 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.errors import EngineError, LibraryError
-from runtime.spec import MANIFEST_VERSION, BackendName, EngineManifest, Target, from_json, to_json
+from runtime.spec import MANIFEST_VERSION, EngineManifest, Target, from_json, to_json
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
 CHECKSUM = "manifest_sha256"
+
+newest_engine: Callable[..., Path]  # of `runtime.lookup`, by the name that programs import it by
 
 
 def manifest_path(engine: str | Path) -> Path:
@@ -102,24 +104,6 @@ def verified_engine(path: str | Path, manifest: EngineManifest) -> bytes:
     return engine
 
 
-def newest_engine(folder: Path = ENGINES) -> Path:
-    """The engine of this machine that was built, or asked to be built, last.
-
-    Raises:
-        EngineError: there is none; it names the command that builds one.
-    """
-    here = cache(_target_or_none)
-    found = []
-    for path in folder.glob(f"*{ENGINE_SUFFIX}"):
-        with _skipping_unreadable():
-            manifest = read_manifest(path)
-            if manifest.spec.batch == 1 and manifest.target == here(manifest.backend):
-                found.append((manifest_path(path).stat().st_mtime_ns, path))
-    if not found:
-        raise EngineError(f"no engine for this machine in {folder}. Build one: make engine MODEL=icnet PRECISION=fp16")
-    return max(found)[1]
-
-
 def installed_version(*distributions: str) -> str:
     """The version of the first of these packages that is installed, without importing it.
 
@@ -143,22 +127,10 @@ def this_system() -> str:
     return f"{platform.system().lower()}-{platform.machine()}"
 
 
-def _target_or_none(backend: BackendName) -> Target | None:
-    from runtime.backend import backend_module
-    from runtime.kernels import nvidia
+if not TYPE_CHECKING:  # it would let every misspelt name pass
 
-    try:
-        if backend == "tensorrt-rtx":  # its engines fit every machine, but not every machine has a GPU
-            nvidia.gpu()
-        return backend_module(backend).this_target(backend)
-    except LibraryError:
-        return None
-
-
-@contextmanager
-def _skipping_unreadable() -> Iterator[None]:
-    # Looking for the newest engine, a damaged neighbour is no reason to stop; opening it by name is.
-    try:
-        yield
-    except EngineError:
-        pass
+    def __getattr__(name: str) -> Any:
+        # What finds it reads manifests and stands above this file; the package offers it.
+        if name == "newest_engine":
+            return sys.modules[__package__].newest_engine
+        raise AttributeError(f"module 'runtime.manifest' has no attribute {name!r}")

@@ -23,13 +23,14 @@ from export.to_onnx import Request, export
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, FAILED, count_from_text, log, run, size_from_text
 from runtime.errors import GraphError
-from runtime.fingerprint import command_line, fingerprint, load
-from runtime.frames import read_frame
 from runtime.manifest import read_manifest
+from runtime.measure.fingerprint import command_line, fingerprint, load
+from runtime.measure.gate.regress import measure
+from runtime.measure.gate.verdict import Rule
+from runtime.measure.worker import ENGINE, Job
+from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
-from runtime.regress import measure
-from runtime.verdict import Rule
-from runtime.worker import ENGINE, STREET, Job
+from runtime.samples import STREET
 
 SLOWED = 1.10
 MOST_LAYERS = 12

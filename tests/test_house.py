@@ -17,6 +17,15 @@ FORBIDDEN = {
     "engines": {"export"},
     "export": {"calib", "engines"},
 }
+# What users type, or import as README shows: each only forwards to where the code is, and nothing of ours imports it.
+COMMANDS = (
+    "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.evaluate", "runtime.regress",
+    "runtime.report", "export.ablation", "export.balance", "export.prune", "export.train",
+)  # fmt: skip
+FORWARDERS = (*COMMANDS, "runtime.camera", "runtime.frames")
+MOST_FORWARDED_LINES = 8
+# What is deployed: nothing of it needs what measures and judges it.
+NOT_DEPLOYED = ("runtime.measure", "runtime.accuracy")
 HEAVY = (
     "torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "pycuda", "numba", "cv2",
 )  # fmt: skip
@@ -30,7 +39,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("work", "tmp", "root", "
 
 def house_files(suffixes: set[str]) -> list[Path]:
     folders = [ROOT / name for name in (*PACKAGES, "tests", ".ci", ".github") if (ROOT / name).is_dir()]
-    files = [path for folder in folders for path in folder.rglob("*")] + list(ROOT.iterdir())
+    files = [path for folder in folders for path in folder.rglob("*")]
+    files += [path for path in ROOT.iterdir() if path.name != ".git"]  # a file in a worktree, which names the other one
     return sorted(
         path for path in files if path.is_file() and path.suffix in suffixes and "__pycache__" not in path.parts
     )
@@ -83,6 +93,102 @@ def test_a_forbidden_import_is_found_wherever_it_stands(source):
 
 def test_what_only_looks_like_an_import_is_not_one():
     assert forbidden_imports("runtime", "import runtime.spec\nexport = 'engines/x.engine'\n'make engines. Then'") == []
+
+
+def path_of(module: str) -> Path:
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def below(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def arrows(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Which of the modules each of them imports, wherever it does: {name: source} -> {name: names}.
+
+    What is loaded by name, as a backend is, is not among them, nor are the packages that a name goes through.
+    """
+    found: dict[str, set[str]] = {}
+    for name, source in sources.items():
+        named = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        plain = {alias.name for node in named if isinstance(node, ast.Import) for alias in node.names}
+        pairs = {(str(n.module), alias.name) for n in named if isinstance(n, ast.ImportFrom) for alias in n.names}
+        plain |= {f"{module}.{leaf}" if f"{module}.{leaf}" in sources else module for module, leaf in pairs}
+        found[name] = plain & sources.keys()
+    return found
+
+
+def circle(found: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next and the last the first; empty if there are none."""
+    done: set[str] = set()
+
+    def follow(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        tied = next((tied for target in sorted(found[name]) if (tied := follow(target, [*way, name]))), [])
+        done.add(name)
+        return tied
+
+    return next((tied for name in sorted(found) if (tied := follow(name, []))), [])
+
+
+OURS = {module: path_of(module).read_text() for package in PACKAGES for module in modules(package)}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    found = arrows(OURS)
+    assert circle(found) == []
+    assert "runtime.spec" in found["runtime.backend"]
+    assert "runtime.measure.bench.kernels" in found["runtime.measure.bench.latency"]
+
+
+def test_a_circle_is_found_through_packages_functions_and_three_modules():
+    sources = {
+        "a": "",
+        "a.b": "import json\nfrom a import c",
+        "a.c": "def f():\n    import a.d.e",
+        "a.d": "from a.b import X",
+        "a.d.e": "from a.d import Y\nfrom a import Z",
+        "a.f": "import a.b",
+    }
+    assert circle(arrows(sources)) == ["a.b", "a.c", "a.d.e", "a.d"]
+    assert circle(arrows(sources | {"a.d": "X = 'a.b'"})) == []
+
+
+def deployed(module: str) -> bool:
+    return below(module, ("runtime",)) and module not in FORWARDERS and not below(module, NOT_DEPLOYED)
+
+
+def test_what_is_deployed_imports_nothing_that_measures_or_judges_it():
+    names = {module: set(imported(source)) for module, source in OURS.items() if deployed(module)}
+    found = {module: wrong for module in names if (wrong := {n for n in names[module] if below(n, NOT_DEPLOYED)})}
+    assert found == {}
+    assert {"runtime", "runtime.infer", "runtime.media.frames", "runtime.backends.openvino"} <= names.keys()
+
+
+def test_a_measurement_is_not_deployed_by_any_name():
+    assert not below("runtime.measures", NOT_DEPLOYED)
+    for source in ("import runtime.measure", "from runtime.accuracy.own import x", "f('runtime.measure.gate.regress')"):
+        assert any(below(name, NOT_DEPLOYED) for name in imported(source))
+
+
+@pytest.mark.parametrize("module", FORWARDERS)
+def test_a_name_that_users_type_only_forwards(module):
+    lines, tree = OURS[module].splitlines(), ast.parse(OURS[module])
+    assert len(lines) <= MOST_FORWARDED_LINES
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if module in COMMANDS:
+        assert lines[-2:] == ['if __name__ == "__main__":', "    run(main)"]
+        assert any(f'prog="python -m {module}"' in source for source in OURS.values())
+
+
+def test_our_own_code_imports_what_was_moved_from_where_it_is():
+    sources = OURS | {str(path): path.read_text() for path in (ROOT / "tests").rglob("*.py")}
+    found = {name: used for name, targets in arrows(sources).items() if (used := targets & set(FORWARDERS))}
+    assert found == {}
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -10,12 +10,13 @@ from torch import nn
 
 from engines import build
 from export import registry, to_onnx
-from export import train as training
-from runtime import evaluate, infer
+from export.training import train as training
+from runtime import infer
+from runtime.accuracy import evaluate
 from runtime.cli import DONE
-from runtime.frames import read_frame
 from runtime.labels import Label
 from runtime.manifest import read_manifest
+from runtime.media.frames import read_frame
 from tests.helpers.labelled import write_image
 
 CLASSES = (Label("sky", (10, 200, 30)), Label("gravel", (200, 10, 90)), Label("tram, old", (0, 60, 255)))
@@ -66,7 +67,9 @@ def here(tmp_path, monkeypatch):
             painted = np.array([*(label.color for label in CLASSES), *[(1, 1, 1)] * 7])[label]
             write_image(tmp_path / "tramway" / labels / f"{i}.png", painted if folder == "val" else label)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("export.validate.DEPLOYED_SIZE", (96, 128))  # 1024x2048 would be most of the test's time
+    monkeypatch.setattr(
+        "export.training.validate.DEPLOYED_SIZE", (96, 128)
+    )  # 1024x2048 would be most of the test's time
     monkeypatch.setitem(registry._NETWORKS, "colors", registry.Network("colors", Colors, scaled, 2, 2, 1, "this test"))
     return tmp_path
 

@@ -8,12 +8,12 @@ import pytest
 
 from calib.ranges import DEFAULT_METHOD
 from calib.table import SHIPPED, load_table
-from runtime import camera
 from runtime.artifacts import sha256_of
 from runtime.errors import FrameError
+from runtime.media import camera
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE
-from tests.runtime.test_camera import Capture
+from tests.runtime.media.test_camera import Capture
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -69,7 +69,9 @@ def test_the_precisions_were_measured_of_the_shipped_weights_and_keep_their_accu
     found = json.loads(path.read_text())
     engines = found["engines"]
     model = engines[0]["model"]
-    assert {engine["weights_sha256"] for engine in engines} == {sha256_of(ROOT / f"weights/{model}-camvid.safetensors")}
+    assert {engine["weights_sha256"] for engine in engines} == {
+        sha256_of(ROOT / f"export/weights/{model}-camvid.safetensors")
+    }
     assert {engine["frames"] for engine in engines} == {found["frames_in_split"]} == {101}
     assert engines[0]["precision"] == "fp32" and engines[0]["backend"] == "onnxruntime"
     for engine in engines:
@@ -90,7 +92,7 @@ def test_the_tables_of_sizes_are_what_was_measured_of_the_shipped_weights():
     for path in SIZES:
         found = json.loads(path.read_text())
         for engine in found["engines"]:
-            assert engine["weights_sha256"] == sha256_of(ROOT / f"weights/{engine['model']}-camvid.safetensors")
+            assert engine["weights_sha256"] == sha256_of(ROOT / f"export/weights/{engine['model']}-camvid.safetensors")
             assert engine["precision"] == "fp32" and engine["frames"] == found["frames_in_split"] == 101
             size = "x".join(map(str, engine["network_size"]))
             assert f"| {engine['model']} | {size} | {100 * engine['miou']:.2f} |" in README, (engine["model"], size)
@@ -98,7 +100,7 @@ def test_the_tables_of_sizes_are_what_was_measured_of_the_shipped_weights():
 
 def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_weights():
     found = json.loads((ROOT / "figures/calibration-icnet.json").read_text())
-    assert found["weights_sha256"] == sha256_of(ROOT / "weights/icnet-camvid.safetensors")
+    assert found["weights_sha256"] == sha256_of(ROOT / "export/weights/icnet-camvid.safetensors")
     whole, *ways = found["ways"]
     assert f"beside {whole['miou']:.2f} in float" in README
     for plain, corrected in zip(ways[::2], ways[1::2], strict=True):
@@ -115,7 +117,7 @@ def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_we
 
 def test_what_int8_costs_layer_by_layer_is_what_was_measured_of_the_shipped_weights():
     found = json.loads((ROOT / "figures/sensitivity-icnet.json").read_text())
-    assert found["weights_sha256"] == sha256_of(ROOT / "weights/icnet-camvid.safetensors")
+    assert found["weights_sha256"] == sha256_of(ROOT / "export/weights/icnet-camvid.safetensors")
     most, second = sorted(found["costs"], key=lambda cost: cost["changed"], reverse=True)[:2]
     said = (
         f"finds {found['float_miou']:.2f} mIoU in float and {found['int8_miou']:.2f} with all in INT8, "

@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from export import registry
-from export.sources import SHIPPED
-from export.weights import load, read_weights
+from export.checkpoints.sources import SHIPPED
+from export.checkpoints.weights import load, read_weights
 
 CARDS = sorted(SHIPPED.glob("*.md"))
 LARGEST = 20 << 20

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from runtime.backends.layer import Layer
 from runtime.backends.onnxruntime import open_engine, providers, session_options
 from runtime.errors import LibraryError
-from runtime.proxies import Layer
 from runtime.spec import EngineManifest
 
 ROLES = {

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from runtime.backends.layer import Layer
 from runtime.backends.openvino import compiled_engine
-from runtime.proxies import Layer
 from runtime.spec import EngineManifest
 
 ENDS = ("Input", "Output")

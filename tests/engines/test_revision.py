@@ -11,8 +11,8 @@ import pytest
 
 from engines import revision
 from engines.revision import NoBase, built_engine, main, worktree
-from runtime import regress
 from runtime.errors import EngineError
+from runtime.measure.gate import regress
 
 MAKEFILE = """
 engine: $(VENV)/.installed

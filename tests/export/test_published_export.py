@@ -9,9 +9,9 @@ import torch
 
 from export import registry, to_onnx
 from export.check import compare, street_frame
+from export.checkpoints.weights import load, read_weights
 from export.half import half_from_float
 from export.to_onnx import Request
-from export.weights import load, read_weights
 from runtime import reference
 from runtime.labels import CITYSCAPES
 from runtime.spec import ModelSpec, Preprocess, from_json

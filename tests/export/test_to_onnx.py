@@ -199,7 +199,7 @@ def test_another_request_weights_packages_or_code_is_another_key(weights, tmp_pa
     assert set(changes) == set(Request._fields)
     keys = [to_onnx.export_key(request._asdict(), weights("enet")) for request in requests]
     keys += [to_onnx.export_key(first._asdict(), path) for path in (other, None)]
-    monkeypatch.setattr("export.sources.sources_sha256", lambda *_: "other code")
+    monkeypatch.setattr("export.checkpoints.sources.sources_sha256", lambda *_: "other code")
     keys.append(to_onnx.export_key(first._asdict(), weights("enet")))
     monkeypatch.setattr("importlib.metadata.version", lambda _: "other version")
     keys.append(to_onnx.export_key(first._asdict(), weights("enet")))
@@ -291,7 +291,7 @@ def test_an_unknown_precision_is_not_taken_for_another(weights, tmp_path):
 
 
 def test_the_shipped_weights_are_the_default(tmp_path, monkeypatch):
-    monkeypatch.setattr("export.sources.SHIPPED", tmp_path)
+    monkeypatch.setattr("export.checkpoints.sources.SHIPPED", tmp_path)
     asked = []
     monkeypatch.setattr(to_onnx, "build_graph", lambda _, weights: asked.append(weights) or onnx.ModelProto())
     to_onnx.export(Request("enet"), folder=tmp_path)

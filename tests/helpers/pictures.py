@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from runtime.errors import FrameError
-from runtime.frames import read_frame
+from runtime.media.frames import read_frame
 
 
 def gradient(height: int = 40, width: int = 64) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from runtime.rivals import SPEC_FILE
+from runtime.measure.rivals import SPEC_FILE
 from runtime.spec import ModelSpec, to_json
 
 

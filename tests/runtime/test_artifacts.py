@@ -52,6 +52,15 @@ def test_changed_code_is_another_sha256(tmp_path):
     assert len(sha256_of(tmp_path / "a.py")) == 64
 
 
+def test_code_that_is_not_there_makes_no_key(tmp_path):
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "segment.cu").write_text("not Python")
+    for missing in ("b.py", "models", "kernels"):
+        with pytest.raises(FileNotFoundError, match=missing):
+            sources_sha256(tmp_path / "a.py", tmp_path / missing)
+
+
 def test_a_second_maker_waits_for_the_first_and_a_killed_one_frees_the_lock(tmp_path):
     path = tmp_path / "engine"
     code = f"""

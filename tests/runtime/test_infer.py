@@ -6,8 +6,8 @@ import pytest
 
 from runtime import cli, infer
 from runtime.errors import OutputError
-from runtime.frames import read_frame
 from runtime.labels import CAMVID, palette
+from runtime.media.frames import read_frame
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE, STAGES_MS, files_below, write_fake_engine
 from tests.helpers.pictures import gradient

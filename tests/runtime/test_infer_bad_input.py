@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from runtime import cli, infer
-from runtime.frames import read_frame
+from runtime.media.frames import read_frame
 from tests.helpers import fake_backend, pictures
 from tests.helpers.fake_backend import PICTURE, TARGET, files_below, write_fake_engine
 from tests.helpers.pictures import gradient, lossless

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import camera, cli, infer
+from runtime import cli, infer
 from runtime.errors import OutputError
+from runtime.media import camera
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE, files_below, write_fake_engine
 from tests.helpers.videos import SIZE, damage, moving, read_video, write_video
-from tests.runtime.test_camera import Capture
+from tests.runtime.media.test_camera import Capture
 from tests.runtime.test_infer_bad_input import run, started
 
 

@@ -4,15 +4,8 @@ import pytest
 
 from runtime.backend import open_backend
 from runtime.errors import EngineError
-from runtime.manifest import manifest_path, manifest_text, newest_engine, read_manifest, write_engine
-from runtime.spec import EngineManifest
-from tests.helpers.engines import built_engine
-
-
-def changed(path, **fields) -> EngineManifest:
-    manifest = dataclasses.replace(read_manifest(path), **fields)
-    manifest_path(path).write_text(manifest_text(manifest))
-    return manifest
+from runtime.manifest import manifest_path, read_manifest, write_engine
+from tests.helpers.engines import built_engine, changed
 
 
 def test_a_truncated_engine_is_refused_with_the_command_that_rebuilds_it(tmp_path):
@@ -100,20 +93,3 @@ def test_what_is_no_engine_of_the_library_is_refused_in_one_line(tmp_path):
         with pytest.raises(EngineError) as refused:
             open_backend(path)
         assert "\n" not in str(refused.value)
-
-
-def test_the_newest_engine_is_the_one_of_this_machine_that_was_built_last(tmp_path):
-    old, new = built_engine(tmp_path, seed=1), built_engine(tmp_path, seed=2)
-    foreign, broken = built_engine(tmp_path, seed=3), built_engine(tmp_path, seed=4)
-    changed(foreign, target=dataclasses.replace(read_manifest(foreign).target, device="another"))
-    manifest_path(broken).write_text("")
-    assert newest_engine(tmp_path) == new
-    assert built_engine(tmp_path, seed=1) == old  # a cache hit: it was asked for last
-    assert newest_engine(tmp_path) == old
-    changed(old, spec=dataclasses.replace(read_manifest(old).spec, batch=4))
-    assert newest_engine(tmp_path) == new
-
-
-def test_without_an_engine_the_command_that_builds_one_is_named(tmp_path):
-    with pytest.raises(EngineError, match="Build one: make engine MODEL=icnet PRECISION=fp16"):
-        newest_engine(tmp_path)

@@ -1,0 +1,49 @@
+"""Which weights, and the key of what is made from them: known without importing torch, so that a cache hit is quick."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import runtime
+from runtime.artifacts import key_of, sha256_of, sources_sha256
+from runtime.errors import WeightsError
+
+EXPORT, RUNTIME = Path(__file__).parents[1], Path(runtime.__file__).parent
+SHIPPED = EXPORT / "weights"
+# What the exported bytes depend on beside the arguments: these packages, and this code.
+MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+CODE = (
+    *(EXPORT / name for name in ("models", "checkpoints", "registry.py", "to_onnx.py", "half.py", "check.py")),
+    *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
+)
+
+
+def default_weights(model: str) -> Path | None:
+    """The file shipped with the project for that network, or None."""
+    shipped = SHIPPED / f"{model}-camvid.safetensors"
+    return shipped if shipped.is_file() else None
+
+
+def check_file(weights: Path) -> None:
+    """Refuse weights that are not a file.
+
+    Raises:
+        WeightsError: missing, or a folder.
+    """
+    if not weights.is_file():
+        what = "is a folder" if weights.is_dir() else "does not exist"
+        raise WeightsError(f"weights {weights} {what}; give the checkpoint's file: WEIGHTS=path")
+
+
+def export_key(arguments: dict[str, Any], weights: Path | None) -> str:
+    """The key of an export: its arguments, the weights' bytes, the packages and the code that make it."""
+    if weights is not None:
+        check_file(weights)
+    return key_of(
+        {
+            **arguments,
+            "weights": sha256_of(weights) if weights else "random",
+            "packages": {name: metadata.version(name) for name in MADE_BY},
+            "code": sources_sha256(*CODE),
+        }
+    )

@@ -1,0 +1,188 @@
+"""Checkpoints: read without running their code, hold to the network, refuse what does not fit."""
+
+import json
+import pickle
+import re
+import struct
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from export.checkpoints.caffemodel import read_caffemodel
+from export.checkpoints.layouts import recognised, released
+from export.checkpoints.npy import SCALARS, read_npy
+from export.checkpoints.sources import check_file
+from runtime.artifacts import sha256_of
+from runtime.cli import log
+from runtime.errors import WeightsError
+from runtime.labels import CAMVID, CITYSCAPES, Label
+
+RANDOM_SEED = 0
+DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+# What torch raises on bytes that it does not take: found by damaging checkpoints at random.
+REFUSED = (
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError,
+    AssertionError, struct.error,
+)  # fmt: skip
+LISTED = 5  # tensors named in an error before it counts the rest
+# The layer whose outputs are the classes, and along which axis.
+CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
+
+
+class Weights(NamedTuple):
+    """Tensors by the network's own names, the classes they were trained on, and where they are from."""
+
+    tensors: dict[str, torch.Tensor]
+    classes: tuple[Label, ...]
+    sha256: str
+    source: str
+    network: str = ""  # the one whose published layout they came in; empty where they have our own names
+
+
+def read_weights(path: Path) -> Weights:
+    """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or ICNet's.
+
+    ICNet was published as .npy and .caffemodel. A published layout is recognised by its keys and given our names.
+
+    Raises:
+        WeightsError: missing, unreadable, or a pickle that wants to run code.
+    """
+    check_file(path)
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _READERS.get(path.suffix, _read_pickle)(path), {}
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
+    layout = recognised(tensors)
+    tensors = layout.remap(tensors) if layout else tensors
+    source = metadata.get("source", path.name)
+    network = layout.network if layout else ""
+    return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), source, network)
+
+
+def load(network: nn.Module, weights: Weights) -> None:
+    """Copy the tensors into the network; every one of both sides must fit.
+
+    Raises:
+        WeightsError: tensors are missing, extra or of another shape; it lists them.
+    """
+    expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in weights.tensors.items() if not k.endswith("num_batches_tracked")}
+    problems = [
+        _list("missing", sorted(expected.keys() - given.keys())),
+        _list("unknown", sorted(given.keys() - expected.keys())),
+        _list(
+            "of another shape",
+            [
+                f"{name} {tuple(given[name].shape)} instead of {tuple(expected[name].shape)}"
+                for name in sorted(expected.keys() & given.keys())
+                if given[name].shape != expected[name].shape
+            ],
+        ),
+    ]
+    if any(problems):
+        hint = f". Their layout is that of MODEL={weights.network}" if weights.network else ""
+        raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}{hint}")
+    network.load_state_dict(given, strict=False)
+
+
+def random_weights(network: nn.Module, classes: tuple[Label, ...]) -> Weights:
+    """The network's own initial weights, named as what they are: its masks mean nothing."""
+    return Weights(network.state_dict(), classes, f"random-seed-{RANDOM_SEED}", "random weights")
+
+
+def _list(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{len(names)} {what} ({', '.join(names[:LISTED])}{more})"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"weights {path} are not readable as safetensors: {error}") from None
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(SCALARS):
+            warnings.simplefilter("ignore")  # of odd pickle protocols, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except REFUSED as error:
+        raise _refused_pickle(path, str(error)) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
+    odd = sorted(str(name) for name, v in content.items() if v.layout != torch.strided or v.is_complex())
+    if odd:
+        raise WeightsError(
+            f"weights {path} hold sparse or complex tensors, dense real ones are read: {_list('such', odd)}"
+        )
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _read_npy(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers and dtypes of older versions
+            return read_npy(path)
+    except (*REFUSED, MemoryError, OverflowError) as error:
+        raise _refused_pickle(path, str(error)) from None
+
+
+def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors, others = released(read_caffemodel(path))
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"weights {path} are damaged, or not a .caffemodel: {error}") from None
+    if not tensors:
+        raise WeightsError(f"weights {path} are not of ICNet: {_list('other layers', others)}")
+    if others:
+        log(f"{path.name}: {_list('layers', others)} are of its training alone and left out")
+    return tensors
+
+
+_READERS = {".npy": _read_npy, ".caffemodel": _read_caffemodel}
+
+
+def _refused_pickle(path: Path, message: str) -> WeightsError:
+    wanted = re.search(r"GLOBAL (\S+)", message)
+    if wanted is None:
+        # torch's own words are left out: they advise to load the file with weights_only=False.
+        return WeightsError(f"weights {path} are damaged, or not a checkpoint that torch.save wrote")
+    return WeightsError(
+        f"weights {path} hold more than tensors ({wanted[1]}) and are not loaded, since unpickling them runs their "
+        "code. Save them again where you trust them: safetensors.torch.save_file(network.state_dict(), path)"
+    )
+
+
+def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
+    if "classes" in metadata:
+        try:
+            return tuple(_label(name, *color) for name, color in json.loads(metadata["classes"]))
+        except (ValueError, TypeError) as error:
+            raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
+    if metadata.get("dataset") in DATASETS:
+        return DATASETS[metadata["dataset"]]
+    counts = {len(classes): classes for classes in DATASETS.values()}
+    heads = ((tensors[name].shape, axis) for name, axis in CLASSIFIERS.items() if name in tensors)
+    found = [shape[axis] for shape, axis in heads if len(shape) > axis]
+    if found and found[0] not in counts:
+        raise WeightsError(f"weights {path} have {found[0]} classes and do not name them; known are {sorted(counts)}")
+    return counts[found[0]] if found else CITYSCAPES
+
+
+def _label(name: object, *color: object) -> Label:
+    red, green, blue = (int(value) for value in color if isinstance(value, int) and 0 <= value <= 255)
+    if not isinstance(name, str):
+        raise ValueError(f"a class is named {name!r}")
+    return Label(name, (red, green, blue))

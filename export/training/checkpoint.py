@@ -1,0 +1,193 @@
+"""What training leaves on disk: a checkpoint to go on from, the weights, the log."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from export.checkpoints.weights import REFUSED, read_weights
+from export.training.recipe import Recipe
+from runtime.artifacts import write_atomically
+from runtime.errors import OutputError, WeightsError
+
+ANOTHER = "another --out DIR (make: OUT=DIR)"
+
+
+class Pruned(NamedTuple):
+    """One pruning of a network, as the metadata of its weights keeps it."""
+
+    width: int  # before
+    left: int  # after
+    weights_sha256: str  # of the weights that were pruned
+
+
+@dataclasses.dataclass(slots=True)
+class State:
+    """What a checkpoint holds: training goes on from it as if it had never stopped."""
+
+    net: nn.Module
+    ema: nn.Module  # the average of the network's weights, which is what is validated and shipped
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    spent_s: float = 0.0
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
+    """Everything that `load_checkpoint` needs."""
+    content = {
+        "recipe": dataclasses.asdict(recipe),
+        "net": state.net.state_dict(),
+        "ema": state.ema.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "counters": (state.epoch, state.step, state.spent_s),
+        "rows": state.rows,
+    }
+    # Made in memory: torch's own writing reports a full disk as an error of its stream, without its cause.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
+    """Continue from a checkpoint, of whichever device, on the state's own.
+
+    Only the minutes may have changed; the rest of the schedule then fits itself to them. An older checkpoint lacks what
+    recipes have since gained: it was begun with the defaults of that.
+
+    Raises:
+        WeightsError: it is damaged or another file, or of another recipe, network or number of classes; the state is
+            then not to be used.
+        OSError: it cannot be read.
+    """
+    data = io.BytesIO(path.read_bytes())  # outside of what is taken for damage: a file that may not be read is whole
+    try:
+        content = dict(torch.load(data, map_location="cpu", weights_only=True))
+        begun = {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
+        refuse_changed(path, dataclasses.asdict(recipe), begun)
+        refuse_other_network(path, state.net, content["net"])
+        state.net.load_state_dict(content["net"])
+        state.ema.load_state_dict(content["ema"])
+        state.optimizer.load_state_dict(content["optimizer"])
+        state.epoch, state.step, state.spent_s = content["counters"]
+        state.rows = content["rows"]
+    except REFUSED:  # torch's own words are left out: they advise to load the file with weights_only=False
+        raise WeightsError(
+            f"{path} is damaged, or no checkpoint of a training; delete it to begin anew, or give {ANOTHER}"
+        ) from None
+
+
+def refuse_changed(path: Path, asked: dict[str, Any], begun: dict[str, Any]) -> None:
+    """Raises WeightsError: the checkpoint was begun with another recipe than is asked."""
+    free = {"minutes"} if asked["minutes"] and begun["minutes"] else set()
+    changed = sorted(key for key in asked.keys() - free if begun.get(key) != asked[key])
+    if changed:
+        raise WeightsError(f"{path} was begun with another {', '.join(changed)}; give the same, or {ANOTHER}")
+
+
+def refuse_other_network(path: Path, net: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Raises WeightsError: the checkpoint's tensors have other names or shapes than the network's."""
+    own, given = ({key: tensor.shape for key, tensor in one.items()} for one in (net.state_dict(), tensors))
+    if own != given:
+        raise WeightsError(f"{path} is of another network or number of classes; give {ANOTHER}")
+
+
+def recipe_defaults() -> dict[str, Any]:
+    """The fields of a recipe that need not be given, with their values."""
+    return {
+        field.name: field.default for field in dataclasses.fields(Recipe) if field.default is not dataclasses.MISSING
+    }
+
+
+def load_start(net: nn.Module, path: Path) -> None:
+    """Copy the tensors of a weights file that the network has too, by name and shape; its others keep their values.
+
+    Raises:
+        WeightsError: the file cannot be read, or has no tensor in common with the network.
+    """
+    given, own = read_weights(path).tensors, net.state_dict()
+    common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+    if not common:
+        raise WeightsError(f"weights {path} have no tensor in common with the network; it has {next(iter(own))} ...")
+    net.load_state_dict(common, strict=False)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """What a weights file says of itself; nothing where it is not safetensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
+def pruning_of(metadata: dict[str, str]) -> list[Pruned]:
+    """Every pruning that led to some weights, the first one first.
+
+    Raises:
+        WeightsError: the metadata have it in another form.
+    """
+    try:
+        return [
+            Pruned(int(width), int(left), str(sha)) for width, left, sha in json.loads(metadata.get("pruned", "[]"))
+        ]
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"the weights tell what they were pruned from in a form that is not read: {error}") from None
+
+
+def pruned_text(history: list[Pruned]) -> str:
+    """What is added to the source of weights that were pruned; nothing for others."""
+    widths = [str(history[0].width), *(str(pruning.left) for pruning in history)] if history else []
+    return f", pruned from width {' to '.join(widths)}" if widths else ""
+
+
+def check_out(out: Path, source: Path) -> None:
+    """Refuse an output that would overwrite the weights it is made from, or would be read as another kind of file.
+
+    Raises:
+        OutputError: it is one of these.
+    """
+    if out.suffix != ".safetensors":
+        raise OutputError(f"{out} would be written as safetensors: give --out a name that ends in .safetensors")
+    if out.resolve() == source.resolve():
+        raise OutputError(f"--out {out} is the file that is read; give another name")
+
+
+def stored(net: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's parameters and statistics as kept: kernels in float16, half the file, the rest in float32."""
+    return {
+        key: value.detach().to(torch.float16 if value.ndim > 1 else torch.float32).contiguous()
+        for key, value in net.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
+    """What is `stored` of a network as safetensors."""
+    write_atomically(path, save(stored(net), metadata))
+
+
+def holds(path: Path, net: nn.Module) -> bool:
+    """Whether that file is there with just the tensors that `save_weights` would write of the network."""
+    try:
+        tensors, expected = load_file(path), stored(net)
+    except (SafetensorError, OSError):
+        return False
+    return tensors.keys() == expected.keys() and all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+def write_log(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The whole log as CSV, so that a resumed training repeats no row."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0].keys())
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())

@@ -1,0 +1,214 @@
+"""mIoU of engines on labelled frames, side by side: `python -m runtime.evaluate --engine A [B ...] --data DIR`."""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.accuracy.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, open_dataset, read_pair
+from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
+from runtime.backend import Backend, open_backend
+from runtime.cli import DONE, count_from_text, progress
+from runtime.errors import EngineError
+from runtime.labels import Label
+from runtime.lookup import newest_engine
+from runtime.manifest import read_manifest
+from runtime.media.frames import FrameFile, write_png
+from runtime.media.outputs import refuse_overwrites
+from runtime.spec import EngineManifest
+
+# What the labels of a data set hold for each train id, where that is not the train id itself.
+STORED_IDS = {"cityscapes": CITYSCAPES_IDS}
+
+
+@dataclasses.dataclass(slots=True)
+class Tally:
+    """What one engine's masks add up to."""
+
+    matrix: np.ndarray  # int64 (C, C), `runtime.accuracy.metrics.confusion`
+    agreeing_px: np.ndarray  # int64 (engines,), of the class that each engine gives
+    frames: int = 0
+    seen_px: int = 0  # with those whose label does not count
+
+    def add(self, mask: np.ndarray, label: np.ndarray, all_masks: Sequence[np.ndarray]) -> None:
+        """Count one frame; each mask, one an engine, is uint8 (H, W) train ids as the label is."""
+        self.matrix += confusion(mask, label, len(self.matrix))
+        self.frames += 1
+        self.agreeing_px += [np.count_nonzero(mask == other) for other in all_masks]
+        self.seen_px += mask.size
+
+
+class LabelWriter(NamedTuple):
+    """Masks as the labels of their data set are stored: a PNG a frame, of the frame's name, in a folder an engine."""
+
+    folders: list[Path]
+    ids: np.ndarray  # uint8 (256,): train id -> stored value
+
+    def paths(self, pair: Pair) -> list[Path]:
+        """Where each engine's mask of this frame goes."""
+        return [folder / f"{pair.frame.stem}.png" for folder in self.folders]
+
+    def write(self, pair: Pair, masks: Sequence[np.ndarray]) -> None:
+        """Write one frame's masks, uint8 (H, W) train ids, one an engine.
+
+        Raises:
+            OutputError: one cannot be written.
+        """
+        for path, mask in zip(self.paths(pair), masks, strict=True):
+            write_png(path, np.take(self.ids, mask))
+
+
+def evaluate(
+    backends: Sequence[Backend], pairs: Sequence[Pair], classes: int, writer: LabelWriter | None = None
+) -> list[Tally]:
+    """Every engine on every frame, one frame after the other.
+
+    Raises:
+        DatasetError: a frame or its label cannot be read.
+        OutputError: a mask cannot be written.
+    """
+    tallies = [Tally(np.zeros((classes, classes), np.int64), np.zeros(len(backends), np.int64)) for _ in backends]
+    for pair in progress(pairs, "evaluate"):
+        frame, label = read_pair(pair)
+        masks = [backend.segment(frame) for backend in backends]
+        for tally, mask in zip(tallies, masks, strict=True):
+            tally.add(mask, label, masks)
+        if writer:
+            writer.write(pair, masks)
+    return tallies
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate the engines that `argv` names.
+
+    Raises:
+        PipelineError: an engine, the data set or an output is not as it must be.
+    """
+    options = _parser().parse_args(argv)
+    dataset = open_dataset(options.dataset, options.data)
+    engines = options.engine or [newest_engine()]
+    manifests = _manifests(engines, dataset)
+    pairs = dataset.pairs(options.split)
+    chosen = pairs[: options.limit]
+    writer = _label_writer(options, engines, chosen) if options.save_labels else None
+    with ExitStack() as stack:
+        backends = [stack.enter_context(open_backend(engine)) for engine in engines]
+        tallies = evaluate(backends, chosen, len(dataset.classes), writer)
+    results = [result(*each, dataset.classes) for each in zip(engines, manifests, tallies, strict=True)]
+    found = {"dataset": dataset.name, "split": options.split, "frames_in_split": len(pairs), "engines": results}
+    print(json.dumps(found, indent=1) if options.json else as_text(found))
+    return DONE
+
+
+def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label]) -> dict[str, Any]:
+    """The figures of one engine as JSON values: shares 0..1, None for a figure that no pixel decides.
+
+    `agreement` is the share of pixels that have the same class in each of the engines, in their order.
+    """
+    return {
+        "engine": engine.stem,
+        "model": manifest.spec.name,
+        "weights_sha256": manifest.spec.weights_sha256,
+        "network_size": [manifest.spec.preprocess.height, manifest.spec.preprocess.width],
+        "precision": manifest.precision,
+        "executed": manifest.executed,
+        "backend": manifest.backend,
+        "frames": tally.frames,
+        "miou": _number(mean_iou(tally.matrix)),
+        "pixel_accuracy": _number(pixel_accuracy(tally.matrix)),
+        "agreement": (tally.agreeing_px / tally.seen_px).tolist(),
+        "iou": {label.name: _number(share) for label, share in zip(classes, iou(tally.matrix), strict=True)},
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """What was found, for people: a line an engine, then a table with a column an engine, in percent."""
+    engines: list[dict[str, Any]] = found["engines"]
+    lines = [f"{found['dataset']} {found['split']}, {engines[0]['frames']} of {found['frames_in_split']} frames"]
+    lines += [f"  {_engine_line(number, engine)}" for number, engine in enumerate(engines, 1)]
+    lines += ["", _row("engine", [str(number) for number in range(1, len(engines) + 1)])]
+    lines += [_row("", [engine["precision"] for engine in engines])]
+    figures = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
+    lines += [_row(name, [_percent(engine[key]) for engine in engines]) for name, key in figures.items()]
+    for i in range(len(engines)):
+        lines += [_row(f"same mask as {i + 1}", [_percent(engine["agreement"][i]) for engine in engines])]
+    lines += [""]
+    lines += [_row(name, [_percent(engine["iou"][name]) for engine in engines]) for name in engines[0]["iou"]]
+    return "\n".join(lines)
+
+
+def _engine_line(number: int, engine: dict[str, Any]) -> str:
+    executed = ", ".join(f"{count} {kind}" for kind, count in engine["executed"].items())
+    return f"{number}  {engine['engine']}: {engine['precision']} on {engine['backend']}, weighted layers: {executed}"
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<16}" + "".join(f"{cell:>9}" for cell in cells)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN.
+    return None if math.isnan(value) else float(value)
+
+
+def _manifests(engines: Sequence[Path], dataset: Dataset) -> list[EngineManifest]:
+    names = [engine.stem for engine in engines]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise EngineError(f"two engines are named {twice[0]}; give each once")
+    manifests = [read_manifest(engine) for engine in engines]
+    for engine, manifest in zip(engines, manifests, strict=True):
+        _refuse_other_classes(engine, manifest.spec.classes, dataset)
+    return manifests
+
+
+def _refuse_other_classes(engine: Path, classes: Sequence[Label], dataset: Dataset) -> None:
+    # A class is its name and its place; in what colour it is drawn makes no difference here.
+    if [label.name for label in classes] != [label.name for label in dataset.classes]:
+        raise EngineError(
+            f"engine {engine.name} has {_listed(classes)}, but {dataset.name} has {_listed(dataset.classes)}; "
+            f"evaluate it on a data set of its own classes, or build one with these: make engine WEIGHTS=path"
+        )
+
+
+def _listed(classes: Sequence[Label]) -> str:
+    return f"{len(classes)} classes ({', '.join(label.name for label in classes)})"
+
+
+def _label_writer(options: argparse.Namespace, engines: Sequence[Path], pairs: Sequence[Pair]) -> LabelWriter:
+    ids = np.arange(256, dtype=np.uint8)
+    stored = STORED_IDS.get(options.dataset, ())
+    ids[: len(stored)] = stored
+    writer = LabelWriter([options.save_labels / engine.stem for engine in engines], ids)
+    inputs = [FrameFile(path, Path(path.name)) for pair in pairs for path in (pair.frame, pair.label)]
+    refuse_overwrites(inputs, [{"labels": path} for pair in pairs for path in writer.paths(pair)])
+    return writer
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime.evaluate", description=__doc__)
+    parser.add_argument(
+        "--engine", type=Path, nargs="+", action="extend", help="one or more (by default the newest of this machine)"
+    )
+    parser.add_argument("--dataset", default="camvid", help=f"one of {', '.join(DATASETS)} (default: %(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--split", default="val", help="default: %(default)s")
+    parser.add_argument("--limit", type=count_from_text, metavar="N", help="only the first N frames (default: all)")
+    parser.add_argument(
+        "--save-labels",
+        type=Path,
+        metavar="DIR",
+        help="write masks as PNG to DIR/ENGINE: train ids, for cityscapes the labelIds that its evaluation takes",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout; shares 0..1, null: no pixel")
+    return parser

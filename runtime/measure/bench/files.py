@@ -1,0 +1,223 @@
+"""File to file: how many frames a second `runtime.infer` does of pictures and of a video, and what each stage costs.
+
+`python -m runtime.bench_files --engine ENGINE --json FILE`; `make bench-files`. With `--readme README.md FILE...` the
+table of such files is written between its two marks instead; `make figures`.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.artifacts import write_atomically
+from runtime.cli import DONE, count_from_text, log, size_from_text
+from runtime.errors import FrameError
+from runtime.labels import palette
+from runtime.lanes import Lanes, open_lanes
+from runtime.lookup import newest_engine
+from runtime.manifest import read_manifest
+from runtime.measure.bench.latency import FRAME_SIZE
+from runtime.measure.bench.tables import between_marks, read_figures, title
+from runtime.measure.fingerprint import command_line, fingerprint, load
+from runtime.measure.rounds import take_turns, turns
+from runtime.media.frames import FrameFile, read_frame, write_png
+from runtime.media.outputs import OF_A_VIDEO, SAVES, Look, plan_outputs
+from runtime.media.pictures import Run, Task, segment_pictures
+from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.recording import Recording, VideoWriter
+from runtime.media.results import WHOLE
+from runtime.media.streams import segment_stream
+from runtime.media.video import VideoReader
+from runtime.reference import resize_frame
+from runtime.samples import STREET
+
+VERSION = 1  # of the JSON document
+BEGIN = "<!-- files: made by `make figures` -->"
+RATE, JPEG_QUALITY = 25, 95
+STEP_PX = 4  # that the picture moves from frame to frame
+SEQUENTIAL = "sequential"
+
+
+class Way(NamedTuple):
+    """How frames go through an engine: by which pipeline, and how many of them are in the engine at once."""
+
+    pipeline: Run
+    lanes: Lanes
+
+
+def write_inputs(folder: Path, frame: np.ndarray, count: int) -> dict[str, list[Path]]:
+    """The frame, moved a little each time, as so many PNG and JPEG pictures and as one H.264 video."""
+    import cv2
+
+    found: dict[str, list[Path]] = {"PNG": [], "JPEG": [], "H.264": [folder / "street.mp4"]}
+    unit = Fraction(1, RATE)
+    with VideoWriter(found["H.264"][0], frame, Fraction(RATE), unit) as video:
+        for i in range(count):
+            moved = np.roll(frame, STEP_PX * i, 1)
+            write_png(folder / f"{i}.png", moved)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            jpeg = cv2.imencode(".jpg", cv2.cvtColor(moved, cv2.COLOR_RGB2BGR), quality)[1]
+            write_atomically(folder / f"{i}.jpg", jpeg.tobytes())
+            video.write(moved, i)
+            found["PNG"].append(folder / f"{i}.png")
+            found["JPEG"].append(folder / f"{i}.jpg")
+    return found
+
+
+def pass_through(files: Sequence[Path], out: Path, way: Way) -> tuple[float, Clock]:
+    """Segment the files as `runtime.infer` does, and write what it writes.
+
+    Returns:
+        seconds, and where they went.
+
+    Raises:
+        FrameError: a frame cannot be read.
+    """
+    look, clock = Look(palette(way.lanes.spec.classes), 0.5), Clock()
+    given = [FrameFile(path, Path(path.name)) for path in files]
+    start = time.perf_counter()
+    if files[0].suffix == ".mp4":
+        (outputs,) = plan_outputs(given, out, OF_A_VIDEO)
+        with VideoReader(files[0]) as source, Recording(outputs, look, source.rate, source.time_base) as recording:
+            flow = segment_stream(way.lanes, source, recording, repeat(None), way.pipeline, clock, live=False)
+            done: list[Any] = [passage.value for passage in flow]
+    else:
+        tasks = [Task(file, outputs) for file, outputs in zip(given, plan_outputs(given, out, SAVES), strict=True)]
+        done = list(segment_pictures(way.lanes, tasks, look, way.pipeline, clock))
+    clock.stop()
+    for one in done:
+        if isinstance(one, FrameError):
+            raise one
+    return time.perf_counter() - start, clock
+
+
+def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[str, Any]:
+    """Every input in every way, taking turns.
+
+    Args:
+        engine: opened once for one frame at a time, and once for as many as it does best.
+        frame: uint8 (H, W, 3) RGB.
+        count: frames of each input.
+        rounds: runs of each input in each way, after one that is not counted.
+
+    Returns:
+        JSON values: input -> way -> frames a second and milliseconds a frame by stage, a value a round.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        log(f"writing {count} frames as PNG, JPEG and H.264")
+        inputs = write_inputs(Path(folder), frame, count)
+        one = stack.enter_context(open_lanes(engine, 1))
+        ways = {SEQUENTIAL: Way(one_after_another, one), "overlapped, 1 lane": Way(overlapped, one)}
+        several = open_lanes(engine)
+        if several.count > 1:
+            ways[f"overlapped, {several.count} lanes"] = Way(overlapped, stack.enter_context(several))
+        else:
+            several.close()
+        found: dict[str, Any] = {kind: {} for kind in inputs}
+        calls = []
+        for kind, files in inputs.items():
+            for name, way in ways.items():
+                kept = found[kind][name] = {"frames_per_s": [], "stages_ms": {stage: [] for stage in WHOLE}}
+                pass_through(files, Path(folder) / "out", way)
+                calls.append(_pass(files, Path(folder) / "out", way, count, kept))
+        log(f"measuring {rounds} rounds of {len(calls)} runs")
+        take_turns(calls, turns(np.random.default_rng(0), rounds, 1, len(calls)))
+    return found
+
+
+def _pass(files: Sequence[Path], out: Path, way: Way, count: int, kept: dict[str, Any]) -> Callable[[], float]:
+    def call() -> float:
+        seconds, clock = pass_through(files, out, way)
+        kept["frames_per_s"].append(count / seconds)
+        for stage, samples in kept["stages_ms"].items():
+            samples.append(clock.busy_ms[stage] / count)
+        return seconds * 1e3
+
+    return call
+
+
+def table(document: dict[str, Any]) -> str:
+    """The medians as a Markdown table, and under what they were measured."""
+    names = list(next(iter(document["inputs"].values())))
+    lines = ["| input | " + " | ".join((*WHOLE, *names)) + " |", "|---" * (1 + len(WHOLE) + len(names)) + "|"]
+    for kind, ways in document["inputs"].items():
+        alone = ways[SEQUENTIAL]
+        cells = [f"{np.median(alone['stages_ms'][stage]):.0f}" for stage in WHOLE]
+        for name in names:
+            rates = np.array(ways[name]["frames_per_s"])
+            gain = "" if name == SEQUENTIAL else f", {np.median(rates / alone['frames_per_s']):.2f}x"
+            cells.append(f"{np.median(rates):.1f} fps{gain}")
+        lines.append(f"| {document['frames']} frames, {kind} | " + " | ".join(cells) + " |")
+    found = document["fingerprint"]
+    height, width = found["frame_size"]
+    machine = f"{found['machine']['cpu']}, {found['machine']['threads']} threads"
+    return "\n".join(
+        [*lines, "", f"{title(found)}, frames of {height}x{width}; medians of {document['rounds']} rounds; {machine}."]
+    )
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A document that `--json` wrote; see `runtime.measure.bench.tables.read_figures`."""
+    return read_figures(
+        path,
+        "runtime.bench_files",
+        VERSION,
+        lambda document: [ways[SEQUENTIAL]["frames_per_s"] for ways in document["inputs"].values()],
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure, or write README's table of what was measured.
+
+    Raises:
+        PipelineError: the engine cannot be opened, a file not be written, or README has no place for the table.
+    """
+    options = _options(argv)
+    if options.readme:
+        body = "\n\n".join(table(read_document(path)) for path in options.documents)
+        write_atomically(options.readme, between_marks(options.readme.read_text(), BEGIN, body).encode())
+        return DONE
+    engine = options.engine or newest_engine()
+    frame = resize_frame(read_frame(options.frame), *options.frame_size)
+    before = load()
+    document = {
+        "version": VERSION,
+        "fingerprint": fingerprint(
+            engine, read_manifest(engine), frame.shape[:2], command_line("runtime.bench_files", argv)
+        ),
+        "frames": options.frames,
+        "rounds": options.rounds,
+        "inputs": measure(engine, frame, options.frames, options.rounds),
+        "load": {"before": before, "after": load()},
+    }
+    if options.json:
+        write_atomically(options.json, json.dumps(document, indent=1).encode())
+    print(table(document))
+    return DONE
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m runtime.bench_files", description=__doc__)
+    add = parser.add_argument
+    add("documents", type=Path, nargs="*", metavar="FILE", help="with --readme: what --json wrote")
+    add("--readme", type=Path, help="write the table of the files into it, and measure nothing")
+    add("--engine", type=Path, help="the engine (by default the newest of this machine)")
+    add("--frames", type=count_from_text, default=20, help="of each input (%(default)s)")
+    add("--rounds", type=count_from_text, default=6, help="runs of each input in each way (%(default)s)")
+    add("--frame", type=Path, default=STREET, help="an image (the bundled street)")
+    add("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
+    add("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
+    options = parser.parse_args(argv)
+    if bool(options.documents) != bool(options.readme):
+        parser.error("FILE... and --readme go together")
+    if options.readme and (options.engine or options.json):
+        parser.error("--readme measures nothing: it takes neither --engine nor --json")
+    return options

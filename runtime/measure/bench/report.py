@@ -1,0 +1,236 @@
+"""One HTML file of what was measured, with nothing to load: `python -m runtime.report -o report.html`; `make report`.
+
+Latency and stages come from `runtime.bench --json`, accuracies from `runtime.evaluate --json`; the engines are timed in
+turns and drawn on one frame here.
+"""
+
+import argparse
+import base64
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.artifacts import ARTIFACTS, write_atomically
+from runtime.cli import DONE, log
+from runtime.errors import EngineError, PipelineError
+from runtime.kernels.cpu import overlay
+from runtime.labels import palette
+from runtime.manifest import read_manifest
+from runtime.measure.bench import charts
+from runtime.measure.bench.tables import conditions, read_document, title
+from runtime.measure.rivals import RIVALS
+from runtime.measure.rounds import take_turns, turns
+from runtime.measure.worker import ENGINE, Job, Worker
+from runtime.media.frames import read_frame
+from runtime.reference import resize_frame
+from runtime.samples import STREET
+
+ROUNDS, WARMUP = 20, 3
+SHOWN_WIDTH = 640  # px of the frame in the report
+JPEG_QUALITY = 92
+DIFFERENT = (255, 0, 60)
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de}
+svg{width:100%;height:auto}text{font:13px system-ui,sans-serif;fill:#1f2328}.small{font-size:11px;fill:#57606a}
+.middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:#d0d7de;stroke-width:1}
+.legend .key{margin-right:1.2rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.4em}
+.frames{display:grid;grid-template-columns:1fr 1fr;gap:.8rem}figure{margin:0}img{width:100%;height:auto;display:block}
+figcaption,.note{color:#57606a;font-size:.88rem}
+"""
+
+
+class Drawn(NamedTuple):
+    """One engine on the report's frame."""
+
+    name: str  # its precision, and what it executes
+    stem: str
+    ms: float  # median, measured in turns with the others
+    mask: np.ndarray  # uint8 (H, W) train ids
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the report.
+
+    Raises:
+        PipelineError: an input is not what it should be, or the report cannot be written.
+    """
+    options = _parser().parse_args(argv)
+    documents = [read_document(path) for path in options.bench]
+    accuracies = _accuracies(options.evaluate)
+    frame = read_frame(options.frame)
+    drawn = draw(options.engines, frame) if options.engines else []
+    html = page(documents, drawn, accuracies, frame, _colors(options.engines))
+    write_atomically(options.output, html.encode())
+    print(options.output)
+    return DONE
+
+
+def draw(engines: Sequence[Path], frame: np.ndarray) -> list[Drawn]:
+    """Each engine's mask of a frame, uint8 (H, W, 3) RGB at the network's size, and its time, in turns.
+
+    Raises:
+        EngineError: one cannot be opened, or they are of several sizes.
+    """
+    manifests = [read_manifest(engine) for engine in engines]
+    sizes = {(m.spec.preprocess.height, m.spec.preprocess.width) for m in manifests}
+    if len(sizes) != 1:
+        raise EngineError(
+            f"the engines are of sizes {sorted(sizes)}; build them with one SIZE to draw them side by side"
+        )
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        np.save(path := Path(folder) / "frame.npy", resize_frame(frame, *sizes.pop()))
+        workers = [stack.enter_context(Worker(Job(ENGINE, (engine,)), path)) for engine in engines]
+        masks = [_mask(worker, Path(folder) / "mask.npy") for worker in workers]
+        for worker in workers * WARMUP:
+            worker.frame_ms()
+        log(f"measuring {ROUNDS} rounds of {len(workers)} engines")
+        samples = take_turns([w.frame_ms for w in workers], turns(np.random.default_rng(0), ROUNDS, 1, len(workers)))
+    medians = np.median(samples, axis=(1, 2))
+    names = [f"{m.spec.name} {m.precision} ({', '.join(m.executed)})" for m in manifests]
+    stems = [engine.stem for engine in engines]
+    return [Drawn(*each) for each in zip(names, stems, map(float, medians), masks, strict=True)]
+
+
+def page(
+    documents: Sequence[dict[str, Any]],
+    drawn: Sequence[Drawn],
+    accuracies: dict[str, tuple[float, str]],
+    frame: np.ndarray,
+    colors: np.ndarray | None,
+) -> str:
+    """The whole HTML text.
+
+    Args:
+        documents: of `runtime.bench`.
+        drawn: what `draw` gives.
+        accuracies: by an engine's stem, its mIoU and on what it was evaluated.
+        frame: uint8 (H, W, 3) RGB, of which the masks are.
+        colors: uint8 (256, 3), what `palette` gives; None without engines.
+    """
+    parts = ["<h1>Street-scene segmentation: figures</h1>"]
+    for document in documents:
+        parts += _bench_section(document)
+    parts += ["<h2>Speed against accuracy</h2>", *_accuracy_section(drawn, accuracies)]
+    if drawn and colors is not None:
+        parts += ["<h2>One frame through every precision</h2>", *_frames_section(drawn, frame, colors)]
+    head = f'<meta charset="utf-8"><title>Figures</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _bench_section(document: dict[str, Any]) -> list[str]:
+    names = {name: "this engine" if name == ENGINE else RIVALS[name].split(",")[0] for name in document["paths"]}
+    paths = {names[name]: path for name, path in document["paths"].items()}
+    stages = {
+        name: {stage: values["p50"] for stage, values in path["stages_ms"].items()} for name, path in paths.items()
+    }
+    return [
+        f"<h2>{escape(title(document['fingerprint']))}</h2>",
+        "<h3>Latency of single frames</h3>",
+        '<p class="note">A dot a frame, the bar is the median, the thin tick p99; the axis is logarithmic.</p>',
+        charts.distributions({name: path["samples_ms"] for name, path in paths.items()}, names[ENGINE]),
+        "<h3>Where the time goes</h3>",
+        charts.stage_bars(stages),
+        f'<p class="note">{escape(conditions(document))}</p>',
+    ]
+
+
+def _accuracy_section(drawn: Sequence[Drawn], accuracies: dict[str, tuple[float, str]]) -> list[str]:
+    known = [each for each in drawn if each.stem in accuracies]
+    if not known:
+        return ['<p class="note">No accuracy was given: make report DATA=path evaluates the engines.</p>']
+    points = [charts.Point(each.name, each.ms, accuracies[each.stem][0]) for each in known]
+    where = sorted({accuracies[each.stem][1] for each in known})
+    return [charts.speed_against_accuracy(points), f'<p class="note">{escape("; ".join(where))}</p>']
+
+
+def _frames_section(drawn: Sequence[Drawn], frame: np.ndarray, colors: np.ndarray) -> list[str]:
+    first = drawn[0]
+    small = resize_frame(frame, SHOWN_WIDTH * frame.shape[0] // frame.shape[1], SHOWN_WIDTH)
+    figures = []
+    for each in drawn:
+        shown = _nearest(each.mask, small.shape[0], small.shape[1])
+        figures.append(_figure(overlay(small, shown, colors, 0.55), f"{each.name}: {each.ms:.1f} ms"))
+        differs = each.mask != first.mask
+        share = float(differs.mean())
+        # Any differing pixel of those that one shown pixel stands for: single ones must not vanish.
+        figures.append(
+            _figure(_difference(small, _any_in_cell(differs, small.shape[0], small.shape[1])),
+                    f"differs from {first.name} on {share:.3%} of pixels" if each is not first
+                    else "what the others are compared with")
+        )  # fmt: skip
+    return [f'<div class="frames">{"".join(figures)}</div>']
+
+
+def _difference(frame: np.ndarray, differs: np.ndarray) -> np.ndarray:
+    grey = np.repeat(frame.mean(axis=2, keepdims=True), 3, axis=2) * 0.5 + 120
+    pixels = np.minimum(grey, 255).astype(np.uint8)
+    pixels[differs] = DIFFERENT
+    return pixels
+
+
+def _any_in_cell(differs: np.ndarray, height: int, width: int) -> np.ndarray:
+    found = np.zeros((height, width), bool)
+    rows, columns = np.nonzero(differs)
+    found[rows * height // differs.shape[0], columns * width // differs.shape[1]] = True
+    return found
+
+
+def _nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    rows, columns = np.arange(height) * mask.shape[0] // height, np.arange(width) * mask.shape[1] // width
+    shown: np.ndarray = mask[rows[:, None], columns]
+    return shown
+
+
+def _figure(pixels: np.ndarray, caption: str) -> str:
+    import cv2
+
+    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    data = base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _mask(worker: Worker, path: Path) -> np.ndarray:
+    worker.ask(do="mask", file=str(path))
+    mask: np.ndarray = np.load(path)
+    return mask
+
+
+def _colors(engines: Sequence[Path]) -> np.ndarray | None:
+    return palette(read_manifest(engines[0]).spec.classes) if engines else None
+
+
+def _accuracies(paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
+    found: dict[str, tuple[float, str]] = {}
+    for path in paths:
+        try:
+            document = json.loads(path.read_text())
+            for engine in document["engines"]:
+                where = f"mIoU on {engine['frames']} frames of {document['dataset']} {document['split']}"
+                found[engine["engine"]] = (float(engine["miou"]), where)
+        except (ValueError, KeyError, TypeError) as error:
+            raise PipelineError(f"{path} is no document of runtime.evaluate --json ({error!r})") from None
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m runtime.report", description=__doc__)
+    parser.add_argument("--bench", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.bench --json")
+    parser.add_argument(
+        "--evaluate", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.evaluate --json"
+    )
+    parser.add_argument(
+        "--engines", type=Path, nargs="*", default=[], metavar="ENGINE", help="of one size; the first is compared with"
+    )
+    parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
+    parser.add_argument("-o", "--output", type=Path, default=ARTIFACTS / "report.html", help="default: %(default)s")
+    return parser

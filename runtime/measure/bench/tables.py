@@ -1,0 +1,181 @@
+"""What `runtime.bench` found, as text and as README's table: made of its JSON documents alone.
+
+`python -m runtime.bench_report FILE... --readme README.md` writes the table between its two marks; `make figures`.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.artifacts import write_atomically
+from runtime.cli import DONE
+from runtime.errors import PipelineError
+from runtime.measure.rivals import RIVALS
+from runtime.measure.worker import ENGINE
+
+VERSION = 2  # of the JSON document
+BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- end of figures -->"
+PERCENTILES = ("p50", "p90", "p99", "max")
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Latency by path, then the engine's stages, throughput, memory and size."""
+    engine = document["paths"][ENGINE]
+    found = document["fingerprint"]
+    throughput = engine["throughput"]
+    lines = [
+        f"{title(found)}, frame {_size(found['frame_size'])} in memory to mask in memory",
+        f"latency of single frames, ms; {document['rounds']} interleaved rounds after {document['warmup']} of warm-up",
+        f"  {'':<42}" + "".join(f"{name:>9}" for name in PERCENTILES),
+    ]
+    for name, path in document["paths"].items():
+        lines.append(f"  {_name(name):<42}" + _row(path["percentiles_ms"]))
+        stages = path["stages_ms"] if name == ENGINE else {}
+        lines += [f"    {stage:<40}" + _row(values) for stage, values in stages.items()]
+    lines += [_compared(name, path) for name, path in document["paths"].items() if name != ENGINE]
+    lines += [
+        f"throughput: {throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight "
+        f"({throughput['frames']} frames)",
+        f"engine {found['engine']['engine_mib']:.1f} MiB, peak memory of its process {engine['peak_mib']:.0f} MiB",
+    ]
+    return "\n".join(lines)
+
+
+def title(found: dict[str, Any]) -> str:
+    """The engine in words, from a fingerprint."""
+    engine = found["engine"]
+    executed = ", ".join(engine["executed"])
+    return f"{engine['model']} {engine['precision']} on {engine['backend']} (executed in {executed})"
+
+
+def table(documents: Sequence[dict[str, Any]]) -> str:
+    """README's table: a row a path, networks one below the other, and under what it was measured."""
+    lines = ["| network | path | p50 ms | p90 | p99 | max | times slower | same mask | peak MiB |", "|---" * 9 + "|"]
+    for document in documents:
+        for name, path in document["paths"].items():
+            times = " | ".join(_ms(path["percentiles_ms"][key]) for key in PERCENTILES)
+            what = f"**{_executed(document)}**" if name == ENGINE else RIVALS[name]
+            slower = "1" if name == ENGINE else f"{path['times_slower']:.2f}"
+            lines.append(
+                f"| {document['fingerprint']['engine']['model']} | {what} | {times} | {slower} "
+                f"| {path['mask_agreement']:.2%} | {path['peak_mib']:.0f} |"
+            )
+    return "\n".join([*lines, "", *(conditions(document) for document in documents)])
+
+
+def with_table(readme: str, documents: Sequence[dict[str, Any]]) -> str:
+    """README with what stands between its two marks replaced by the table; see `between_marks`."""
+    return between_marks(readme, BEGIN, table(documents))
+
+
+def between_marks(readme: str, begin: str, body: str) -> str:
+    """README with what stands between the mark `begin` and the next `END` replaced.
+
+    Raises:
+        PipelineError: the marks are not there, the first one once, or another comment stands between them.
+    """
+    before, found, rest = readme.partition(begin)
+    old, end, after = rest.partition(END)
+    if not (found and end) or begin in rest or "<!--" in old:
+        raise PipelineError(f"README wants one {begin!r} and then one {END!r}; put them where the table belongs")
+    return f"{before}{begin}\n{body}\n{END}{after}"
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A document that `runtime.bench --json` wrote; see `read_figures`."""
+    return read_figures(path, "runtime.bench", VERSION, lambda document: document["paths"][ENGINE])
+
+
+def read_figures(path: Path, module: str, version: int, figures: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """A document of figures.
+
+    Args:
+        path: of the JSON.
+        module: whose `--json` wrote it.
+        version: that this tree understands.
+        figures: what of it is shown; not empty.
+
+    Raises:
+        PipelineError: it is none, or of another version.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+        if document["version"] == version and figures(document):
+            return document
+        reason = f"of version {document['version']}, or empty; expected version {version}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = repr(error)
+    raise PipelineError(f"{path} is no document of {module} ({reason}); measure it again: {module} --json")
+
+
+def _executed(document: dict[str, Any]) -> str:
+    engine = document["fingerprint"]["engine"]
+    return f"this project: {engine['precision']} on {engine['backend']}, executed in {', '.join(engine['executed'])}"
+
+
+def conditions(document: dict[str, Any]) -> str:
+    """On what a document was measured, and what beside latency: a line."""
+    found, engine = document["fingerprint"], document["paths"][ENGINE]
+    machine, software = found["machine"], found["software"]
+    gpu = machine.get("gpu")
+    device = f"{gpu['name']}, driver {gpu['driver_version']}; " if gpu else ""
+    shown = ("tensorrt", "tensorrt-rtx-cu13") * bool(gpu) + ("openvino", "onnxruntime", "torch")
+    stages = ", ".join(f"{name} {values['p50']:.1f}" for name, values in engine["stages_ms"].items())
+    throughput = engine["throughput"]
+    libraries = ", ".join(f"{name} {software[name]}" for name in shown if name in software)
+    return (
+        f"{found['engine']['model']}: {document['rounds']} rounds at {_size(found['frame_size'])}; {stages} ms; "
+        f"{throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight; engine "
+        f"{found['engine']['engine_mib']:.1f} MiB; {machine['cpu']}, {machine['threads']} threads, "
+        f"{' '.join(machine['features'])}; {device}{libraries}{_busy(document)}.\n"
+    )
+
+
+def _ms(value: float) -> str:
+    # Of a GPU's frames a millisecond is much.
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def _busy(document: dict[str, Any]) -> str:
+    # What else ran: times of a busy machine are not those of a quiet one, and the reader must know.
+    running = document["load"]["before"]["running_processes"]
+    return "" if running is None or running < 1 else f"; {running:.1f} processes ran on the machine before"
+
+
+def _compared(name: str, path: dict[str, Any]) -> str:
+    return (
+        f"  {_name(name)}: {path['times_slower']:.2f}x slower (median of the rounds' ratios), "
+        f"same mask on {path['mask_agreement']:.3%}, peak memory {path['peak_mib']:.0f} MiB"
+    )
+
+
+def _name(path: str) -> str:
+    return "this engine" if path == ENGINE else path
+
+
+def _row(values: dict[str, float]) -> str:
+    return "".join(f"{values[name]:>9.1f}" for name in PERCENTILES)
+
+
+def _size(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write README's table.
+
+    Raises:
+        PipelineError: a file is no document of `runtime.bench`, or README has no place for the table.
+    """
+    parser = argparse.ArgumentParser(prog="python -m runtime.bench_report", description=__doc__)
+    parser.add_argument("documents", type=Path, nargs="+", help="what runtime.bench --json wrote")
+    parser.add_argument("--readme", type=Path, help="the file to write it into (by default it is printed)")
+    options = parser.parse_args(argv)
+    documents = [read_document(path) for path in options.documents]
+    if options.readme:
+        write_atomically(options.readme, with_table(options.readme.read_text(), documents).encode())
+    else:
+        print(table(documents))
+    return DONE

@@ -1,0 +1,159 @@
+"""A live camera, through OpenCV: always its newest frame, older ones are dropped and counted."""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from runtime.backend import ClosedOnExit
+from runtime.errors import FrameError
+from runtime.media.pipeline import END, End
+from runtime.media.video import TimedFrame
+
+GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
+# A camera that skips a frame or two is not unplugged.
+MISSES = 10
+MISS_S = 0.05
+STALL_S = 10.0  # longer than any camera's exposure, and than the time a network takes to come back
+LOOK_S = 0.1
+
+
+class Camera(ClosedOnExit):
+    """The frames of a camera or a network stream. A thread takes every frame, `read` gives the newest. Thread-safe.
+
+    `taken` counts the frames that came, `dropped` those that a newer one replaced before they were read.
+    """
+
+    rate = Fraction(30)
+    missing = 0
+    time_base = Fraction(1, 90_000)
+
+    def __init__(
+        self, given: str, *, stop: threading.Event | None = None, opened: Callable[[str], Any] | None = None
+    ) -> None:
+        """Open it and wait for its first frame.
+
+        Args:
+            given: camera:0, /dev/video0, or the address of a stream.
+            stop: when it is set, `read` gives `END`.
+            opened: makes what has `read` and `release` as cv2.VideoCapture does; another library, or a test.
+
+        Raises:
+            FrameError: there is no such camera, or it gives no frame.
+        """
+        self.name = shown_address(given)
+        self.taken = self.dropped = 0
+        self._stop = stop or threading.Event()
+        self._capture = (opened or _opened)(given)
+        self._changed = threading.Condition()
+        self._newest: tuple[np.ndarray, float] | None = None
+        self._lost: str | None = None
+        self._ended = self._closed = False
+        self._start_s = time.monotonic()
+        self._thread = threading.Thread(target=self._take, name=self.name, daemon=True)
+        self._thread.start()
+
+    def read(self) -> TimedFrame | End:
+        """The newest frame that was not read yet, when there is one; `END` when it was stopped or after an error.
+
+        Raises:
+            FrameError: the camera was unplugged, the stream ended, or no frame came for `STALL_S` seconds.
+        """
+        give_up = time.monotonic() + STALL_S
+        with self._changed:
+            while self._newest is None and not (self._lost or self._ended or self._stopped()):
+                if time.monotonic() > give_up:
+                    self._lost = f"gave no frame for {STALL_S:.0f} s"
+                self._changed.wait(LOOK_S)
+            newest, self._newest = self._newest, None
+        if self._stopped() or (newest is None and self._ended):
+            return END
+        if newest is None:
+            self._ended = True
+            raise FrameError(f"{self.name}: {self._lost}, after {self.taken} frames")
+        pixels, taken_s = newest
+        return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """The frames that `read` gives."""
+        while not isinstance(frame := self.read(), End):
+            yield frame
+
+    def close(self) -> None:
+        """Let go of the camera; a second call does nothing."""
+        self._closed = True
+        # A camera that hangs inside its driver keeps its thread; the process does not wait for it.
+        self._thread.join(1)
+
+    def _stopped(self) -> bool:
+        return self._closed or self._stop.is_set()
+
+    def _take(self) -> None:
+        misses = 0
+        while not self._stopped() and misses < MISSES:
+            there, pixels = self._capture.read()
+            misses = 0 if there else misses + 1
+            if there:
+                self._keep(pixels)
+            else:
+                time.sleep(MISS_S)
+        with self._changed:
+            self._lost = self._lost or "gives no more frames (unplugged, or the stream ended)"
+            self._changed.notify_all()
+        self._capture.release()
+
+    def _keep(self, pixels: np.ndarray) -> None:
+        with self._changed:
+            self.taken += 1
+            self.dropped += self._newest is not None
+            self._newest = (pixels, time.monotonic())
+            self._changed.notify_all()
+
+
+def is_camera(given: str) -> bool:
+    """Whether that names a camera or a network stream, not a file."""
+    return GIVEN.fullmatch(given) is not None
+
+
+def _opened(given: str) -> Any:
+    import cv2
+
+    # OpenCV's FFmpeg writes of every lost packet on stderr, over our own lines, and is asked to be quiet only so.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        if index:
+            capture = cv2.VideoCapture(int(index[1]))
+        else:
+            limit_ms = round(STALL_S * 1e3)
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
+            capture = cv2.VideoCapture(given, cv2.CAP_FFMPEG, limits)
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+    if not capture.isOpened():
+        raise FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
+    # One frame in the driver's queue, not four: the newest is what is wanted.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
+
+
+def camera_name(given: str) -> str:
+    """The camera as a file name."""
+    return re.sub(r"[^\w.-]+", "-", shown_address(given).removeprefix("/dev/")).strip("-")
+
+
+def shown_address(given: str) -> str:
+    """The camera as it may be shown: without the password in its address."""
+    return re.sub(r"//[^/@]*@", "//", given)
+
+
+def _rgb_from_bgr(pixels: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))

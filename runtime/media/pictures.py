@@ -1,0 +1,112 @@
+"""Pictures through an engine: read, segmented and written at the same time."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runtime.errors import FrameError
+from runtime.lanes import Lanes
+from runtime.media.frames import FrameFile, read_frame
+from runtime.media.outputs import Look
+from runtime.media.pipeline import Clock, Passage, Stage
+from runtime.spec import ModelSpec
+
+CORES = os.cpu_count() or 1
+# Decoding and writing take one core each. With more of them an engine that leaves the cores alone is kept fed.
+WORKERS = max(1, min(8, CORES // 2))
+
+Run = Callable[[Iterable[object], Iterable[Stage], Clock], Iterator[Passage]]
+
+
+class Task(NamedTuple):
+    """A picture to be done, and where its masks go."""
+
+    file: FrameFile
+    outputs: dict[str, Path]
+
+
+class Result(NamedTuple):
+    """One picture done: what was written, how long each stage took, and what the mask holds."""
+
+    file: FrameFile
+    outputs: dict[str, Path]
+    height: int
+    width: int
+    milliseconds: dict[str, float]
+    shares: dict[str, float]
+
+
+class Segmented(NamedTuple):
+    """A frame with its mask, and the milliseconds of the parts of `segment` that the backend tells."""
+
+    frame: np.ndarray
+    mask: np.ndarray
+    parts_ms: dict[str, float]
+
+
+def segment_with(lanes: Lanes, frame: np.ndarray) -> Segmented:
+    """The mask of one frame from the next free lane."""
+    with lanes.lane() as backend:
+        mask = backend.segment(frame)
+        # A copy: the backend's own is overwritten by the next frame.
+        return Segmented(frame, mask, dict(backend.stages_ms))
+
+
+def segment_pictures(
+    lanes: Lanes, tasks: Iterable[Task], look: Look, run: Run, clock: Clock
+) -> Iterator[Result | FrameError]:
+    """Do every task, in their order.
+
+    Args:
+        lanes: the engine.
+        tasks: pictures.
+        look: how the masks look.
+        run: `overlapped` or `one_after_another`.
+        clock: gets the times.
+
+    Yields:
+        What was done, or why that picture cannot be read.
+
+    Raises:
+        OutputError: a mask cannot be written; nothing more is begun.
+    """
+
+    def decode(task: Task) -> tuple[Task, np.ndarray]:
+        return task, read_frame(task.file.path)
+
+    def segment(item: tuple[Task, np.ndarray]) -> tuple[Task, Segmented]:
+        return item[0], segment_with(lanes, item[1])
+
+    def encode(item: tuple[Task, Segmented]) -> Result:
+        (file, outputs), (frame, mask, parts_ms) = item
+        look.write_pngs(outputs, frame, mask)
+        height, width = mask.shape
+        return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec))
+
+    stages = (
+        Stage("decode", decode, WORKERS, WORKERS + 1),
+        Stage("segment", segment, lanes.count, lanes.count + 1),
+        Stage("encode", encode, WORKERS, WORKERS + 2),
+    )
+    for value, milliseconds in run(tasks, stages, clock):
+        yield value if isinstance(value, FrameError) else _timed(value, milliseconds)
+
+
+def class_shares(mask: np.ndarray, spec: ModelSpec) -> dict[str, float]:
+    """The part of the mask that each class takes, 0..1, in the order of the classes.
+
+    Args:
+        mask: uint8 (H, W) train ids.
+    """
+    import cv2
+
+    counts = np.ravel(cv2.calcHist([mask], [0], None, [256], [0, 256]))  # np.bincount takes ten times as long
+    return {label.name: float(counts[i]) / mask.size for i, label in enumerate(spec.classes)}
+
+
+def _timed(result: Result, stages_ms: dict[str, float]) -> Result:
+    milliseconds = {"decode": stages_ms["decode"], "segment": stages_ms["segment"]}
+    return result._replace(milliseconds=milliseconds | result.milliseconds | {"encode": stages_ms["encode"]})

@@ -1,0 +1,95 @@
+"""What `runtime.infer` tells of its work: files, stages and shares as text, or all of it as one JSON document."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from runtime.media.frames import shown
+from runtime.media.pictures import Result
+from runtime.media.pipeline import Clock
+from runtime.media.streams import StreamResult
+from runtime.spec import ModelSpec
+
+STAGES = ("decode", "preprocess", "network", "postprocess", "encode")
+PARTS_OF_SEGMENT = STAGES[1:4]
+WHOLE = ("decode", "segment", "encode")
+SHOWN_SHARE = 0.0005  # less would print as 0.0%
+
+
+@dataclass(slots=True)
+class Report:
+    """What was done so far: pictures, videos and cameras, and what could not be read."""
+
+    pictures: list[Result] = field(default_factory=list)
+    pictures_clock: Clock = field(default_factory=Clock)
+    streams: list[StreamResult] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    failed_inputs: int = 0
+
+    def print_text(self, engine: Path, *, stages: bool) -> None:
+        """Print the files that were written; for one picture, or where asked, also the times and shares."""
+        for result in self.pictures:
+            print(*map(shown, result.outputs.values()), sep="\n")
+        for stream in self.streams:
+            print(*(shown(path) for _, path in stream.outputs), sep="\n")
+        alone = len(self.pictures) + len(self.streams) == 1
+        if self.pictures and (alone or stages):
+            print(f"\n{engine.stem}\n{stage_table([result.milliseconds for result in self.pictures])}")
+        if len(self.pictures) > 1 and stages:
+            print(busy_line(self.pictures_clock, len(self.pictures)))
+        for stream in self.streams if stages else []:
+            if stream.frames:
+                print(f"\n{shown(stream.input)}, {engine.stem}\n{stage_table([stream.milliseconds])}")
+                print(busy_line(stream.clock, stream.frames))
+        if self.pictures and alone:
+            print(f"\n{share_table(self.pictures[0].shares)}")
+
+    def print_json(self, engine: Path, spec: ModelSpec) -> None:
+        """Print one document with everything; times in milliseconds, shares from 0 to 1."""
+        files = [*map(_picture_as_json, self.pictures), *map(_stream_as_json, self.streams)]
+        errors = [{"input": given, "error": message} for given, message in self.problems]
+        print(json.dumps({"engine": str(engine), "model": spec.name, "files": files, "errors": errors}, indent=1))
+
+
+def stage_table(frames_ms: Sequence[dict[str, float]]) -> str:
+    """Milliseconds per stage, the mean over the frames, as lines of text.
+
+    Args:
+        frames_ms: for each frame decode, segment, encode, and the parts of segment where the backend tells them.
+    """
+    told = all(set(STAGES) <= set(frame) for frame in frames_ms)
+    means = {name: float(np.mean([frame[name] for frame in frames_ms])) for name in (STAGES if told else WHOLE)}
+    means["total"] = float(np.mean([sum(frame[name] for name in WHOLE) for frame in frames_ms]))
+    return "\n".join([f"{'stage':<12}{'ms':>9}", *(f"{name:<12}{ms:>9.1f}" for name, ms in means.items())])
+
+
+def busy_line(clock: Clock, frames: int) -> str:
+    """How much of the time each stage worked, the one near 100% limits the rate; and the rate, as a line of text."""
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in clock.busy().items())
+    return f"busy: {busy}; {frames} frames in {clock.seconds:.2f} s, {frames / clock.seconds:.2f} a second"
+
+
+def share_table(shares: dict[str, float]) -> str:
+    """The share of each class that has one, the largest first, as lines of text."""
+    largest_first = sorted(shares.items(), key=lambda item: -item[1])
+    rows = [("class", "share"), *((name, f"{share:.1%}") for name, share in largest_first if share >= SHOWN_SHARE)]
+    return "\n".join(f"{name:<14}{share:>7}" for name, share in rows)
+
+
+def _picture_as_json(result: Result) -> dict[str, object]:
+    fields: dict[str, object] = result._asdict()
+    del fields["file"]
+    return {"input": str(result.file.path)} | fields | {"outputs": {k: str(v) for k, v in result.outputs.items()}}
+
+
+def _stream_as_json(stream: StreamResult) -> dict[str, object]:
+    outputs: dict[str, list[str]] = {}
+    for kind, path in stream.outputs:
+        outputs.setdefault(kind, []).append(str(path))
+    names = ("height", "width", "frames", "damaged", "missing", "dropped", "seconds", "fps", "milliseconds", "shares")
+    # A second file of a kind is there only where the frames changed their size.
+    fields = {"input": stream.input, "outputs": {k: v[0] if len(v) == 1 else v for k, v in outputs.items()}}
+    return fields | {name: getattr(stream, name) for name in names} | {"busy": stream.clock.busy()}

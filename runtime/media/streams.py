@@ -1,0 +1,145 @@
+"""A video or a camera through an engine: decoded, segmented and recorded at the same time."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import repeat
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from runtime.lanes import Lanes
+from runtime.media.pictures import Run, Segmented, class_shares, segment_with
+from runtime.media.pipeline import Clock, End, Passage, Stage
+from runtime.media.recording import Recording
+from runtime.media.video import TimedFrame
+
+DECODED_AHEAD = 3
+RECORDED_AHEAD = 3
+
+
+class Source(Protocol):
+    """Where frames come from: `runtime.media.video.VideoReader`, `runtime.media.camera.Camera`; see there."""
+
+    rate: Fraction
+    time_base: Fraction
+    dropped: int
+
+    @property
+    def missing(self) -> int:
+        """Frames that were lost on the way and are in none of the others' counts."""
+
+    def read(self) -> TimedFrame | End:
+        """The next frame, or `END`.
+
+        Raises:
+            FrameError: one is lost; the next call goes on.
+        """
+
+
+class Done(NamedTuple):
+    """One frame done."""
+
+    height: int
+    width: int
+    parts_ms: dict[str, float]
+    shares: dict[str, float]
+
+
+class StreamResult:
+    """What was made of a video or a camera so far."""
+
+    def __init__(self, source: str, *, live: bool = False) -> None:
+        """Nothing yet; `source` is what the user called it, `live` whether frames may be dropped."""
+        self.input, self.live = source, live
+        self.outputs: list[tuple[str, Path]] = []
+        self.height = self.width = 0
+        self.frames = self.damaged = self.dropped = self.missing = 0
+        self.clock = Clock()
+        self._sums_ms: Counter[str] = Counter()
+        self._shares: Counter[str] = Counter()
+
+    def add(self, done: Done, stages_ms: dict[str, float]) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.height, self.width = done.height, done.width
+        self._sums_ms.update(stages_ms | done.parts_ms)
+        self._shares.update(done.shares)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self.clock.seconds
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, over all."""
+        return self.frames / self.seconds
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """The mean of each stage."""
+        return {name: ms / self.frames for name, ms in self._sums_ms.items()}
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The part of all masks that each class takes, 0..1."""
+        return {name: share / self.frames for name, share in self._shares.items()}
+
+    def summary(self) -> str:
+        """One line: how many frames, how fast, how many are missing."""
+        lost = f", {self.damaged} damaged" * bool(self.damaged)
+        lost += f", {self.missing} missing by their times" * bool(self.missing)
+        lost += f", {self.dropped} dropped" * self.live
+        return f"{self.input}: {self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} a second{lost}"
+
+
+def segment_stream(
+    lanes: Lanes, source: Source, recording: Recording, ticks: Iterable[None], run: Run, clock: Clock, *, live: bool
+) -> Iterator[Passage]:
+    """Segment and record every frame of the source.
+
+    Args:
+        lanes: the engine.
+        source: asked for a frame at each tick.
+        recording: gets the masks; the caller closes it.
+        ticks: as many frames at most.
+        run: `overlapped` or `one_after_another`.
+        clock: gets the times.
+        live: take a frame only when a lane is free for it, the newest; else some frames are decoded ahead.
+
+    Yields:
+        A `Done`, or the `FrameError` of a frame that is lost.
+
+    Raises:
+        OutputError: the recording cannot be written; nothing more is begun.
+    """
+
+    def decode(_: None) -> TimedFrame | End:
+        return source.read()
+
+    def segment(frame: TimedFrame) -> tuple[TimedFrame, Segmented]:
+        return frame, segment_with(lanes, frame.pixels)
+
+    def encode(item: tuple[TimedFrame, Segmented]) -> Done:
+        frame, segmented = item
+        recording.write(frame, segmented.mask)
+        height, width = segmented.mask.shape
+        return Done(height, width, segmented.parts_ms, class_shares(segmented.mask, lanes.spec))
+
+    stages = (
+        Stage("decode", decode, 1, 0 if live else DECODED_AHEAD),
+        Stage("segment", segment, lanes.count, lanes.count - 1 if live else lanes.count + 1),
+        Stage("encode", encode, 1, RECORDED_AHEAD),
+    )
+    yield from run(ticks, stages, clock)
+
+
+def ticks(stop: threading.Event, seconds: float | None) -> Iterator[None]:
+    """One for every frame that may be taken: until `stop` is set, or so many seconds are over."""
+    end_s = None if seconds is None else time.monotonic() + seconds
+    for tick in repeat(None):
+        if stop.is_set() or (end_s is not None and time.monotonic() >= end_s):
+            return
+        yield tick

@@ -1,0 +1,127 @@
+import io
+import os
+import pickle
+import random
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from export.checkpoints.npy import read_npy
+from export.checkpoints.weights import read_weights
+from runtime.errors import WeightsError
+
+PROTOCOLS = (2, 3, 4)  # Python 2's, and those that numpy.save has used since
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def refused(path):
+    with pytest.raises(WeightsError) as raised:
+        read_weights(path)
+    message = str(raised.value)
+    assert str(path) in message and "\n" not in message
+    return message
+
+
+def npy(pickled):
+    """The bytes of a .npy file of one object that is pickled so."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": ()})
+    return file.getvalue() + pickled
+
+
+@pytest.mark.parametrize("container", [dict, OrderedDict])
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
+def test_arrays_come_back_as_float32(container, dtype, tmp_path):
+    values = np.arange(6).reshape(2, 3) / 4
+    np.save(tmp_path / "a.npy", container(layer=container(weights=values.astype(dtype), scale=np.float64(2))))
+    tensors = read_npy(tmp_path / "a.npy")
+    assert tensors.keys() == {"layer.weights", "layer.scale"} and tensors["layer.scale"] == 2
+    assert tensors["layer.weights"].dtype == torch.float32
+    np.testing.assert_array_equal(tensors["layer.weights"], values)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("numpy_1", [False, True])
+def test_every_protocol_and_numpy_is_read(protocol, numpy_1, tmp_path):
+    content = pickle.dumps(np.array({"layer": {"biases": np.float32([1, -2, 250])}}, object), protocol)
+    if numpy_1 and protocol < 4:  # texts before that have no length that the change would break
+        assert b"numpy._core" in content
+        content = content.replace(b"numpy._core", b"numpy.core")
+    (tmp_path / "a.npy").write_bytes(npy(content))
+    assert read_npy(tmp_path / "a.npy")["layer.biases"].tolist() == [1, -2, 250]
+
+
+def test_a_file_of_python_2_is_read(tmp_path):
+    # Python 2 pickled texts and the arrays' bytes as its `str`.
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR(K\1(K\2tcnumpy\ndtype\n(U\2f4K\0K\1tR"
+        b"(K\3U\1<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89U\x08" + np.float32([1, -250]).tobytes() + b"tb"
+    )
+    (tmp_path / "a.npy").write_bytes(npy(b"\x80\2}U\5layer}U\6biases" + array + b"ss."))
+    assert read_npy(tmp_path / "a.npy")["layer.biases"].tolist() == [1, -250]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    "place", [lambda x: x, lambda x: {"layer": x}, lambda x: {"layer": {"weights": np.array(x, object)}}]
+)
+def test_a_pickle_that_wants_to_run_code_is_refused_and_its_code_is_not_run(place, protocol, tmp_path):
+    trap, path = tmp_path / "sprung", tmp_path / "a.npy"
+    content = np.empty((), object)
+    content[()] = place(Trap(trap))
+    path.write_bytes(npy(pickle.dumps(content, protocol)))
+    message = refused(path)
+    assert ".mkdir" in message and "runs their code" in message and not trap.exists()
+    np.load(path, allow_pickle=True)
+    assert trap.exists(), "the trap itself is broken"
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins eval", "os system", "numpy load", "builtins getattr", "numpy.core.multiarray add"]
+)
+def test_no_function_of_python_is_reached(name, tmp_path):
+    module, function = name.split()
+    (tmp_path / "a.npy").write_bytes(npy(f"c{module}\n{function}\n(V1\ntR.".encode()))
+    assert f"{module}.{function}" in refused(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "content", [np.zeros(3), np.array([{}, {}], object), np.array("text", object), np.array({"a": np.zeros(2)}, object)]
+)
+def test_what_is_no_dictionary_of_layers_is_refused(content, tmp_path):
+    np.save(tmp_path / "a.npy", content, allow_pickle=True)
+    assert "not a checkpoint" in refused(tmp_path / "a.npy")
+
+
+def test_an_array_of_no_numbers_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", {"layer": {"weights": np.array(["a", "b"])}})
+    refused(tmp_path / "a.npy")
+
+
+def test_whatever_byte_is_damaged_ends_in_an_error_or_in_tensors(tmp_path):
+    path, rng = tmp_path / "a.npy", random.Random(0)
+    np.save(path, {"layer": {"weights": np.zeros((2, 2), np.float32), "biases": np.zeros(2)}})
+    whole, outcomes = path.read_bytes(), set()
+    for _ in range(1500):
+        damaged = bytearray(whole)
+        damaged[rng.randrange(len(whole))] = rng.randrange(256)
+        path.write_bytes(damaged[: rng.choice([None, rng.randrange(len(whole))])])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a warning would be a second line to the user
+            try:
+                outcomes.add(type(read_weights(path)))
+            except WeightsError:
+                outcomes.add(WeightsError)
+    assert len(outcomes) == 2

@@ -1,0 +1,143 @@
+"""File to file: every input in every way, and README's table of what the files say."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime import cli
+from runtime.errors import FrameError, PipelineError
+from runtime.lanes import open_lanes
+from runtime.measure.bench import files as bench_files
+from runtime.measure.bench.files import BEGIN, Way, main, pass_through, read_document, table, write_inputs
+from runtime.measure.bench.tables import END, between_marks
+from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.results import WHOLE
+from tests.helpers.engines import built_engine
+from tests.helpers.videos import moving, read_video
+
+ROOT = Path(__file__).parents[4]
+FIGURES = sorted((ROOT / "figures").glob("files-*.json"))
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    options = ["--frames", "3", "--rounds", "2", "--frame-size", "64x128", "--json", str(folder / "out.json")]
+    assert main(["--engine", str(built_engine(folder)), *options]) == cli.DONE
+    return folder / "out.json"
+
+
+def test_the_inputs_hold_the_same_moving_frames(tmp_path):
+    frame = moving(1, (64, 128))[0]
+    inputs = write_inputs(tmp_path, frame, 3)
+    expected = np.array([np.roll(frame, bench_files.STEP_PX * i, 1) for i in range(3)], int)
+    pictures = {kind: [cv2.imread(str(path))[..., ::-1] for path in inputs[kind]] for kind in ("PNG", "JPEG")}
+    np.testing.assert_array_equal(pictures["PNG"], expected)
+    (video,) = inputs["H.264"]
+    for seen in (pictures["JPEG"], read_video(video)[0]):
+        assert np.shape(seen) == expected.shape and np.abs(np.array(seen, int) - expected).mean() < 6
+
+
+def test_every_input_is_measured_in_every_way(document):
+    found = read_document(document)
+    assert list(found["inputs"]) == ["PNG", "JPEG", "H.264"]
+    for ways in found["inputs"].values():
+        assert list(ways) == ["sequential", "overlapped, 1 lane", "overlapped, 2 lanes"]
+        for way in ways.values():
+            assert len(way["frames_per_s"]) == 2 and min(way["frames_per_s"]) > 0
+            assert list(way["stages_ms"]) == ["decode", "segment", "encode"]
+            assert all(len(samples) == 2 and min(samples) > 0 for samples in way["stages_ms"].values())
+        for i, rate in enumerate(ways["sequential"]["frames_per_s"]):  # which nothing overlaps
+            assert sum(samples[i] for samples in ways["sequential"]["stages_ms"].values()) < 1e3 / rate
+    assert found["frames"] == 3 and "-m runtime.bench_files --engine" in found["fingerprint"]["command"]
+
+
+def test_each_way_is_what_it_is_called_and_its_first_run_is_not_counted(tmp_path, monkeypatch):
+    seen = []
+
+    def fake(files, out, way):
+        seen.append((files[0].suffix, way.pipeline, way.lanes.count))
+        clock = Clock(busy_ms={"decode": 8.0, "segment": 16.0, "encode": 24.0 + len(seen)})
+        return 0.5, clock
+
+    monkeypatch.setattr(bench_files, "pass_through", fake)
+    found = bench_files.measure(built_engine(tmp_path), np.zeros((64, 128, 3), np.uint8), 4, 2)
+    ways = {
+        "sequential": (one_after_another, 1),
+        "overlapped, 1 lane": (overlapped, 1),
+        "overlapped, 2 lanes": (overlapped, 2),
+    }
+    kinds = {".png", ".jpg", ".mp4"}
+    assert len(set(seen)) == 9 and set(seen) == {(kind, *way) for kind in kinds for way in ways.values()}
+    assert all(seen.count(one) == 3 for one in seen)
+    for of_kind in found.values():
+        for way in of_kind.values():
+            assert way["frames_per_s"] == [8.0, 8.0]
+            assert way["stages_ms"]["decode"] == [2.0, 2.0] and way["stages_ms"]["segment"] == [4.0, 4.0]
+            assert min(way["stages_ms"]["encode"]) > (24 + 9) / 4  # after the nine that are not counted
+
+
+def test_an_engine_of_one_lane_is_opened_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_files, "pass_through", lambda *_: (1.0, Clock(busy_ms=dict.fromkeys(WHOLE, 1.0))))
+    opened = []
+    monkeypatch.setattr(bench_files, "open_lanes", lambda *given: opened.append(open_lanes(*given)) or opened[-1])
+    engine = built_engine(tmp_path, backend="onnxruntime")
+    found = bench_files.measure(engine, np.zeros((64, 128, 3), np.uint8), 1, 1)
+    assert list(found["PNG"]) == ["sequential", "overlapped, 1 lane"]
+    assert len(opened) == 2 and all(lanes._closed for lanes in opened)
+
+
+def test_the_table_gives_medians_and_what_overlapping_brings(document):
+    found = read_document(document)
+    ways = found["inputs"]["JPEG"]
+    ways["sequential"] = {
+        "frames_per_s": [10, 20, 30],
+        "stages_ms": {"decode": [1, 2, 9], "segment": [3], "encode": [4]},
+    }
+    ways["overlapped, 1 lane"]["frames_per_s"] = [15, 30, 90]
+    ways["overlapped, 2 lanes"]["frames_per_s"] = [20, 10, 60]
+    rows = table(found).splitlines()
+    assert "| 3 frames, JPEG | 2 | 3 | 4 | 20.0 fps | 30.0 fps, 1.50x | 20.0 fps, 2.00x |" in rows
+    assert "icnet fp32 on openvino" in rows[-1] and "frames of 64x128; medians of 2 rounds" in rows[-1]
+
+
+def test_a_frame_that_is_damaged_ends_the_measurement(tmp_path):
+    engine, bad = built_engine(tmp_path), tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    with open_lanes(engine, 1) as lanes, pytest.raises(FrameError, match=r"bad\.png"):
+        pass_through([bad], tmp_path / "out", Way(overlapped, lanes))
+
+
+def test_the_table_is_written_between_its_marks(document, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main([str(document), "--readme", str(readme)]) == cli.DONE
+    assert readme.read_text() == f"before\n{BEGIN}\n{table(read_document(document))}\n{END}\nafter\n"
+    assert capsys.readouterr().out == ""
+    both = [str(document), "--readme", str(readme)]
+    for wrong in (both[:1], both[1:], [*both, "--json", "x.json"], [*both, "--engine", "x.engine"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(wrong)
+        assert exit_.value.code == cli.USAGE and "--readme" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", [], {}, {"version": 1, "inputs": {}}, {"version": 0, "inputs": {}}, {"version": 1, "inputs": {"PNG": {}}}],
+    ids=str,
+)
+def test_what_is_no_document_is_refused(document, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(document) if document != "" else "")
+    with pytest.raises(PipelineError, match=r"no document of runtime\.bench_files"):
+        read_document(tmp_path / "x.json")
+    with pytest.raises(PipelineError, match="FileNotFoundError"):
+        read_document(tmp_path / "none.json")
+
+
+def test_readme_shows_the_figures_of_the_committed_files():
+    readme = (ROOT / "README.md").read_text()
+    body = "\n\n".join(table(read_document(path)) for path in FIGURES)
+    assert FIGURES and between_marks(readme, BEGIN, body) == readme

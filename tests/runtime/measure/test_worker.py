@@ -1,0 +1,146 @@
+"""A path in a process of its own: what it answers, how it fails, and that it stands still between its turns."""
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.errors import EngineError
+from runtime.lanes import Lanes
+from runtime.measure import worker as worker_module
+from runtime.measure.worker import ENGINE, Job, Worker, frames_per_s, serve
+from tests.helpers.engines import built_engine
+from tests.helpers.fake_code import sleeping_code
+from tests.helpers.pictures import gradient
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> Path:
+    np.save(tmp_path / "frame.npy", gradient())
+    return tmp_path / "frame.npy"
+
+
+def test_an_engine_is_timed_and_gives_its_stages_mask_and_memory(tmp_path, frame):
+    with Worker(Job(ENGINE, (built_engine(tmp_path),)), frame) as worker:
+        answer = worker.ask(do="frame")
+        assert set(answer["stages_ms"]) == {"preprocess", "network", "postprocess"}
+        assert 0 < sum(answer["stages_ms"].values()) <= answer["ms"]
+        worker.ask(do="mask", file=str(tmp_path / "mask.npy"))
+        assert worker.ask(do="peak")["mib"] > 10
+        assert worker.ask(do="throughput", frames=3, in_flight=2)["frames_per_s"] > 0
+    assert np.load(tmp_path / "mask.npy").shape == gradient().shape[:2]
+
+
+def test_throughput_is_timed_when_every_lane_has_had_the_two_frames_after_which_it_is_warm(
+    tmp_path, frame, monkeypatch
+):
+    had = {}
+
+    def timed(lanes, image, frames):
+        (shared,) = set(lanes)
+        had.update(segmented=[backend.segmented for backend in shared._backends], in_flight=len(lanes))
+        return 1.0
+
+    class Counting:
+        spec, segmented = None, 0
+
+        def segment(self, image):
+            self.segmented += 1
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("runtime.lanes.open_lanes", lambda path, count: Lanes([Counting() for _ in range(count)]))
+    monkeypatch.setattr(worker_module, "_open", lambda kind, files: None)
+    monkeypatch.setattr(worker_module, "frames_per_s", timed)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"do": "throughput", "frames": 3, "in_flight": 2}\n'))
+    answers = []
+    serve(answers.append, ENGINE, str(frame), "an.engine")
+    assert had == {"segmented": [2, 2], "in_flight": 2} and answers == [{}, {"frames_per_s": 1.0}]
+
+
+def test_a_base_is_run_by_its_own_code(tmp_path, frame):
+    job = Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 30))
+    with Worker(job, frame) as worker:
+        assert worker.frame_ms() >= 30
+
+
+def test_what_the_child_cannot_open_is_one_line(tmp_path, frame):
+    with pytest.raises(EngineError, match=r"^refused\.engine: this engine is refused$"):
+        Worker(Job(ENGINE, (tmp_path / "refused.engine",), sleeping_code(tmp_path, 1)), frame)
+    with pytest.raises(EngineError, match="does not exist; build one: make engine"):
+        Worker(Job(ENGINE, (tmp_path / "missing.engine",)), frame)
+
+
+def test_a_worker_stands_still_between_its_turns_and_ends_with_the_parents_use(tmp_path, frame):
+    worker = Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 1)), frame)
+    stat = Path(f"/proc/{worker._process.pid}/stat")
+    for _ in range(3):
+        deadline = time.monotonic() + 5
+        while (state := stat.read_text().rpartition(")")[2].split()[0]) != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state == "T"
+        worker.frame_ms()
+    worker.close()
+    assert not stat.exists()
+    worker.close()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_a_library_forked_goes_with_its_worker(tmp_path, frame, dead):
+    worker = Worker(Job(ENGINE, (tmp_path / "forks.engine",), sleeping_code(tmp_path, 1)), frame)
+    if dead:
+        worker._process.kill()
+        worker._process.wait()
+    start = time.monotonic()
+    worker.close()
+    assert time.monotonic() - start < 30  # what was forked holds its standard output for 60
+    worker.close()
+
+
+def test_a_stopped_worker_does_not_outlive_a_parent_that_is_killed(tmp_path, frame):
+    code = sleeping_code(tmp_path, 1)
+    program = (
+        "import sys, time; from pathlib import Path; from runtime.measure.worker import Job, Worker\n"
+        "worker = Worker(Job('engine', (Path('any.engine'),), Path(sys.argv[1])), Path(sys.argv[2]))\n"
+        "print(worker._process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(code), str(frame)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    child = Path(f"/proc/{int(parent.stdout.readline())}/stat")
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 10
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(stat: Path) -> bool:
+    # A zombie is dead; whether it is buried is the business of who adopted it.
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_child_that_dies_is_an_error_that_says_so(tmp_path, frame):
+    with Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 1)), frame) as worker:
+        worker._process.kill()
+        worker._process.wait()
+        with pytest.raises(EngineError, match=r"any\.engine: its process ended"):
+            worker.frame_ms()
+
+
+def test_frames_in_flight_multiply_the_throughput_and_not_the_latency():
+    class Sleeping:
+        def segment(self, frame: np.ndarray) -> None:
+            time.sleep(0.02)
+
+    alone, four = (frames_per_s([Sleeping()] * n, gradient(), 5) for n in (1, 4))
+    assert alone < 50 and four > 2 * alone

@@ -1,0 +1,33 @@
+import dataclasses
+
+import pytest
+
+import runtime
+from runtime import manifest
+from runtime.errors import EngineError
+from runtime.lookup import newest_engine
+from runtime.manifest import manifest_path, read_manifest
+from tests.helpers.engines import built_engine, changed
+
+
+def test_the_newest_engine_is_the_one_of_this_machine_that_was_built_last(tmp_path):
+    old, new = built_engine(tmp_path, seed=1), built_engine(tmp_path, seed=2)
+    foreign, broken = built_engine(tmp_path, seed=3), built_engine(tmp_path, seed=4)
+    changed(foreign, target=dataclasses.replace(read_manifest(foreign).target, device="another"))
+    manifest_path(broken).write_text("")
+    assert newest_engine(tmp_path) == new
+    assert built_engine(tmp_path, seed=1) == old  # a cache hit: it was asked for last
+    assert newest_engine(tmp_path) == old
+    changed(old, spec=dataclasses.replace(read_manifest(old).spec, batch=4))
+    assert newest_engine(tmp_path) == new
+
+
+def test_without_an_engine_the_command_that_builds_one_is_named(tmp_path):
+    with pytest.raises(EngineError, match="Build one: make engine MODEL=icnet PRECISION=fp16"):
+        newest_engine(tmp_path)
+
+
+def test_the_lookup_is_offered_where_programs_import_it():
+    assert runtime.newest_engine is manifest.newest_engine is newest_engine
+    with pytest.raises(AttributeError, match=r"runtime\.manifest.*oldest_engine"):
+        manifest.oldest_engine  # noqa: B018
