@@ -158,9 +158,18 @@ bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a
 	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" $(BENCH_OPTIONS) --json 'figures/files-$(MODEL)-$(PRECISION).json'
 
-figures: $(VENV)/.installed ## README's tables from figures/bench-*.json and figures/files-*.json
-	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
-	$(PY) -m runtime.bench_files figures/files-*.json --readme README.md
+figures: $(VENV)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
+	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
+	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
+
+# Of what the site itself needs; newer than what decides its versions.
+$(VENV)/.docs: $(VENV)/.installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs ## the documentation in site/, to be read without a network; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	echo site/index.html
 
 report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
@@ -194,4 +203,4 @@ lint: $(VENV)/.installed ## ruff and mypy
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures report regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress test test-gpu lint clean
