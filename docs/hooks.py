@@ -4,7 +4,7 @@ MkDocs calls the functions whose names begin with `on_`; mkdocs.yml names this f
 """
 
 import argparse
-import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,19 +19,14 @@ except ImportError:
 
 ROOT = Path(__file__).parents[1]
 COMMANDS_PAGE, COMMANDS_MARK = "commands.md", "<!-- commands -->"
-GROUPS = {
-    "Running": ("runtime.infer", "runtime.evaluate"),
-    "Making engines": (
-        "export.to_onnx", "export.to_torch", "calib.ranges", "calib.qdq", "calib.sensitivity", "calib.speed",
-        "calib.methods", "engines.build", "engines.compare", "engines.nncf_engine",
-    ),
-    "Training": ("export.train", "export.prune", "export.balance", "export.ablation"),
-    "Measuring": (
-        "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.report", "runtime.regress",
-        "engines.revision",
-    ),
-}  # fmt: skip
-COMMANDS = [module for modules in GROUPS.values() for module in modules]
+COMMANDS = (
+    "runtime.infer", "runtime.evaluate", "runtime.prove",
+    "export.to_onnx", "export.to_torch", "calib.ranges", "calib.qdq", "calib.sensitivity", "calib.speed",
+    "calib.methods", "engines.build", "engines.compare", "engines.nncf_engine",
+    "export.train", "export.prune", "export.balance", "export.ablation",
+    "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.report", "runtime.regress",
+    "engines.revision",
+)  # fmt: skip
 
 # [words](../place), but not in a line of code.
 OUT_OF_DOCS = re.compile(r"\[([^\]]+)\]\(\.\./([^)\s#]+)(?:#[^)]*)?\)")
@@ -72,8 +67,33 @@ def parser_of(module: str) -> argparse.ArgumentParser:
     return found[0]
 
 
-def as_markdown(parser: argparse.ArgumentParser) -> str:
-    """What `--help` says, as a section: what the command is for, how it is called, a table of its options."""
+def streetseg_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of `streetseg name`.
+
+    Raises:
+        PluginError: it reads no command line.
+    """
+    found = caught_parsers(importlib.import_module("streetseg.cli").main, [name])
+    if not found:
+        raise PluginError(f"streetseg {name} parses no command line: docs/hooks.py cannot describe it")
+    return found[0]
+
+
+def streetseg_commands() -> dict[str, dict[str, Any]]:
+    """The commands of `streetseg`, by what they are for: {group: {name: command}}; none where it is not there."""
+    if importlib.util.find_spec("streetseg") is None:
+        return {}
+    groups: dict[str, dict[str, Any]] = importlib.import_module("streetseg.commands").GROUPS
+    return groups
+
+
+def as_markdown(parser: argparse.ArgumentParser, also: str = "") -> str:
+    """What `--help` says, as a section: what the command is for, how it is called, a table of its options.
+
+    Args:
+        parser: of the command.
+        also: another name of it.
+    """
     # argparse keeps its help in this one way; its own formatter fills in the defaults.
     formatter = parser._get_formatter()
     rows = [
@@ -83,6 +103,7 @@ def as_markdown(parser: argparse.ArgumentParser) -> str:
     ]
     usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
     lines = [f"### `{parser.prog.removeprefix('python -m ')}`", "", _paragraphs(parser.description or ""), ""]
+    lines += [f"Also `{also}`.", ""] if also else []
     lines += ["```text", *_folded(usage), "```", ""]
     if rows:
         lines += ["| argument | what it is |", "|---|---|", *rows, ""]
@@ -132,13 +153,40 @@ def make_targets() -> dict[str, tuple[list[str], str]]:
 
 
 def commands_reference() -> str:
-    """All commands: make's targets, then every `python -m`, by purpose."""
+    """All commands: make's targets, `streetseg`, and the modules that it has no name for."""
     lines = ["## make", "", "| target | variables | what it does |", "|---|---|---|"]
     for name, (variables, what) in make_targets().items():
         lines.append(f"| `make {name}` | {' '.join(f'`{variable}`' for variable in variables)} | {_cell(what)} |")
-    for group, modules in GROUPS.items():
-        lines += ["", f"## {group}", "", *(as_markdown(parser_of(module)) for module in modules)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_of_streetseg(), *_of_modules()])
+
+
+def _of_streetseg() -> list[str]:
+    lines = ["", "## streetseg", ""] if streetseg_commands() else []
+    modules = {importlib.import_module(module).main: f"python -m {module}" for module in COMMANDS}
+    for group, commands in streetseg_commands().items():
+        lines += [f"**{group[0].upper()}{group[1:]}**", "", "| command | what it is for |", "|---|---|"]
+        lines += [f"| [`streetseg {name}`](#{_anchor(name)}) | {_cell(one.about)} |" for name, one in commands.items()]
+        lines += [""]
+    for commands in streetseg_commands().values():
+        for name, command in commands.items():
+            section = as_markdown(streetseg_parser(name), modules.get(command.load(), ""))
+            first, _, rest = section.partition("\n")
+            lines += [f"{first} {{ #{_anchor(name)} }}\n{rest}"]
+    return lines
+
+
+def _anchor(name: str) -> str:
+    return f"streetseg-{name}"
+
+
+def _of_modules() -> list[str]:
+    # What `streetseg` has under a name of its own is told there.
+    told = {command.load() for commands in streetseg_commands().values() for command in commands.values()}
+    lines = ["", "## python -m", ""]
+    for module in COMMANDS:
+        if importlib.import_module(module).main not in told:
+            lines.append(as_markdown(parser_of(module)))
+    return lines
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

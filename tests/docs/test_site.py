@@ -78,6 +78,10 @@ def test_every_command_is_described():
     sources = [path for package in ("runtime", "export", "calib", "engines") for path in (ROOT / package).rglob("*.py")]
     commands = re.findall(r'prog="python -m ([\w.]+)"', "".join(path.read_text() for path in sources))
     assert sorted(hooks().COMMANDS) == sorted(commands)
+    names = [name for commands in hooks().streetseg_commands().values() for name in commands]
+    found = re.findall(r"^### `(\S+?)(?: (\S+))?`", hooks().commands_reference(), re.M)
+    assert [name for program, name in found if program == "streetseg"] == names
+    assert set(hooks().COMMANDS) >= {module for module, name in found if not name}
 
 
 @pytest.mark.parametrize("module", hooks().COMMANDS)

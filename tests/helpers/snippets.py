@@ -171,7 +171,14 @@ def _taken(parsers: list[argparse.ArgumentParser], arguments: list[str], whole: 
 
 
 def _streetseg_complaint(arguments: list[str], whole: bool) -> str:
-    return "" if importlib.util.find_spec("streetseg") else "there is no command streetseg"
+    names = [name for commands in hooks().streetseg_commands().values() for name in commands]
+    if not names:
+        return "there is no command streetseg"
+    if not arguments or arguments[0] in ("--help", "--version", "..."):
+        return ""
+    if arguments[0] not in names:
+        return f"streetseg has no command {arguments[0]}"
+    return _taken([hooks().streetseg_parser(arguments[0])], arguments[1:], whole)
 
 
 def _pip_complaint(arguments: list[str]) -> str:
