@@ -40,7 +40,7 @@ TAKES = awk -v goals='$(or $(MAKECMDGOALS),help)' -v given='$(GIVEN)' ' \
   for (n = split(given, name_of); n; n--) if (!index(all " ", " " name_of[n] " ")) { meant = index(all " ", " " toupper(name_of[n]) " ") ? " (did you mean " toupper(name_of[n]) "?)" : ""; \
   gsub(/ +/, " ", all); print "error: make " goals " takes no " name_of[n] meant "; it takes" (all ~ /[A-Z]/ ? all : " no variable"); exit } }' Makefile
 ifeq ($(MAKELEVEL),0)
-GIVEN := $(filter-out PYTHON PIP_OPTIONS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+GIVEN := $(filter-out PYTHON PIP_OPTIONS VENV,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(GIVEN),)
 ifneq ($(findstring ',$(GIVEN)$(MAKECMDGOALS)),)
 $(error error: a quote in the name of a variable or target)
