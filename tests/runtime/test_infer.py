@@ -39,7 +39,7 @@ def test_one_picture_prints_its_files_stages_and_shares(here, capsys):
     assert rows["network"] == "2.0" and float(rows["total"]) > float(rows["encode"])
     shares = [float(line.split()[-1][:-1]) for line in printed.out.splitlines() if line.endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(CAMVID)) and shares == sorted(shares, reverse=True)
-    assert printed.err == ""
+    assert printed.err == fake_backend.CHOSEN
 
 
 def test_without_stages_from_the_backend_the_table_has_segment(here, capsys):

@@ -3,12 +3,12 @@
 `python -m runtime.bench_report FILE... --readme README.md` writes the table between its two marks; `make figures`.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE
 from runtime.errors import PipelineError
@@ -169,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         PipelineError: a file is no document of `runtime.bench`, or README has no place for the table.
     """
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench_report", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench_report", description=__doc__)
     parser.add_argument("documents", type=Path, nargs="+", help="what runtime.bench --json wrote")
     parser.add_argument("--readme", type=Path, help="the file to write it into (by default it is printed)")
     options = parser.parse_args(argv)
