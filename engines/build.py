@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import hashlib
 import importlib
 import re
@@ -12,18 +13,37 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 import runtime
 from engines.built import INT8_SHARE, Built
-from runtime.artifacts import key_of, locked, sources_sha256
+from engines.proof import Build, Engine, proven
+from runtime.artifacts import key_of, locked, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
-from runtime.spec import BACKENDS, PRECISIONS, BackendName, EngineManifest, ModelSpec, Precision, Target, from_json
+from runtime.media.frames import read_frame
+from runtime.proof import Expected, bytes_from_expected, expected_path, told
+from runtime.samples import STREET
+from runtime.spec import (
+    BACKENDS,
+    PRECISIONS,
+    UNPROVEN,
+    BackendName,
+    EngineManifest,
+    ModelSpec,
+    Precision,
+    Proof,
+    Target,
+    from_json,
+)
 
 RUNTIME = Path(runtime.__file__).parent
+FRAMES = 8  # of a data set that an engine is proven on, beside the street frame
+NOT_ASKED = "--no-proof"
 BUILDERS: dict[BackendName, str] = {
     "tensorrt": "engines.tensorrt_build",
     "tensorrt-rtx": "engines.tensorrt_build",
@@ -32,22 +52,33 @@ BUILDERS: dict[BackendName, str] = {
 }
 
 
-def build_engine(graph: Path, precision: Precision, backend: BackendName, folder: Path = ENGINES) -> Path:
-    """The engine of a graph for this machine; built only if there is none yet of the same key.
+def build_engine(
+    graph: Path,
+    precision: Precision,
+    backend: BackendName,
+    folder: Path = ENGINES,
+    *,
+    prove: bool = True,
+    data: Path | None = None,
+) -> Path:
+    """The engine of a graph for this machine; built, and held to its graph, only if there is none yet of the same key.
 
     Args:
         graph: an ONNX file of ours, typed for the precision.
         precision: what the graph must be and the engine must execute.
         backend: which library runs it.
         folder: where engines are kept.
+        prove: compare what it computes with its graph on onnxruntime (`engines.proof`).
+        data: a data set or a folder of images, of which `FRAMES` are compared beside the bundled street frame.
 
     Returns:
-        The engine's path; its manifest stands beside it.
+        The engine's path; its manifest and the referee's logits of the street frame stand beside it.
 
     Raises:
         GraphError: not an ONNX file of ours, or of another precision.
-        EngineError: the library refuses it, or executes another precision.
+        EngineError: the library refuses it, executes another precision, or computes something else than the graph says.
         LibraryError: the library is not installed, or its device is not here.
+        DatasetError, FrameError: of `data`.
     """
     if not graph.is_file():
         raise GraphError(f"graph {graph} does not exist; export one: python -m export.to_onnx --model icnet")
@@ -55,11 +86,12 @@ def build_engine(graph: Path, precision: Precision, backend: BackendName, folder
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)
     with locked(path):
-        if _is_whole(path, onnx, precision, backend, target):
+        if _is_whole(path, onnx, precision, backend, target, prove=prove):
             manifest_path(path).touch()  # the newest engine is the one that was asked for last
-            log(f"{path} is up to date; weighted layers: {_listed(read_manifest(path).executed)}")
+            manifest = read_manifest(path)
+            log(f"{path} is up to date; weighted layers: {_listed(manifest.executed)}; {told(manifest.proof)}")
         else:
-            _build_new(path, onnx, precision, backend)
+            _build_new(path, onnx, precision, backend, _frames(data) if prove else [])
     return path
 
 
@@ -144,7 +176,13 @@ def prove_int8_share(onnx: bytes, executed: dict[str, int], model: str) -> None:
 
 
 def write_built(
-    path: Path, built: Built, spec: ModelSpec, precision: Precision, backend: BackendName, onnx_sha256: str
+    path: Path,
+    built: Built,
+    spec: ModelSpec,
+    precision: Precision,
+    backend: BackendName,
+    onnx_sha256: str,
+    proof: Proof = UNPROVEN,
 ) -> None:
     """An engine for this machine and its manifest, as `runtime` opens them."""
     manifest = EngineManifest(
@@ -156,11 +194,12 @@ def write_built(
         onnx_sha256=onnx_sha256,
         engine_sha256=hashlib.sha256(built.engine).hexdigest(),
         created=datetime.now(UTC).isoformat(),
+        proof=proof,
     )
     write_engine(path, built.engine, manifest)
 
 
-def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName) -> None:
+def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName, frames: list[np.ndarray]) -> None:
     spec = read_spec(onnx)
     found = graph_precision(onnx)
     if found != precision:
@@ -174,16 +213,46 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     built = builder.build(onnx, spec, precision, backend)
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)
-    write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest())
     size_mib, took_s = len(built.engine) / 2**20, time.monotonic() - start
     log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {_listed(built.executed)}")
+    proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, builder.build)
+    write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest(), proof)
+
+
+def _frames(data: Path | None) -> list[np.ndarray]:
+    from calib.sample import sample_frames
+
+    chosen = sample_frames(data, FRAMES, 0, few=True).frames if data else ()
+    return [read_frame(frame) for frame in (STREET, *chosen)]
+
+
+def _proven(path: Path, onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> Proof:
+    start = time.monotonic()
+    try:
+        proof, expected = _compared(onnx, engine, frames, build)
+    except LibraryError as error:  # an engine may be built where it does not run
+        proof, expected = dataclasses.replace(UNPROVEN, note=str(error)), None
+    if expected is not None:
+        write_atomically(expected_path(path), bytes_from_expected(expected))
+    log(f"{told(proof)}{f' ({time.monotonic() - start:.1f} s)' * bool(proof.frames)}")
+    return proof
+
+
+def _compared(onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> tuple[Proof, Expected | None]:
+    if not frames:
+        return dataclasses.replace(UNPROVEN, note=NOT_ASKED), None
+    if engine.spec.batch != 1:
+        return dataclasses.replace(UNPROVEN, note=f"it takes {engine.spec.batch} frames at once"), None
+    return proven(onnx, engine, frames, build)
 
 
 def _listed(executed: dict[str, int]) -> str:
     return ", ".join(f"{count} in {kind}" for kind, count in executed.items())
 
 
-def _is_whole(path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target) -> bool:
+def _is_whole(
+    path: Path, onnx: bytes, precision: Precision, backend: BackendName, target: Target, *, prove: bool
+) -> bool:
     if not path.is_file():
         return False
     try:
@@ -191,6 +260,9 @@ def _is_whole(path: Path, onnx: bytes, precision: Precision, backend: BackendNam
         verified_engine(path, manifest)
     except EngineError as error:
         log(f"building it again: {error}")
+        return False
+    if prove and manifest.proof.note == NOT_ASKED:
+        log("building it again: it was never proven")
         return False
     made_from = (manifest.onnx_sha256, manifest.precision, manifest.backend, manifest.target)
     return made_from == (hashlib.sha256(onnx).hexdigest(), precision, backend, target)
@@ -203,6 +275,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (fp16); the graph's own")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
     parser.add_argument("--folder", type=Path, default=ENGINES, help=f"where engines are kept ({ENGINES})")
+    parser.add_argument(
+        "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"
+    )
+    parser.add_argument("--data", type=Path, help=f"a data set or folder: {FRAMES} frames of it are compared, too")
     parser.add_argument("--check", action="store_true", help="only print which backend it would be, if it is here")
     arguments = parser.parse_args(argv)
     backend = auto_backend() if arguments.backend == "auto" else one_of(arguments.backend, BACKENDS, "backend")
@@ -213,7 +289,8 @@ def main(argv: Sequence[str]) -> int:
         return DONE
     if arguments.graph is None:
         parser.error("which graph?")
-    print(build_engine(arguments.graph, precision, backend, arguments.folder))
+    prove = not arguments.no_proof
+    print(build_engine(arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data))
     return DONE
 
 

@@ -57,11 +57,18 @@ def read_manifest(path: str | Path) -> EngineManifest:
         raise EngineError(f"engine {engine} {what}; build one: make engine MODEL=icnet PRECISION=fp16")
     if not beside.is_file():
         raise EngineError(f"engine {engine} has no manifest {beside.name} beside it; build it again with make engine")
+    fields: Any = None
     try:
         fields = json.loads(beside.read_text())
         checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
         manifest = from_json(EngineManifest, json.dumps(fields))
     except (ValueError, OSError) as error:
+        version = fields.get("version") if isinstance(fields, dict) else MANIFEST_VERSION
+        if version != MANIFEST_VERSION:
+            raise EngineError(
+                f"manifest {beside} is of version {version}, this program reads {MANIFEST_VERSION}; "
+                "build the engine again with make engine"
+            ) from None
         raise EngineError(
             f"manifest {beside} is not readable ({error}); build the engine again with make engine"
         ) from None

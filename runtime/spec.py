@@ -13,7 +13,7 @@ BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
-MANIFEST_VERSION = 1  # of the manifest's fields and their meaning
+MANIFEST_VERSION = 2  # of the manifest's fields and their meaning
 
 T = TypeVar("T")
 
@@ -66,6 +66,25 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Proof:
+    """What an engine computes beside what its graph says, on the machine that built it; of all frames the worst.
+
+    `apart` is the root mean square of the logits' difference as a share of their deviation, which may be `bound` at
+    most (`runtime.proof`); `masks_equal` the share of pixels of the same class. With no frames `note` says why.
+    """
+
+    referee: str
+    frames: int
+    apart: float
+    bound: float
+    masks_equal: float
+    note: str = ""
+
+
+UNPROVEN = Proof("", 0, 0.0, 0.0, 0.0, "nothing was compared")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EngineManifest:
     """What stands beside an engine.
 
@@ -80,6 +99,7 @@ class EngineManifest:
     onnx_sha256: str
     engine_sha256: str
     created: str
+    proof: Proof = UNPROVEN
     version: int = MANIFEST_VERSION
 
 

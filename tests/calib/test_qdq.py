@@ -2,6 +2,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -336,3 +337,25 @@ def test_any_layer_can_be_left_or_quantized_alone_with_one_table(graphs, tables,
         for left in ((layer,), tuple(other for other in names if other != layer)):
             quantize(model, dataclasses.replace(table, float_layers=left))
     assert tensors(model.graph) == sorted(table.ranges)
+
+
+WRONG = """
+import sys
+from pathlib import Path
+from engines import openvino_build
+from engines.build import build_engine
+openvino_build.sums_saturate = lambda: False
+build_engine(Path(sys.argv[1]), "int8", "openvino", Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_int8_engine_whose_sums_saturate_is_refused_by_its_results(int8, tmp_path, name):
+    graph = tmp_path / f"{name}.onnx"
+    graph.write_bytes(int8(name).SerializeToString())
+    given = [sys.executable, "-c", WRONG, str(graph), str(tmp_path)]
+    done = subprocess.run(given, env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True)
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "EngineError" in said
+    assert re.search(r"does not compute what its graph says.*The first layer that differs is \w+", said), said
+    assert not [*tmp_path.glob("*.engine"), *tmp_path.glob("*.npz")]

@@ -1,0 +1,63 @@
+"""Does an engine compute on this machine what its graph says? Its logits beside those that its build kept.
+
+`python -m runtime.prove ENGINE...`: exit code 0 where each does, 1 where one does not, or has nothing to be held to.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.backend import open_backend
+from runtime.cli import DONE, FAILED, log, run
+from runtime.errors import EngineError
+from runtime.lookup import newest_engine
+from runtime.manifest import read_manifest, rebuild_command
+from runtime.media.frames import read_frame
+from runtime.proof import compared, read_expected, told
+from runtime.samples import STREET
+from runtime.spec import Proof
+
+
+def prove(path: Path) -> Proof:
+    """An engine on the bundled street frame, beside what the referee computed of it when the engine was built.
+
+    Raises:
+        EngineError: missing, damaged, of another machine, without the referee's logits, or wrong.
+        LibraryError: its library is not installed.
+    """
+    manifest, expected = read_manifest(path), read_expected(path)
+    with open_backend(path) as engine:
+        proof = compared(engine, read_frame(STREET), expected, manifest.executed)
+    if not proof.apart <= proof.bound:
+        raise EngineError(
+            f"{path.name} does not compute what its graph says: logits are off by {proof.apart:.3f} of their "
+            f"deviation, at most {proof.bound:.3f} is rounding. Build it here: {rebuild_command(manifest)}"
+        )
+    return proof
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m runtime.prove", description=__doc__)
+    parser.add_argument("engines", type=Path, nargs="*", metavar="ENGINE", help="by default the newest of this machine")
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    arguments = parser.parse_args(argv)
+    found, failed = {}, False
+    for path in arguments.engines or [newest_engine()]:
+        try:
+            found[str(path)] = prove(path)
+        except EngineError as error:
+            log(f"error: {error}")
+            failed = True
+    if arguments.json:
+        print(json.dumps({path: dataclasses.asdict(proof) for path, proof in found.items()}, indent=1))
+    else:
+        for path, proof in found.items():
+            print(f"{path}: {told(proof)}")
+    return FAILED if failed else DONE
+
+
+if __name__ == "__main__":
+    run(main)
