@@ -126,7 +126,7 @@ def auto_backend() -> BackendName:
             log(f"{backend} is not taken: {error}")
         else:
             return backend
-    log("a GPU is here but is not used: building for OpenVINO on the CPU. README says what TensorRT needs")
+    log("a GPU is here but is not used: building for OpenVINO on the CPU. docs/gpu.md says what TensorRT needs")
     return "openvino"
 
 
@@ -209,7 +209,7 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     try:
         builder = importlib.import_module(BUILDERS[backend])
     except ImportError as error:
-        raise LibraryError(f"{backend} does not load ({error}); install what README names for it") from None
+        raise LibraryError(f"{backend} does not load ({error}); install what docs/gpu.md names for it") from None
     built = builder.build(onnx, spec, precision, backend)
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)

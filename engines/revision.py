@@ -62,7 +62,7 @@ def built_engine(tree: Path, variables: Sequence[str]) -> Path:
     venv = Path(sys.prefix)
     make = ["make", "--no-print-directory", "-C", str(tree), "-o", f"{venv}/.installed", "engine", f"VENV={venv}"]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
-    environment["MAKELEVEL"] = "1"  # VENV is not one of the variables that a Makefile takes from a user
+    environment["MAKELEVEL"] = "1"  # as part of a make: some bases refuse a VENV of the command line
     done = subprocess.run([*make, *variables], env=environment, capture_output=True, text=True)
     for line in done.stderr.splitlines():
         log(f"  {line}")
