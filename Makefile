@@ -52,8 +52,8 @@ endif
 endif
 endif
 
-# $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
-make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
+# What is made of which network: the options of `streetseg export|engine|calib`.
+network = --model '$(MODEL)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'artifacts/$(1)-$(MODEL).json'; mv 'artifacts/$(1)-$(MODEL).json' 'figures/$(1)-$(MODEL).json'
@@ -73,17 +73,13 @@ $(VENV)/.installed: pyproject.toml
 install: $(VENV)/.installed ## .venv with every package
 
 onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
-	@$(call make_graph,$(PRECISION),$(BATCH))
-	echo "$$graph"
+	@$(PY) -m streetseg export $(network) --precision '$(PRECISION)' --batch '$(BATCH)'
 
 calib: $(VENV)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
-	@$(call make_graph,fp32,1)
-	$(PY) -m calib.ranges "$$graph" --data '$(DATA)' $(CALIB_OPTIONS)
+	@$(PY) -m streetseg calib $(network) --data '$(DATA)' $(CALIB_OPTIONS)
 
 engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
-	@$(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)' >/dev/null
-	$(call make_graph,$(PRECISION),1)
-	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
+	@$(PY) -m streetseg engine $(network) --precision '$(PRECISION)' --backend '$(BACKEND)' $(if $(filter int8,$(PRECISION)),$(INT8_OPTIONS))
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
@@ -199,7 +195,7 @@ lint: $(VENV)/.installed ## ruff and mypy
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict runtime
-	$(VENV)/bin/mypy export engines calib
+	$(VENV)/bin/mypy export engines calib streetseg
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo

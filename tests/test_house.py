@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("export", "calib", "engines", "runtime")
+PACKAGES = ("export", "calib", "engines", "runtime", "streetseg")
 FORBIDDEN = {
-    "runtime": {"export", "calib", "engines"},
-    "calib": {"export"},
-    "engines": {"export"},
-    "export": {"calib", "engines"},
+    "runtime": {"export", "calib", "engines", "streetseg"},
+    "calib": {"export", "streetseg"},
+    "engines": {"export", "streetseg"},
+    "export": {"calib", "engines", "streetseg"},
+    "streetseg": set(),
 }
 # What users type, or import as README shows: each only forwards to where the code is, and nothing of ours imports it.
 COMMANDS = (
@@ -86,6 +87,7 @@ def test_a_package_imports_only_what_it_may(package):
         "def f():\n    from export.models import enet",
         "importlib.import_module('engines.build')",
         "from .. import export",
+        "def f():\n    import streetseg",
     ],
 )
 def test_a_forbidden_import_is_found_wherever_it_stands(source):
@@ -220,6 +222,11 @@ def test_the_block_blocks(library):
 def test_import_runtime_loads_no_library_at_all():
     done = run_python("import sys, runtime; print(*{name.split('.')[0] for name in sys.modules})")
     assert {"numpy", *HEAVY, *PACKAGES} & set(done.stdout.split()) == {"runtime"}
+
+
+def test_import_streetseg_loads_nothing_of_ours_and_no_library():
+    done = run_python("import sys, streetseg; print(*{name.split('.')[0] for name in sys.modules})")
+    assert {"numpy", *HEAVY, *PACKAGES} & set(done.stdout.split()) == {"streetseg"}
 
 
 def test_no_file_is_over_400_lines():

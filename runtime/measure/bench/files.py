@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, count_from_text, log, progress, size_from_text
 from runtime.errors import FrameError
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench.latency import FRAME_SIZE
 from runtime.measure.bench.tables import read_figures, rewrite, title
@@ -184,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
     if options.page:
         rewrite(options.page, BEGIN, "\n\n".join(table(read_document(path)) for path in options.documents))
         return DONE
-    engine = options.engine or newest_engine()
+    engine = options.engine or chosen_engine()
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     before = load()
     document = {
@@ -204,7 +205,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench_files", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench_files", description=__doc__)
     add = parser.add_argument
     add("documents", type=Path, nargs="*", metavar="FILE", help="with --page: what --json wrote")
     add("--page", type=Path, help="write the table of the files into it, and measure nothing")

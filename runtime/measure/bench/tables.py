@@ -4,13 +4,13 @@
 network and precision into the one and every row into the other, each between its two marks; `make figures`.
 """
 
-import argparse
 import json
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE
 from runtime.errors import PipelineError
@@ -241,7 +241,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         PipelineError: a file is no document of `runtime.bench`, or a page has no place for its table.
     """
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench_report", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench_report", description=__doc__)
     parser.add_argument("documents", type=Path, nargs="+", help="what runtime.bench --json wrote")
     parser.add_argument("--readme", type=Path, help="the file to write the best rows into")
     parser.add_argument("--page", type=Path, help="the file to write every row into (with neither they are printed)")
