@@ -167,7 +167,7 @@ class _Writer:
         if len(means) != weight.shape[1]:
             raise GraphError(
                 f"the calibration table has {len(means)} means of tensor {tensor}, "
-                f"{layer_name(convolution)} reads {weight.shape[1]} channels; make calib again"
+                f"{layer_name(convolution)} reads {weight.shape[1]} channels; take it again: {command('calib')}"
             )
         shift = rounding.sum(axis=(2, 3)) @ means
         bias = self._array(convolution.input[2]) if len(convolution.input) > 2 else np.zeros(len(weight))

@@ -17,6 +17,7 @@ BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")  # of a network: files are named after it
 MOST_SIDE = 2**15  # of a network's input
+MOST_BLOCK = 16
 MOST_CLASSES = 255  # ids are bytes, and 255 is no class
 MANIFEST_VERSION = 2  # of the manifest's fields and their meaning
 
@@ -81,10 +82,10 @@ class ModelSpec:
             raise ValueError(f"the name is {self.name!r}, expected letters, digits and . _ + -")
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise ValueError(f"there are {len(self.classes)} classes, expected 1 to {MOST_CLASSES}")
-        if self.block not in (1, 2) or self.batch < 1 or self.output_stride < 1:
+        if not 1 <= self.block <= MOST_BLOCK or self.batch < 1 or self.output_stride < 1:
             raise ValueError(
                 f"output_stride {self.output_stride}, block {self.block}, batch {self.batch}: expected 1 or more, "
-                "and a block of 1 or 2"
+                f"and a block of at most {MOST_BLOCK}"
             )
 
 

@@ -52,6 +52,6 @@ def test_means_of_other_channels_are_refused_by_the_layer_that_reads_them(graphs
     table, model = tables("icnet"), load_graph(graphs("icnet")["fp16"], "fp16")[0]
     name = next(name for name, means in table.means.items() if len(means) > 3)
     short = dataclasses.replace(table, means=table.means | {name: table.means[name][:-1]})
-    with pytest.raises(GraphError, match=rf"means of tensor {name}, .* reads \d+ channels; make calib again"):
+    with pytest.raises(GraphError, match=rf"means of tensor {name}, .* reads \d+ channels; take it again: make calib"):
         quantize(model, short)
     assert np.isfinite(table.ranges[TENSOR]["mse"])

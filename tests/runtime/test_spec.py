@@ -83,7 +83,7 @@ def test_a_preprocess_that_no_frame_can_have_is_refused_wherever_it_is_made(fiel
     "fields",
     [
         *({"name": name} for name in ("", "../x", "a/b", "x\x1b[31m", ".hidden")),
-        *({"batch": 0}, {"block": 0}, {"block": 3}, {"output_stride": 0}, {"classes": ()}),
+        *({"batch": 0}, {"block": 0}, {"block": 17}, {"output_stride": 0}, {"classes": ()}),
         {"classes": SPEC.classes * 30},
     ],
 )
