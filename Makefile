@@ -63,10 +63,10 @@ help: ## this list, with the variables each target takes
 	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
 
 # The stamp is newer than what decides the packages, or they are installed again.
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "error: Python 3.10 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --editable '.[export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --constraint constraints.txt --editable '.[export,dev]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps cityscapesscripts==2.3.0
 	touch $@
 
@@ -185,11 +185,12 @@ test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the
 	sanitizer=$$(command -v compute-sanitizer || true)
 	if [ -n "$$sanitizer" ]; then "$$sanitizer" --error-exitcode 1 $(PY) -m pytest -m gpu tests/gpu/test_gpu_kernels.py; else echo "compute-sanitizer is not on the PATH: the kernels' memory accesses were not checked" >&2; fi
 
-lint: $(VENV)/.installed ## ruff and mypy
+lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.10
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict runtime
 	$(VENV)/bin/mypy export engines calib
+	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export tests
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ARTIFACTS = Path("artifacts")
+READ_BYTES = 1 << 20  # at a time
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -29,8 +30,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_sealed(path: Path, data: bytes) -> None:
