@@ -40,7 +40,7 @@ TAKES = awk -v goals='$(or $(MAKECMDGOALS),help)' -v given='$(GIVEN)' ' \
   for (n = split(given, name_of); n; n--) if (!index(all " ", " " name_of[n] " ")) { meant = index(all " ", " " toupper(name_of[n]) " ") ? " (did you mean " toupper(name_of[n]) "?)" : ""; \
   gsub(/ +/, " ", all); print "error: make " goals " takes no " name_of[n] meant "; it takes" (all ~ /[A-Z]/ ? all : " no variable"); exit } }' Makefile
 ifeq ($(MAKELEVEL),0)
-GIVEN := $(filter-out PYTHON PIP_OPTIONS,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+GIVEN := $(filter-out PYTHON PIP_OPTIONS VENV,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(GIVEN),)
 ifneq ($(findstring ',$(GIVEN)$(MAKECMDGOALS)),)
 $(error error: a quote in the name of a variable or target)
@@ -85,9 +85,10 @@ engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS:
 	$(call make_graph,$(PRECISION),1)
 	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
 
+# At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
-	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=1024x2048 WEIGHTS= | tail -n 1)
-	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3
+	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=704x960 WEIGHTS= | tail -n 1)
+	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
 
 evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(PY) -m runtime.evaluate $(if $(ENGINES),--engine $(ENGINES)) --dataset '$(DATASET)' --data '$(DATA)'

@@ -32,7 +32,7 @@ def compare(model: onnx.ModelProto, spec: ModelSpec, table: CalibrationTable, da
         {"method": "float", "bias_correction": False, "miou": whole.miou, "changed_percent": 0.0}
     ]
     ways = [(method, corrected) for method in METHODS for corrected in (False, True)]
-    for method, corrected in progress(ways, "quantize"):
+    for method, corrected in progress(ways, "quantize", unit="way"):
         quantized = quantize(model, dataclasses.replace(table, method=method, float_layers=()), correct_bias=corrected)
         of_it = worth(quantized, spec, data)
         changed = changed_percent(of_it.masks, whole.masks)

@@ -16,7 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from calib.graphs import load_graph
-from calib.placement import layers, place
+from calib.placement import layer_name, layers, place
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
@@ -162,7 +162,13 @@ class _Writer:
         weight = self._array(name)
         scales = weight_scales(weight, self.kind)
         rounding = integers(weight, scales) * scales.astype(np.float64).reshape(-1, 1, 1, 1) - weight
-        shift = rounding.sum(axis=(2, 3)) @ self._means(tensor)
+        means = self._means(tensor)
+        if len(means) != weight.shape[1]:
+            raise GraphError(
+                f"the calibration table has {len(means)} means of tensor {tensor}, "
+                f"{layer_name(convolution)} reads {weight.shape[1]} channels; make calib again"
+            )
+        shift = rounding.sum(axis=(2, 3)) @ means
         bias = self._array(convolution.input[2]) if len(convolution.input) > 2 else np.zeros(len(weight))
         # Convolutions of one layer share weight and bias, but not always what they read: a bias each.
         corrected = self._constant(f"{convolution.output[0]}.bias", (bias - shift).astype(self.kind))

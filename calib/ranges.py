@@ -99,7 +99,7 @@ def collect(model: onnx.ModelProto, names: Sequence[str], inputs: Iterable[np.nd
 
 def frames_as_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, what: str) -> Iterable[np.ndarray]:
     """The network's input of each frame, float32 (1, 3, h, w), by the definition that inference is held to."""
-    for path in progress(frames, what):
+    for path in progress(frames, what, unit="frame"):
         yield preprocess(read_frame(path), spec_preprocess)
 
 

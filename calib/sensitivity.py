@@ -87,7 +87,8 @@ def worth(model: onnx.ModelProto, spec: ModelSpec, data: Labelled) -> Worth:
     session = onnxruntime.InferenceSession(model.SerializeToString(), session_options(), providers=[CPU])
     matrix = np.zeros((len(spec.classes), len(spec.classes)), np.int64)
     masks = []
-    for values, label in zip(data.inputs, data.labels, strict=True):
+    pairs = list(zip(data.inputs, data.labels, strict=True))
+    for values, label in progress(pairs, "evaluate", unit="frame"):
         mask = segment(session.run(None, {model.graph.input[0].name: values})[0], spec, label.shape)
         matrix += confusion(mask, label, len(spec.classes))
         masks.append(mask)
@@ -109,7 +110,7 @@ def layer_costs(names: Sequence[str], of: Callable[[tuple[str, ...]], Worth], fl
         float_worth: what it is worth with all of them left.
     """
     costs = []
-    for name in progress(names, "quantize alone"):
+    for name in progress(names, "quantize alone", unit="layer"):
         alone = of(tuple(other for other in names if other != name))
         costs.append(Cost(name, float_worth.miou - alone.miou, changed_percent(alone.masks, float_worth.masks)))
     return sorted(costs, key=lambda cost: -cost.changed)

@@ -4,15 +4,17 @@ import dataclasses
 import json
 from pathlib import Path
 
-from calib.thresholds import Method
+from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.cli import log
 from runtime.errors import GraphError
-from runtime.spec import ModelSpec, from_json, to_json
+from runtime.spec import NAME, ModelSpec, from_json, to_json
 
 TABLES = ARTIFACTS / "calib"
 SHIPPED = Path(__file__).parent / "tables"
 VERSION = 1
+LARGEST = 65504.0  # of half precision, in which the graph computes
+SMALLEST = LEVELS * 2.0**-24  # whose step is half precision's smallest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ def load_table(path: Path) -> CalibrationTable:
     """
     try:
         table = from_json(CalibrationTable, path.read_text())
+        _check(table)
     except FileNotFoundError:
         raise GraphError(f"calibration table {path} does not exist; make one: make calib MODEL=... DATA=...") from None
     except (ValueError, UnicodeDecodeError) as error:
@@ -61,6 +64,22 @@ def load_table(path: Path) -> CalibrationTable:
             f"{path} is a calibration table of version {table.version}, expected {VERSION}; make calib again"
         )
     return table
+
+
+def _check(table: CalibrationTable) -> None:
+    # Raises ValueError for what no calibration leaves: a scale that half precision cannot hold ruins a layer.
+    if not NAME.fullmatch(table.model):
+        raise ValueError(f"the model is {table.model!r}")
+    for name, values in table.means.items():
+        if not values or not all(abs(value) <= LARGEST for value in values):
+            raise ValueError(f"the means of {name!r} are not finite numbers of half precision, or none")
+    for name, by_method in table.ranges.items():
+        if set(by_method) != set(METHODS):
+            raise ValueError(f"tensor {name!r} has ranges by {sorted(by_method)}, expected {sorted(METHODS)}")
+        # What never was anything but zero has no range.
+        is_dead = not any(by_method.values()) and name in table.means and not any(table.means[name])
+        if not is_dead and not all(SMALLEST <= value <= LARGEST for value in by_method.values()):
+            raise ValueError(f"a range of {name!r} is none: {by_method}")
 
 
 def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, CalibrationTable]:

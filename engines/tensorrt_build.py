@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 from engines.built import INT8_SHARE, Built
 from engines.tensorrt_precision import inspected_types, network_types, prove
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
+from runtime.bars import bar
 from runtime.errors import EngineError, LibraryError
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
-LINE = 100  # characters of progress; a wrapped line would not be overwritten
-SECONDS_SHOWN = 0.1  # a phase has hundreds of steps
 
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
@@ -122,41 +120,31 @@ def _interrupting(progress: Any) -> Iterator[None]:
 
 def _progress(trt: Any) -> Any:
     class Progress(trt.IProgressMonitor):  # type: ignore[misc]
-        """One line on a terminal's stderr: the phases that are open."""
+        """A bar for each phase that is open, on a terminal alone: most phases are over in a moment."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.interrupted = False
-            self._phases: dict[str, str] = {}
-            self._steps: dict[str, int] = {}
-            self._shown_at = 0.0
+            self._bars: dict[str, Any] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._steps[phase_name] = num_steps
-            self._phases[phase_name] = phase_name
-            self._show()
+            if sys.stderr and sys.stderr.isatty():
+                self._bars[phase_name] = bar(phase_name, num_steps, "step", leave=False)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._phases[phase_name] = f"{phase_name} {step + 1}/{self._steps[phase_name]}"
-            self._show()
+            if phase_name in self._bars:
+                self._bars[phase_name].update()
             return not self.interrupted
 
         def phase_finish(self, phase_name: str) -> None:
-            self._phases.pop(phase_name, None)
+            if phase_name in self._bars:
+                self._bars.pop(phase_name).close()
 
         def interrupt(self) -> None:
             self.interrupted = True
 
         def end(self) -> None:
-            self._phases = {}
-            self._shown_at = 0.0
-            self._show()
-
-        def _show(self) -> None:
-            now = time.monotonic()
-            if sys.stderr.isatty() and now - self._shown_at > SECONDS_SHOWN:
-                self._shown_at = now
-                # Carriage return and "erase to the end of the line"; empty at the end, for what is printed next.
-                print(f"\r\033[K{' > '.join(self._phases.values())[:LINE]}", end="", file=sys.stderr, flush=True)
+            while self._bars:  # of a build that failed or was interrupted
+                self._bars.popitem()[1].close()
 
     return Progress()

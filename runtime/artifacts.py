@@ -1,6 +1,5 @@
 """What the commands leave on disk: keyed by all it was made from, written whole or not at all, one maker at a time."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from runtime.bars import say
 
 ARTIFACTS = Path("artifacts")
 READ_BYTES = 1 << 20  # at a time
@@ -71,11 +72,33 @@ def sources_sha256(*sources: Path) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the right to make `path`: a second maker waits here, then finds it made. Freed even by a kill."""
+    """Hold the right to make `path`: a second maker says so and waits here, then finds it made. Freed even by a kill.
+
+    Args:
+        path: what is made; the lock is an empty file beside it, which stays.
+
+    Raises:
+        RuntimeError: this thread holds it already, and would wait for itself for ever.
+        OSError: the folder cannot be written, or its file system has no locks.
+
+    Source: filelock, not `fcntl.flock` bare. It adds what three lines of ours lacked: the error above, file systems
+    without flock (there it keeps a file with the holder's process, which a kill frees as well), and a way to look
+    before waiting. Its price: 50 ms between looks while it waits, 0.4 ms where nobody holds it (bare: 0.05), and an
+    import of 50 ms where something is made. An engine takes seconds.
+    """
+    from filelock import FileLock, Timeout
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = FileLock(path.parent / f".{path.name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"waiting: another command is making {path.name}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _seal(path: Path) -> Path:

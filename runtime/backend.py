@@ -163,11 +163,14 @@ def checked_engine(path: str | Path) -> tuple[BackendModule, bytes, EngineManife
     return module, engine, manifest
 
 
-def check_frame(frame: np.ndarray) -> None:
+def check_frame(frame: object) -> None:
     """Refuse what is not a frame.
 
     Raises:
-        FrameError: it is not uint8 (H, W, 3), or it is empty.
+        FrameError: it is not an array, not uint8 (H, W, 3), or empty.
     """
+    if not isinstance(frame, np.ndarray):
+        kind = f"{type(frame).__module__}.{type(frame).__qualname__}".removeprefix("builtins.")
+        raise FrameError(f"a frame is a NumPy array, uint8 (height, width, 3) RGB, got {kind}")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise FrameError(f"a frame is uint8 (height, width, 3) RGB, got {frame.dtype} {frame.shape}")

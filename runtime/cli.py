@@ -6,18 +6,18 @@ import math
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from runtime.bars import progress as progress
+from runtime.bars import say
 from runtime.errors import ModelError, PipelineError
 
 T = TypeVar("T")
 
 DONE, FAILED, USAGE = 0, 1, 2
-REDRAWN_S = 0.1
 INTERRUPTED = 130  # what a shell expects of Ctrl-C: it ends a script's loop
 
 
@@ -48,9 +48,8 @@ def fail(message: str) -> int:
 
 
 def log(message: str) -> None:
-    """One line on stderr, where it cannot mix with results; over a progress bar, not behind it."""
-    clear = "\r\033[K" if sys.stderr.isatty() else ""
-    print(f"{clear}{message}", file=sys.stderr, flush=True)
+    """One line on stderr, where it cannot mix with results; above the progress bars, not behind them."""
+    say(message)
 
 
 def size_from_text(text: str) -> tuple[int, int]:
@@ -128,33 +127,3 @@ def interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items, with a bar, rate and time left on stderr while they are worked on; nothing for a single item.
-
-    Args:
-        items: a sequence, or what gives them one by one when each is done.
-        what: the word before the bar.
-        total: how many there will be, about, where `items` does not tell; unknown, there is no bar but a count.
-    """
-    start, last = time.monotonic(), 0.0
-    total = len(items) if isinstance(items, Sized) else total
-    shown = total != 1 and sys.stderr.isatty()
-    for done, item in enumerate(items, 1):
-        yield item
-        now = time.monotonic()
-        if shown and (now - last > REDRAWN_S or done == total):
-            last = now
-            line = _bar(what, done, total, done / max(now - start, 1e-9))
-            print(f"\r{line} ", end="", file=sys.stderr, flush=True)
-    if shown:
-        print(file=sys.stderr)
-
-
-def _bar(what: str, done: int, total: int | None, rate: float) -> str:
-    if total is None:
-        return f"{what} {done} {rate:.1f}/s"
-    width = 30
-    bar = "#" * min(width, width * done // total)
-    return f"{what} [{bar:<{width}}] {done}/{total} {rate:.1f}/s {max(0, total - done) / rate:.0f} s left"

@@ -7,12 +7,15 @@ import time
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+import numpy as np
 
 from runtime import cli
 from runtime.artifacts import ARTIFACTS
 from runtime.errors import FrameError
-from runtime.labels import palette
+from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import newest_engine
 from runtime.media import video
@@ -71,7 +74,9 @@ class Session:
     def __init__(self, lanes: Lanes, options: argparse.Namespace, stop: threading.Event) -> None:
         self.report = Report()
         self._lanes, self._options, self._stop = lanes, options, stop
-        self._look = Look(palette(lanes.spec.classes), options.alpha)
+        classes = lanes.spec.classes
+        shown_classes = cityscapes_colors(classes) if options.colors == "cityscapes" else classes
+        self._look = Look(palette(shown_classes), options.alpha)
         self._run: Run = one_after_another if options.sequential else overlapped
 
     def do(self, plan: Plan) -> None:
@@ -95,12 +100,14 @@ class Session:
             self.report.print_json(engine, self._lanes.spec)
         else:
             self.report.print_text(engine, stages=self._options.stages)
+        if not self._stop.is_set() and (line := self.report.about_ids(self._lanes.spec)):
+            cli.log(line)
 
     def _do_pictures(self, tasks: list[Task]) -> None:
         clock = self.report.pictures_clock = Clock()
         going = takewhile(lambda _: not self._stop.is_set(), tasks)
         flow = segment_pictures(self._lanes, going, self._look, self._run, clock)
-        for task, result in zip(tasks, cli.progress(flow, "segment", len(tasks)), strict=False):
+        for task, result in zip(tasks, cli.progress(flow, "segment", len(tasks), "frame"), strict=False):
             if isinstance(result, FrameError):
                 self._fail(task.file.path, result)
             else:
@@ -125,7 +132,7 @@ class Session:
             stream.outputs = recording.written
             until = ticks(self._stop, self._options.seconds)
             flow = segment_stream(self._lanes, source, recording, until, self._run, stream.clock, live=stream.live)
-            for done, stages_ms in cli.progress(flow, "segment", frames):
+            for done, stages_ms in cli.progress(flow, "segment", frames, "frame"):
                 stream.dropped = source.dropped
                 if isinstance(done, FrameError):
                     self._lose(stream, done)
@@ -153,8 +160,14 @@ class Session:
                 frame = first_frame(path) if is_video(path) else read_frame(path)
             except FrameError:
                 continue  # it will be said in its turn
-            self._lanes.warm_up(frame, self._options.warmup)
+            mask = self._lanes.warm_up(frame, self._options.warmup)
+            self._warm_up_writing(task, frame, mask)
             return
+
+    def _warm_up_writing(self, task: Task, frame: np.ndarray, mask: np.ndarray) -> None:
+        # The overlay's loop is compiled or loaded with its first call: 150 to 250 ms that no later frame has.
+        with TemporaryDirectory() as folder:
+            self._look.write_pngs({kind: Path(folder) / f"{kind}.png" for kind in task.outputs}, frame, mask)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -202,7 +215,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
     add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
     add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
-    add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame (default: 0)")
+    add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
+        "Cityscapes', which show more over a street (default: own)")  # fmt: skip
+    add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
+        "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
     add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
         "or a camera, else what the engine does best)")  # fmt: skip

@@ -52,6 +52,20 @@ CAMVID = (
     Label("bicyclist", (0, 128, 192)),
 )
 
+# What Cityscapes calls the classes that CamVid names otherwise.
+IN_CITYSCAPES = {
+    "pavement": "sidewalk", "tree": "vegetation", "sign": "traffic sign", "pedestrian": "person", "bicyclist": "rider",
+}  # fmt: skip
+
+
+def cityscapes_colors(classes: tuple[Label, ...]) -> tuple[Label, ...]:
+    """The classes in the colours that Cityscapes gives them, the better to see; its own where it has no such class.
+
+    CamVid's colours suit its label pictures; over a street they are dark, and a pedestrian's (64, 64, 0) is not seen.
+    """
+    known = {label.name: label.color for label in CITYSCAPES}
+    return tuple(Label(own.name, known.get(IN_CITYSCAPES.get(own.name, own.name), own.color)) for own in classes)
+
 
 def palette(classes: tuple[Label, ...]) -> np.ndarray:
     """uint8 (256, 3) RGB: the colour of every value a mask can hold; black where no class has it."""

@@ -66,11 +66,16 @@ class Lanes(ClosedOnExit):
                 self._free.append(backend)
                 self._changed.notify_all()
 
-    def warm_up(self, frame: np.ndarray, runs: int) -> None:
-        """Segment the frame so many times on every lane, for what a first frame costs."""
+    def warm_up(self, frame: np.ndarray, runs: int) -> np.ndarray:
+        """Segment the frame so many times, once or more, on every lane, for what a first frame costs.
+
+        Returns:
+            uint8 (H, W) train ids: its mask, which the next frame overwrites.
+        """
         for backend in self._backends:
             for _ in range(runs):
-                backend.segment(frame)
+                mask = backend.segment(frame)
+        return mask
 
     def close(self) -> None:
         """Free everything, once the lanes in use are back; who waits for one is refused. A second call does nothing."""

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import re
 import types
 import typing
 from typing import Any, Literal, TypeVar
@@ -13,6 +15,9 @@ BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")  # of a network: files are named after it
+MOST_SIDE = 2**15  # of a network's input
+MOST_CLASSES = 255  # ids are bytes, and 255 is no class
 MANIFEST_VERSION = 2  # of the manifest's fields and their meaning
 
 T = TypeVar("T")
@@ -31,6 +36,19 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"]
+
+    def __post_init__(self) -> None:
+        """Refuse what no frame can be brought to.
+
+        Raises:
+            ValueError: a side is not 1 to `MOST_SIDE`, a number is not finite, scale or std are not positive.
+        """
+        if not all(0 < side <= MOST_SIDE for side in (self.height, self.width)):
+            raise ValueError(f"the size is {self.height}x{self.width}, expected sides of 1 to {MOST_SIDE}")
+        if not all(map(math.isfinite, (self.scale, *self.mean, *self.std))) or min(self.scale, *self.std) <= 0:
+            raise ValueError(
+                f"scale {self.scale}, mean {self.mean}, std {self.std}: finite ones, scale and std above 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,6 +70,22 @@ class ModelSpec:
     batch: int
     weights_sha256: str
     source: str
+
+    def __post_init__(self) -> None:
+        """Refuse what no network is.
+
+        Raises:
+            ValueError: a name that is no file name, no class or more than 255, a stride, block or batch that is none.
+        """
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"the name is {self.name!r}, expected letters, digits and . _ + -")
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise ValueError(f"there are {len(self.classes)} classes, expected 1 to {MOST_CLASSES}")
+        if self.block not in (1, 2) or self.batch < 1 or self.output_stride < 1:
+            raise ValueError(
+                f"output_stride {self.output_stride}, block {self.block}, batch {self.batch}: expected 1 or more, "
+                "and a block of 1 or 2"
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

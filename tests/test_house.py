@@ -28,6 +28,7 @@ MOST_FORWARDED_LINES = 8
 NOT_DEPLOYED = ("runtime.measure", "runtime.accuracy")
 HEAVY = (
     "torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "pycuda", "numba", "cv2",
+    "tqdm", "filelock", "plotly",
 )  # fmt: skip
 MOST_LINES = 400
 SOURCES = {".py", ".cu", ".h", ".cpp", ".sh"}

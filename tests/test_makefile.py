@@ -78,3 +78,8 @@ def test_a_variable_that_no_target_takes_is_one_line_and_nothing_is_run(make, gi
 
 def test_what_a_target_takes_by_the_targets_that_it_makes_is_taken(make):
     assert make("bench", "PRECISION=int8", "BENCH_OPTIONS=--rounds 1", "PYTHON=python3")[0] == 0
+
+
+def test_a_revision_is_built_with_the_packages_of_another_tree(make):
+    code, said, calls = make("--silent", "engine", "VENV=.venv", "MODEL=enet", "SIZE=64x128")  # `engines.revision`
+    assert (code, said) == (0, []) and calls

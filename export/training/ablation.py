@@ -17,7 +17,7 @@ from export.training import train as training
 from export.training.recipe import plan_epoch
 from runtime.accuracy.datasets import DATASETS
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
-from runtime.cli import DONE, count_from_text, log
+from runtime.cli import DONE, count_from_text, log, progress
 from runtime.errors import WeightsError
 
 START = "the start, not trained"
@@ -84,12 +84,16 @@ def ablate(args: argparse.Namespace) -> dict[str, Any]:
     """Every variant with every seed; the JSON file is written after each, so that an interrupted one has its rows."""
     kept = {key: getattr(args, key) for key in ("model", "dataset", "epochs", "lr", "crop")}
     result: dict[str, Any] = {"version": VERSION, **kept, "start_sha256": sha256_of(args.start), "rows": []}
-    for seed in args.seeds:
-        for variant in (name for name in VARIANTS if name != START or seed == args.seeds[0]):
-            found = measure(options_of(args, variant, seed), args.every, trained=variant != START)
-            result["rows"].append({"variant": variant, "options": list(VARIANTS[variant]), "seed": seed, **found})
-            write_atomically(args.json, (json.dumps(result, indent=1) + "\n").encode())
-            log(f"{variant}, seed {seed}: {shown(result['rows'][-1])}")
+    trainings = [
+        (variant, seed)
+        for seed in args.seeds
+        for variant in (name for name in VARIANTS if name != START or seed == args.seeds[0])
+    ]
+    for variant, seed in progress(trainings, "ablate", unit="training"):
+        found = measure(options_of(args, variant, seed), args.every, trained=variant != START)
+        result["rows"].append({"variant": variant, "options": list(VARIANTS[variant]), "seed": seed, **found})
+        write_atomically(args.json, (json.dumps(result, indent=1) + "\n").encode())
+        log(f"{variant}, seed {seed}: {shown(result['rows'][-1])}")
     return result
 
 

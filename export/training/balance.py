@@ -57,7 +57,7 @@ def best_offsets(samples: Sequence[Sampled], classes: int) -> np.ndarray:
     offsets = np.zeros(classes, np.float32)
     best = mean_miou(samples, offsets)
     moves = [(step * sign, kind) for step in STEPS for kind in range(classes) for sign in (1, -1)]
-    for move, kind in progress(moves, "shift"):
+    for move, kind in progress(moves, "shift", unit="move"):
         while True:
             moved = offsets.copy()
             moved[kind] += move
@@ -78,7 +78,7 @@ def sample(net: nn.Module, network: Network, data: Frames, size: tuple[int, int]
     spec = preprocess_at(network, size)
     every = max(EVERY_PIXEL, math.isqrt(len(data) * data[0][1].size // MOST_PIXELS))
     logits, labels = [], []
-    for frame, label in progress(data, f"logits at {size[0]}x{size[1]}"):
+    for frame, label in progress(data, f"logits at {size[0]}x{size[1]}", unit="frame"):
         whole = F.interpolate(net(torch.from_numpy(preprocess(frame, spec))), size=label.shape, mode="bilinear")[0]
         some = label[::every, ::every]
         counted = some < len(whole)

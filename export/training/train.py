@@ -186,7 +186,7 @@ def train_epoch(job: Job, state: State) -> float:
     steps = plan_epoch(len(job.data), job.recipe, state.epoch)
     start = time.monotonic()
     made = batches(job.data, steps, state.epoch, job.recipe.seed, job.workers)
-    for batch in progress(made, f"epoch {state.epoch + 1}", len(steps)):
+    for batch in progress(made, f"epoch {state.epoch + 1}", len(steps), "step"):
         done = progress_of(job, state)
         if done >= 1:
             break
@@ -206,7 +206,7 @@ def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[
     """mIoU of the averaged network at each of the sizes; leaves its weights in the job's folder."""
     mious = {}
     for name, size in sizes.items():
-        frames = progress(job.val, f"val at {name}")
+        frames = progress(job.val, f"val at {name}", unit="frame")
         matrix = evaluate(state.ema, frames, len(job.classes), preprocess_at(job.network, size))
         mious[name] = mean_iou(matrix)
     save_weights(weights_path(job), state.ema, metadata(job, mious))
@@ -299,7 +299,7 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
     network, dataset = find(args.model), open_dataset(args.dataset, args.data)
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
     # Frames too, of which the weights need none: one that cannot be read ends a training here, not after hours.
-    labels = (label for _, label in progress(data, "class weights"))
+    labels = (label for _, label in progress(data, "class weights", unit="frame"))
     weights = class_weights(labels, len(dataset.classes), recipe.weight_offset)
     recipe = dataclasses.replace(recipe, dataset=dataset.name)
     if args.wide is None and not is_deployed_larger(data[0][0]):

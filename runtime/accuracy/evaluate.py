@@ -74,7 +74,7 @@ def evaluate(
         OutputError: a mask cannot be written.
     """
     tallies = [Tally(np.zeros((classes, classes), np.int64), np.zeros(len(backends), np.int64)) for _ in backends]
-    for pair in progress(pairs, "evaluate"):
+    for pair in progress(pairs, "evaluate", unit="frame"):
         frame, label = read_pair(pair)
         masks = [backend.segment(frame) for backend in backends]
         for tally, mask in zip(tallies, masks, strict=True):

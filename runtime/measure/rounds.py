@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from runtime.bars import progress
+
 
 def turns(random: np.random.Generator, rounds: int, frames: int, paths: int) -> np.ndarray:
     """Whose turn it is: each path once a frame, in a new order every time.
@@ -17,7 +19,7 @@ def turns(random: np.random.Generator, rounds: int, frames: int, paths: int) -> 
 
 
 def take_turns(calls: Sequence[Callable[[], float]], order: np.ndarray) -> np.ndarray:
-    """Call each path when it is its turn.
+    """Call each path when it is its turn; a bar on a terminal moves between rounds, where nothing is timed.
 
     Args:
         calls: one a path; each returns the milliseconds that it took.
@@ -26,7 +28,7 @@ def take_turns(calls: Sequence[Callable[[], float]], order: np.ndarray) -> np.nd
     Returns:
         float64 (paths, rounds, frames) milliseconds.
     """
-    taken = np.array([[calls[path]() for path in row] for row in order])
+    taken = np.array([[calls[path]() for path in row] for row in progress(order, "measure", len(order), "round")])
     return by_path(taken, order, len(calls))
 
 

@@ -47,6 +47,18 @@ class Report:
         if self.pictures and alone:
             print(f"\n{share_table(self.pictures[0].shares)}")
 
+    def about_ids(self, spec: ModelSpec) -> str:
+        """A line for who opens a file of class ids in a viewer and sees black; "" where none was written."""
+        written = [result.outputs for result in self.pictures] + [dict(stream.outputs) for stream in self.streams]
+        with_ids = [outputs for outputs in written if "ids" in outputs]
+        if not with_ids:
+            return ""
+        first = with_ids[0]
+        coloured = [shown(first[kind]) for kind in ("overlay", "color") if kind in first]
+        look = f"for the colours open {coloured[0]}" if coloured else "for colours give --save ids,color,overlay"
+        last = len(spec.classes) - 1
+        return f"{shown(first['ids'])} holds class ids 0..{last}, which look black in a viewer: {look}"
+
     def print_json(self, engine: Path, spec: ModelSpec) -> None:
         """Print one document with everything; times in milliseconds, shares from 0 to 1."""
         files = [*map(_picture_as_json, self.pictures), *map(_stream_as_json, self.streams)]

@@ -11,17 +11,15 @@ from calib.ranges import collect
 from calib.table import CalibrationTable
 from calib.thresholds import thresholds
 from export.check import street_frame
-from export.to_onnx import Request, export
 from runtime.reference import preprocess
 
 SIZE = (64, 128)
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory):
+def graphs(shipped):
     """Paths of a shipped network's FP32 and FP16 graphs at 64x128, of a name."""
-    folder = tmp_path_factory.mktemp("graphs")
-    return cache(lambda name: {p: export(Request(name, p, *SIZE), folder=folder) for p in ("fp32", "fp16")})
+    return cache(lambda name: {precision: shipped(name, precision) for precision in ("fp32", "fp16")})
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from engines import nncf_engine
 from engines.nncf_engine import main
 from engines.openvino_sums import sums_saturate
 from export.check import street_frame
-from export.to_onnx import Request, export
 from runtime.backend import open_backend
 from runtime.cli import DONE
 from runtime.errors import LibraryError
@@ -45,9 +44,9 @@ class FakeNncf:
         return model
 
 
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    return export(Request("icnet", "fp32", 64, 128), folder=tmp_path_factory.mktemp("graph"))
+@pytest.fixture
+def graph(shipped):
+    return shipped("icnet", "fp32")
 
 
 @pytest.fixture

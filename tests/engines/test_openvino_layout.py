@@ -13,7 +13,6 @@ from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
 from engines.openvino_sums import keep_sums, sums_saturate
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
-from export.to_onnx import Request, export
 from runtime.backends.openvino import DEVICE, compile_options
 from runtime.backends.openvino_layers import frame_layers
 
@@ -251,8 +250,8 @@ def test_of_equal_maxima_the_first_is_taken(windows):
 
 
 @pytest.mark.parametrize("name", ["enet", "icnet"])
-def test_no_map_of_a_network_is_copied_to_change_its_layout(name, tmp_path):
-    onnx_bytes = export(Request(name, "fp16", 64, 128), folder=tmp_path).read_bytes()
+def test_no_map_of_a_network_is_copied_to_change_its_layout(name, shipped):
+    onnx_bytes = shipped(name, "fp16").read_bytes()
     built = openvino_build.build(onnx_bytes, read_spec(onnx_bytes), "fp16", "openvino")
     engine = openvino.Core().import_model(io.BytesIO(built.engine), DEVICE, compile_options("f32"))
     assert moved(engine) == (

@@ -20,7 +20,7 @@ SOURCES = (
     "runtime/backends/tensorrt_library.py",
 )
 # Names that are on objects of ours or of Python, and by chance in the library too.
-OUR_OWN = {"clear", "pop"}
+OUR_OWN = {"clear", "pop", "update"}
 RTX_ALONE = {"create_runtime_config", "serialize"}  # of the JIT cache, which full TensorRT does not have
 BINDINGS = ("tensorrt_bindings.tensorrt", "tensorrt_rtx_bindings.tensorrt_rtx")
 needs_compiler = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")

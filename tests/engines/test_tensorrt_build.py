@@ -19,6 +19,7 @@ from runtime.kernels import nvidia
 from runtime.labels import CITYSCAPES
 from runtime.spec import ModelSpec, Preprocess
 from tests.helpers.graphs import tiny_graph, tiny_spec
+from tests.helpers.terminal import terminal_lines
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 RTX = "tensorrt-rtx"
@@ -115,16 +116,15 @@ def test_what_is_no_onnx_is_refused_in_one_line():
 
 
 @needs_rtx
-def test_progress_is_one_line_on_a_terminal_and_nothing_elsewhere(monkeypatch, capsys):
-    monkeypatch.setattr(tensorrt_build, "SECONDS_SHOWN", -1)
+def test_each_phase_has_a_bar_on_a_terminal_and_nothing_stays_of_it(monkeypatch, capsys):
+    monkeypatch.setattr("runtime.bars.REDRAWN_S", 0)
     tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
     shown = capsys.readouterr().err
-    assert "Building engine" in shown
-    assert "\n" not in shown
-    assert shown.endswith("\r\033[K")
+    assert "Building engine" in shown and "step/s]" in shown
+    assert terminal_lines(shown) == []
 
 
 @needs_rtx

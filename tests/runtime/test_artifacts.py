@@ -1,6 +1,9 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -61,28 +64,76 @@ def test_code_that_is_not_there_makes_no_key(tmp_path):
             sources_sha256(tmp_path / "a.py", tmp_path / missing)
 
 
-def test_a_second_maker_waits_for_the_first_and_a_killed_one_frees_the_lock(tmp_path):
-    path = tmp_path / "engine"
-    code = f"""
-import sys, time
+HOLDER = """
+import errno, fcntl, sys, time
 from pathlib import Path
 from runtime.artifacts import locked
-with locked(Path({str(path)!r})):
+
+def no_flock(fd, operation):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+if sys.argv[2] == "without flock":
+    fcntl.flock = no_flock
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    waiter = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    time.sleep(0.5)
-    assert waiter.poll() is None
-    holder.kill()
-    assert waiter.stdout is not None
-    assert waiter.stdout.readline() == b"held\n"
-    waiter.kill()
-    for process in (holder, waiter):
-        process.wait()
-        process.stdout.close()
-    with locked(path):
+
+
+@contextmanager
+def holder(path, file_system):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, file_system], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("file_system", ["with flock", "without flock"])
+def test_a_second_maker_says_it_waits_for_the_first_and_a_killed_one_frees_the_lock(tmp_path, file_system):
+    path = tmp_path / "engine"
+    with holder(path, file_system) as first:
+        assert first.stdout.readline() == "held\n"
+        with holder(path, file_system) as second:
+            said = takewhile(lambda line: "waiting" not in line, iter(second.stderr.readline, ""))
+            assert not any("error" in line.lower() for line in said)
+            time.sleep(0.3)
+            assert second.poll() is None
+            first.kill()
+            first.wait()
+            assert second.stdout.readline() == "held\n"
+
+
+def test_a_free_lock_is_taken_without_a_word_and_again_and_again(tmp_path, capsys):
+    for _ in range(3):
+        with locked(tmp_path / "deep" / "engine"):
+            pass
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == [".engine.lock"]
+
+
+def test_threads_of_one_program_wait_for_each_other(tmp_path):
+    inside, most = [], []
+
+    def make(_):
+        with locked(tmp_path / "engine"):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(8)))
+    assert most == [1] * 8
+
+
+def test_a_maker_that_would_wait_for_itself_is_told_so(tmp_path):
+    with locked(tmp_path / "engine"), pytest.raises(RuntimeError, match="Deadlock"), locked(tmp_path / "engine"):
         pass
+
+
+def test_an_error_inside_frees_the_lock(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"), locked(tmp_path / "engine"):
+            raise ValueError("broken")

@@ -6,8 +6,9 @@ import pytest
 
 from runtime import cli, infer
 from runtime.errors import OutputError
-from runtime.labels import CAMVID, palette
+from runtime.labels import CAMVID, CITYSCAPES, IN_CITYSCAPES, Label, cityscapes_colors, palette
 from runtime.media.frames import read_frame
+from runtime.media.outputs import Look
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE, STAGES_MS, files_below, write_fake_engine
 from tests.helpers.pictures import gradient
@@ -39,7 +40,11 @@ def test_one_picture_prints_its_files_stages_and_shares(here, capsys):
     assert rows["network"] == "2.0" and float(rows["total"]) > float(rows["encode"])
     shares = [float(line.split()[-1][:-1]) for line in printed.out.splitlines() if line.endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(CAMVID)) and shares == sorted(shares, reverse=True)
-    assert printed.err == ""
+    (line,) = printed.err.splitlines()
+    assert line == (
+        "artifacts/masks/a_ids.png holds class ids 0..10, which look black in a viewer: for the colours open "
+        "artifacts/masks/a_overlay.png"
+    )
 
 
 def test_without_stages_from_the_backend_the_table_has_segment(here, capsys):
@@ -93,6 +98,41 @@ def test_warmup_is_not_timed(here, capsys):
     infer.main(["a.png", "--warmup", str(warmup), "--json"])
     (file,) = json.loads(capsys.readouterr().out)["files"]
     assert delay_s * 1e3 <= sum(file["milliseconds"][stage] for stage in infer.WHOLE) < warmup * delay_s * 1e3
+
+
+def test_warmup_writes_its_masks_once_and_keeps_none(here, monkeypatch):
+    written = []
+    write = Look.write_pngs
+    monkeypatch.setattr(Look, "write_pngs", lambda *given: written.append(given[1]) or write(*given))
+    infer.main(["a.png", "--warmup", "2", "--save", "color,overlay"])
+    assert [list(outputs) for outputs in written] == [["color", "overlay"]] * 2
+    assert not written[0]["color"].exists() and written[1]["color"].exists()
+
+
+@pytest.mark.parametrize(
+    ("saved", "says"),
+    [
+        ("color,overlay", None),
+        ("ids", "for colours give --save ids,color,overlay"),
+        ("ids,color", "open out/a_color.png"),
+    ],
+)
+def test_ids_that_look_black_are_explained_once_a_run_where_they_are_written(here, capsys, saved, says):
+    (here / "b.png").write_bytes(PICTURE)
+    infer.main(["a.png", "b.png", "-o", "out", "--save", saved])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (0 if says is None else 1)
+    assert says is None or lines[0].endswith(says)
+
+
+def test_colours_of_cityscapes_for_the_classes_that_it_has(here):
+    infer.main(["a.png", "-o", "out", "--colors", "cityscapes"])
+    mask = cv2.imread("out/a_ids.png", cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read_frame("out/a_color.png"), palette(cityscapes_colors(CAMVID))[mask])
+    named = dict(cityscapes_colors((*CAMVID, Label("rail", (1, 2, 3)))))
+    assert named["pedestrian"] == (220, 20, 60) and named["rail"] == (1, 2, 3)
+    assert cityscapes_colors(CITYSCAPES) == CITYSCAPES
+    assert {label.name for label in CITYSCAPES} >= {IN_CITYSCAPES.get(label.name, label.name) for label in CAMVID}
 
 
 def test_a_folder_keeps_its_structure_and_a_second_run_gives_the_same(here):

@@ -59,7 +59,7 @@ def test_the_rest_goes_on_after_bad_pictures(here, capfd, monkeypatch):
     for name, data in BAD_PICTURES.items():
         (here / "in" / f"{name}.png").write_bytes(data)
     (here / "in" / "zebra.png").write_bytes(PICTURE)
-    assert run("a.png", "in", "missing.png", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
+    assert run("a.png", "in", "missing.png", "-o", "out", "--save", "overlay", monkeypatch=monkeypatch) == cli.FAILED
     lines = capfd.readouterr().err.splitlines()
     bad = len(BAD_PICTURES) + 1
     assert len(lines) == bad + 1 and lines[-1] == f"error: {bad} of {bad + 2} inputs failed, 2 done"
@@ -195,7 +195,8 @@ def started(folder: Path, *argv: str, module: str = "tests.helpers.fake_backend"
 def test_the_program_segments(here):
     process = started(here, "a.png", "-o", "out")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (cli.DONE, "") and out.startswith("out/a_ids.png\nout/a_color.png\n")
+    assert process.returncode == cli.DONE and out.startswith("out/a_ids.png\nout/a_color.png\n")
+    assert err.startswith("out/a_ids.png holds class ids 0..10") and err.count("\n") == 1
 
 
 def test_a_write_that_the_system_cuts_short_is_one_line_and_no_half_file(here):

@@ -84,7 +84,8 @@ def test_json_tells_everything_of_a_video(here, capsys):
 def test_damaged_frames_are_a_few_lines_and_the_rest_is_recorded(here, capfd, monkeypatch):
     damage(write_video(here / "v.mp4", moving(60), key_every=6), count=1500)
     assert run("v.mp4", "--save", "ids", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
-    *lines, summary = capfd.readouterr().err.splitlines()
+    *lines, summary, about_ids = capfd.readouterr().err.splitlines()
+    assert about_ids.startswith("out/v_ids.mkv holds class ids")
     assert 0 < len(lines) <= infer.SAID_OF_A_STREAM and all("is damaged and left out" in line for line in lines)
     frames = int(summary.split()[1])
     assert frames > 30 and len(read_video(here / "out" / "v_ids.mkv")[0]) == frames

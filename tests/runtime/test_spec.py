@@ -57,3 +57,36 @@ def test_the_palettes_are_the_data_sets_own_and_black_beyond_them():
     assert palette(CITYSCAPES)[13].tolist() == [0, 0, 142]
     assert palette(CAMVID)[3].tolist() == [128, 64, 128]
     assert not palette(CAMVID)[11:].any()
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"height": side} for side in (0, -1, 10**9)),
+        *({"scale": value} for value in (0.0, -1.0, NAN, float("inf"))),
+        *({"std": (1.0, value, 1.0)} for value in (0.0, NAN)),
+        {"mean": (NAN, 0.0, 0.0)},
+    ],
+)
+def test_a_preprocess_that_no_frame_can_have_is_refused_wherever_it_is_made(fields):
+    with pytest.raises(ValueError, match=r"expected sides|finite ones"):
+        dataclasses.replace(PREPROCESS, **fields)
+    text = json.dumps(dataclasses.asdict(PREPROCESS) | fields)
+    with pytest.raises(ValueError, match=r"expected sides|finite ones"):
+        from_json(Preprocess, text)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"name": name} for name in ("", "../x", "a/b", "x\x1b[31m", ".hidden")),
+        *({"batch": 0}, {"block": 0}, {"block": 3}, {"output_stride": 0}, {"classes": ()}),
+        {"classes": SPEC.classes * 30},
+    ],
+)
+def test_a_spec_that_no_network_has_is_refused_wherever_it_is_made(fields):
+    with pytest.raises(ValueError, match="expected"):
+        dataclasses.replace(SPEC, **fields)

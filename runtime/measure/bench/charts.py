@@ -1,5 +1,15 @@
-"""Charts as SVG text: no library, no script, nothing from the network."""
+"""Charts as SVG text: no library, no script, nothing from the network.
 
+Plotly was held against it, with the same figures: five paths of 20 samples, their stages, three engines. Its page has
+4.84 MB with the script that its package brings (1.20 MB with the basic one, which the package does not bring), this
+one 14 KB, and 19 KB with a value at every dot; both load nothing. Looked at as pictures, the SVG shows more before
+anybody points at it: medians, p99 and sums stand at the marks; Plotly's own layout writes `2 3 4 ... 9 1000` under the
+logarithmic axis and cuts the engines' names. What Plotly does better is here too: values where the mouse is (`title`,
+which screen readers read as well), round ticks, names that do not cover each other, dark mode by the page's style.
+Zooming is not; nothing of so few marks needs it.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
@@ -9,7 +19,8 @@ import numpy as np
 WIDTH, LABELS, ROW = 860, 270, 26  # px; of a chart, of the column of names, and from one row to the next
 OURS, OTHERS = "#1f6feb", "#8c959f"
 STAGES = {"preprocess": "#e3b341", "network": "#1f6feb", "postprocess": "#2da44e"}
-TICKS = 5
+TICKS = 5  # about; on round values
+LINE = 14  # px that a name needs
 
 
 class Point(NamedTuple):
@@ -34,7 +45,10 @@ def distributions(samples_ms: Mapping[str, Sequence[float]], ours: str) -> str:
     for row, (name, values) in enumerate(logs.items()):
         y, color = row * ROW + 18, OURS if name == ours else OTHERS
         marks.append(_label(name, y))
-        marks += [f'<circle cx="{scale.x(v):.1f}" cy="{y}" r="4" fill="{color}" fill-opacity="0.35"/>' for v in values]
+        marks += [
+            _dot(scale.x(v), y, 4, color, f"{name}, frame {i}: {10**v:.1f} ms", 'fill-opacity="0.35"')
+            for i, v in enumerate(values, 1)
+        ]
         median, p99 = scale.x(float(np.median(values))), scale.x(float(np.percentile(values, 99)))
         marks.append(f'<rect x="{median - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{color}"/>')
         marks.append(f'<rect x="{p99 - 0.5:.1f}" y="{y - 7}" width="1" height="14" fill="{color}"/>')
@@ -77,16 +91,18 @@ def speed_against_accuracy(points: Sequence[Point]) -> str:
     room = max((best - worst) * 0.4, 0.005)
     low, high = worst - room, best + room
     marks = _ticks(milliseconds, 0, bottom=bottom)
-    for i in range(TICKS):
-        share = low + (high - low) * i / (TICKS - 1)
-        y = bottom - (bottom - top) * i / (TICKS - 1)
+    for share in _round_values(low, high):
+        y = bottom - (bottom - top) * (share - low) / (high - low)
         marks.append(f'<line x1="{LABELS}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         marks.append(_text(LABELS - 8, y + 4, f"{share:.1%}", "small end"))
-    for point in points:
+    above = {"small": -LINE, "small end": -LINE}  # where the last name of each side stands
+    for point in sorted(points, key=lambda point: -point.miou):
         x, y = milliseconds.x(point.ms), bottom - (bottom - top) * (point.miou - low) / (high - low)
-        marks.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{OURS}"/>')
-        side = ("small end", -10) if x > (LABELS + WIDTH) / 2 else ("small", 10)
-        marks.append(_text(x + side[1], y + 4, f"{point.name}: {point.ms:.1f} ms, {point.miou:.2%}", side[0]))
+        text = f"{point.name}: {point.ms:.1f} ms, {point.miou:.2%}"
+        marks.append(_dot(x, y, 6, OURS, text))
+        kind, shift = ("small end", -10) if x > (LABELS + WIDTH) / 2 else ("small", 10)
+        above[kind] = max(round(y) + 4, above[kind] + LINE)
+        marks.append(_text(x + shift, above[kind], text, kind))
     marks.append(_text(LABELS - 60, (top + bottom) / 2, "mIoU", "end"))
     return _svg(marks, height, "Milliseconds a frame against mIoU")
 
@@ -100,8 +116,16 @@ class _Scale(NamedTuple):
 
 
 def _ticks(scale: _Scale, rows: int, bottom: int | None = None) -> list[str]:
-    values = [scale.low + (scale.high - scale.low) * i / TICKS for i in range(TICKS + 1)]
-    return _axis([(scale.x(value), f"{value:.0f}") for value in values], bottom or rows * ROW + 8)
+    ticks = [(scale.x(value), f"{value:g}") for value in _round_values(scale.low, scale.high)]
+    return _axis(ticks, bottom or rows * ROW + 8)
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    # Multiples of 1, 2 or 5 times a power of ten, about TICKS of them.
+    wanted = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(wanted))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= wanted)
+    return [round(step * i, 9) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _log_ticks(scale: _Scale, rows: int) -> list[str]:
@@ -118,6 +142,11 @@ def _axis(ticks: Sequence[tuple[float, str]], bottom: float) -> list[str]:
 
 def _label(name: str, y: float) -> str:
     return _text(LABELS - 10, y + 4, name, "end")
+
+
+def _dot(x: float, y: float, radius: int, color: str, says: str, more: str = "") -> str:
+    title = f"<title>{escape(says)}</title>"
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{color}" {more}>{title}</circle>'
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:

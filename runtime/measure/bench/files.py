@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, count_from_text, log, size_from_text
+from runtime.cli import DONE, count_from_text, log, progress, size_from_text
 from runtime.errors import FrameError
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
@@ -60,7 +60,7 @@ def write_inputs(folder: Path, frame: np.ndarray, count: int) -> dict[str, list[
     found: dict[str, list[Path]] = {"PNG": [], "JPEG": [], "H.264": [folder / "street.mp4"]}
     unit = Fraction(1, RATE)
     with VideoWriter(found["H.264"][0], frame, Fraction(RATE), unit) as video:
-        for i in range(count):
+        for i in progress(range(count), "write", unit="frame"):
             moved = np.roll(frame, STEP_PX * i, 1)
             write_png(folder / f"{i}.png", moved)
             quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

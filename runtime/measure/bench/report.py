@@ -36,13 +36,15 @@ SHOWN_WIDTH = 640  # px of the frame in the report
 JPEG_QUALITY = 92
 DIFFERENT = (255, 0, 60)
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;color:#1f2328;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de}
-svg{width:100%;height:auto}text{font:13px system-ui,sans-serif;fill:#1f2328}.small{font-size:11px;fill:#57606a}
-.middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:#d0d7de;stroke-width:1}
+:root{color-scheme:light dark;--text:#1f2328;--page:#fff;--line:#d0d7de;--quiet:#57606a}
+@media (prefers-color-scheme:dark){:root{--text:#e6edf3;--page:#0d1117;--line:#30363d;--quiet:#9198a1}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;color:var(--text);
+background:var(--page)}h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}
+svg{width:100%;height:auto}text{font:13px system-ui,sans-serif;fill:var(--text)}.small{font-size:11px;fill:var(--quiet)}
+.middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:var(--line);stroke-width:1}
 .legend .key{margin-right:1.2rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.4em}
 .frames{display:grid;grid-template-columns:1fr 1fr;gap:.8rem}figure{margin:0}img{width:100%;height:auto;display:block}
-figcaption,.note{color:#57606a;font-size:.88rem}
+figcaption,.note{color:var(--quiet);font-size:.88rem}
 """
 
 

@@ -1,6 +1,7 @@
 """The report: one file, nothing to load, every part drawn; where a browser is, it is opened in one."""
 
 import base64
+import itertools
 import json
 import re
 import shutil
@@ -122,3 +123,22 @@ def test_a_browser_shows_the_report(report, tmp_path):
         [str(BROWSER), *flags, *offline, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120
     ).stdout
     assert dom.count("<svg") == 3 and dom.count("<img") == 4
+
+
+def test_ticks_stand_at_round_values():
+    for low, high, expected in ((0, 1280, [0, 500, 1000]), (0, 257, [0, 100, 200]), (0.721, 0.734, [0.725, 0.73])):
+        assert charts._round_values(low, high) == expected
+    assert charts._round_values(0, 1.0) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+def test_names_of_engines_that_lie_together_do_not_cover_each_other_and_a_dot_says_its_values():
+    points = [Point(name, 205.0, 0.729) for name in ("one", "two", "three")]
+    svg = ET.fromstring(charts.speed_against_accuracy(points))
+    heights = [float(text.get("y", 0)) for text in svg.iter("text") if "ms, " in (text.text or "")]
+    assert len(heights) == 3 and min(b - a for a, b in itertools.pairwise(heights)) >= charts.LINE
+    assert next(dot.findtext("title") for dot in svg.iter("circle")) == "one: 205.0 ms, 72.90%"
+
+
+def test_every_sample_says_its_frame_and_its_time():
+    svg = ET.fromstring(charts.distributions({"a": [10.0, 20.0]}, "a"))
+    assert [dot.findtext("title") for dot in svg.iter("circle")] == ["a, frame 1: 10.0 ms", "a, frame 2: 20.0 ms"]

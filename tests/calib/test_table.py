@@ -1,0 +1,57 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from calib.graphs import load_graph
+from calib.qdq import quantize
+from calib.table import load_table, save_table
+from calib.thresholds import METHODS
+from runtime.errors import GraphError
+
+TENSOR = "relu_4"
+
+
+def spoilt(table, **fields):
+    return json.loads(json.dumps(dataclasses.asdict(table) | fields))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, 1e-30, 1e-6, 1e30])
+def test_a_range_that_is_none_is_refused_where_it_is_read(tables, tmp_path, value):
+    table, path = tables("icnet"), tmp_path / "table.json"
+    path.write_text(json.dumps(spoilt(table, ranges=table.ranges | {TENSOR: dict.fromkeys(METHODS, value)})))
+    with pytest.raises(GraphError, match=rf"is no calibration table \(a range of '{TENSOR}' is none"):
+        load_table(path)
+
+
+@pytest.mark.parametrize("means", [[float("nan")], [1e30], []])
+def test_means_that_are_none_are_refused_where_they_are_read(tables, tmp_path, means):
+    table, path = tables("icnet"), tmp_path / "table.json"
+    path.write_text(json.dumps(spoilt(table, means=table.means | {"frame": means})))
+    with pytest.raises(GraphError, match="the means of 'frame' are not finite numbers"):
+        load_table(path)
+
+
+@pytest.mark.parametrize("fields", [{"model": "../../x"}, {"ranges": {TENSOR: {}}}])
+def test_another_name_or_methods_that_are_missing_are_refused(tables, tmp_path, fields):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(spoilt(tables("icnet"), **fields)))
+    with pytest.raises(GraphError, match="is no calibration table"):
+        load_table(path)
+
+
+def test_a_tensor_that_never_was_anything_but_zero_is_taken(tables, tmp_path):
+    table, path = tables("icnet"), tmp_path / "table.json"
+    dead = {"ranges": table.ranges | {TENSOR: dict.fromkeys(METHODS, 0.0)}, "means": table.means | {TENSOR: (0.0,) * 8}}
+    save_table(path, dataclasses.replace(table, **dead))
+    assert load_table(path).ranges[TENSOR]["mse"] == 0
+
+
+def test_means_of_other_channels_are_refused_by_the_layer_that_reads_them(graphs, tables):
+    table, model = tables("icnet"), load_graph(graphs("icnet")["fp16"], "fp16")[0]
+    name = next(name for name, means in table.means.items() if len(means) > 3)
+    short = dataclasses.replace(table, means=table.means | {name: table.means[name][:-1]})
+    with pytest.raises(GraphError, match=rf"means of tensor {name}, .* reads \d+ channels; make calib again"):
+        quantize(model, short)
+    assert np.isfinite(table.ranges[TENSOR]["mse"])
