@@ -179,7 +179,13 @@ regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
 
 test: $(VENV)/.installed ## everything that needs no GPU and no data set
-	$(PY) -m pytest -m 'not gpu and not data'
+	$(PY) -m pytest -m 'not gpu and not data and not package'
+
+test-package: $(VENV)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (five minutes)
+	$(PY) -m pytest -m package tests/package
+
+test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (five minutes)
+	@PYTHON='$(PYTHON)' PIP_OPTIONS='$(PIP_OPTIONS)' .ci/lowest
 
 test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
 	$(PY) -m pytest -m gpu tests/gpu
@@ -193,7 +199,18 @@ lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.
 	$(VENV)/bin/mypy export engines calib
 	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export tests
 
-clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
-	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
+wheel: $(VENV)/.installed ## the package as a wheel; prints its path
+	@rm -rf build artifacts/wheel
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir artifacts/wheel . >&2
+	rm -rf build
+	ls artifacts/wheel/*.whl
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures report regress test test-gpu lint clean
+bundle: $(VENV)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+	@$(call make_graph,$(PRECISION),1)
+	wheel=$$($(MAKE) --no-print-directory wheel)
+	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out '$(or $(OUT),artifacts/bundle/$(MODEL)-$(PRECISION)-$(SIZE))'
+
+clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
+
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures report regress wheel bundle check test test-package test-lowest test-gpu lint clean
