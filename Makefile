@@ -52,8 +52,8 @@ endif
 endif
 endif
 
-# $$graph is the checked graph of a precision and a batch; INT8 is made from FP16 and a calibration table.
-make_graph = graph=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision '$(1:int8=fp16)' --size '$(SIZE)' --batch '$(2)' $(if $(WEIGHTS),--weights '$(WEIGHTS)'))$(if $(filter int8,$(1)),; graph=$$($(PY) -m calib.qdq "$$graph" $(INT8_OPTIONS)))
+# What is made of which network: the options of `streetseg export|engine|calib`.
+network = --model '$(MODEL)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'artifacts/$(1)-$(MODEL).json'; mv 'artifacts/$(1)-$(MODEL).json' 'figures/$(1)-$(MODEL).json'
@@ -73,17 +73,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 install: $(VENV)/.installed ## .venv with every package
 
 onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
-	@$(call make_graph,$(PRECISION),$(BATCH))
-	echo "$$graph"
+	@$(PY) -m streetseg export $(network) --precision '$(PRECISION)' --batch '$(BATCH)'
 
 calib: $(VENV)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
-	@$(call make_graph,fp32,1)
-	$(PY) -m calib.ranges "$$graph" --data '$(DATA)' $(CALIB_OPTIONS)
+	@$(PY) -m streetseg calib $(network) --data '$(DATA)' $(CALIB_OPTIONS)
 
 engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
-	@$(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)' >/dev/null
-	$(call make_graph,$(PRECISION),1)
-	$(PY) -m engines.build "$$graph" --precision '$(PRECISION)' --backend '$(BACKEND)'
+	@$(PY) -m streetseg engine $(network) --precision '$(PRECISION)' --backend '$(BACKEND)' $(if $(filter int8,$(PRECISION)),$(INT8_OPTIONS))
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
@@ -159,9 +155,18 @@ bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a
 	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" $(BENCH_OPTIONS) --json 'figures/files-$(MODEL)-$(PRECISION).json'
 
-figures: $(VENV)/.installed ## README's tables from figures/bench-*.json and figures/files-*.json
-	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md
-	$(PY) -m runtime.bench_files figures/files-*.json --readme README.md
+figures: $(VENV)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
+	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
+	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
+
+# Of what the site itself needs; newer than what decides its versions.
+$(VENV)/.docs: $(VENV)/.installed
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs ## the documentation in site/, to be read without a network; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	echo site/index.html
 
 report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
@@ -196,8 +201,8 @@ lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict runtime
-	$(VENV)/bin/mypy export engines calib
-	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export tests
+	$(VENV)/bin/mypy export engines calib streetseg
+	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
 
 wheel: $(VENV)/.installed ## the package as a wheel; prints its path
 	@rm -rf build artifacts/wheel
@@ -206,11 +211,12 @@ wheel: $(VENV)/.installed ## the package as a wheel; prints its path
 	ls artifacts/wheel/*.whl
 
 bundle: $(VENV)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
-	@$(call make_graph,$(PRECISION),1)
+	@graph=$$($(PY) -m streetseg export $(network) --precision '$(PRECISION:int8=fp16)')
+	$(if $(filter int8,$(PRECISION)),graph=$$($(PY) -m streetseg quantize "$$graph" $(INT8_OPTIONS)))
 	wheel=$$($(MAKE) --no-print-directory wheel)
 	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out '$(or $(OUT),artifacts/bundle/$(MODEL)-$(PRECISION)-$(SIZE))'
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures report regress wheel bundle check test test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean

@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from runtime.commands import command
 from runtime.errors import GraphError
 from runtime.spec import ModelSpec, Precision, from_json
 
@@ -18,14 +19,18 @@ def load_graph(path: Path, precision: Precision) -> tuple[onnx.ModelProto, Model
         GraphError: missing, not ours, quantized already, or of another precision.
     """
     if not path.is_file():
-        raise GraphError(f"graph {path} does not exist; export one: make onnx MODEL=icnet PRECISION={precision}")
+        raise GraphError(
+            f"graph {path} does not exist; export one: {command('onnx', model='icnet', precision=precision)}"
+        )
     try:
         model = onnx.load(path)
         spec = from_json(ModelSpec, next(entry.value for entry in model.metadata_props if entry.key == "model_spec"))
     except (DecodeError, StopIteration, ValueError):
-        raise GraphError(f"{path} is no graph of ours; export one: make onnx PRECISION={precision}") from None
+        raise GraphError(f"{path} is no graph of ours; export one: {command('onnx', precision=precision)}") from None
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
     found = "int8" if quantized else TYPES.get(model.graph.input[0].type.tensor_type.elem_type, "of another type")
     if found != precision:
-        raise GraphError(f"{path} is {found}, needed is {precision}: make onnx MODEL={spec.name} PRECISION={precision}")
+        raise GraphError(
+            f"{path} is {found}, needed is {precision}: {command('onnx', model=spec.name, precision=precision)}"
+        )
     return model, spec

@@ -4,7 +4,6 @@
 masks with labels and with the float ones, on training frames: validation frames choose nothing.
 """
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from calib.qdq import quantize
 from calib.sensitivity import Labelled, add_options, changed_percent, load_frames, measured_on, worth
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import METHODS
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, progress, run
 from runtime.spec import ModelSpec
@@ -51,7 +51,7 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.methods", description=__doc__)
+    parser = Parser(prog="python -m calib.methods", description=__doc__)
     add_options(parser)
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")

@@ -3,7 +3,6 @@
 `python -m calib.qdq GRAPH.onnx` prints the graph's path; TensorRT, TensorRT-RTX, OpenVINO and onnxruntime all take it.
 """
 
-import argparse
 import dataclasses
 import fnmatch
 import json
@@ -19,8 +18,10 @@ from calib.graphs import load_graph
 from calib.placement import layer_name, layers, place
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
+from runtime.arguments import Parser
 from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
 from runtime.cli import DONE, log, one_of, run
+from runtime.commands import command
 from runtime.errors import GraphError
 
 PROPERTY = "calibration"  # of the graph's metadata
@@ -196,7 +197,9 @@ class _Writer:
 
     def _pair(self, name: str, tensor: str, range_of: str) -> _Pair:
         if range_of not in self.table.ranges:
-            raise GraphError(f"the calibration table has no range of tensor {range_of}; make calib again")
+            raise GraphError(
+                f"the calibration table has no range of tensor {range_of}; take it again: {command('calib')}"
+            )
         scale = _scale(np.array(self.table.ranges[range_of][self.table.method]), self.kind)
         parameters = [
             self._constant(f"{range_of}.scale", scale),
@@ -213,7 +216,9 @@ class _Writer:
 
     def _means(self, tensor: str) -> np.ndarray:
         if tensor not in self.table.means:
-            raise GraphError(f"the calibration table has no means of tensor {tensor}; make calib again")
+            raise GraphError(
+                f"the calibration table has no means of tensor {tensor}; take it again: {command('calib')}"
+            )
         return np.asarray(self.table.means[tensor])
 
     def _array(self, name: str) -> np.ndarray:
@@ -246,7 +251,7 @@ def _code() -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.qdq", description=__doc__)
+    parser = Parser(prog="python -m calib.qdq", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP16 graph that export.to_onnx wrote")
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
     parser.add_argument("--method", help=f"{', '.join(METHODS)} (the table's own)")

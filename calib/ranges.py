@@ -4,7 +4,6 @@
 onnxruntime over sampled frames, preprocessed by the runtime's own definition; one frame is in memory at a time.
 """
 
-import argparse
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +19,7 @@ from calib.placement import tensors
 from calib.sample import Sample, digest_of, sample_frames
 from calib.table import TABLES, CalibrationTable, load_table, save_table
 from calib.thresholds import METHODS, Method, thresholds
+from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run
 from runtime.errors import GraphError
@@ -152,7 +152,7 @@ def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.ranges", description=__doc__)
+    parser = Parser(prog="python -m calib.ranges", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")

@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
 from runtime.artifacts import sha256_of
+from runtime.commands import data_option
 from runtime.errors import DatasetError
 from runtime.media.frames import EXTENSIONS
 
@@ -42,7 +43,7 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
         DatasetError: the folder is missing or holds no image, or too few and `few` is not said.
     """
     if not data.is_dir():
-        raise DatasetError(f"there is no folder {data}; give the calibration frames' with --data DIR (make: DATA=DIR)")
+        raise DatasetError(f"there is no folder {data}; give the calibration frames' with {data_option()}")
     groups = _groups(data)
     chosen = _spread(groups, count, np.random.default_rng(seed))
     if len(chosen) < FEWEST and not few:

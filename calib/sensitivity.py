@@ -23,6 +23,7 @@ from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
 from runtime.accuracy.datasets import DATASETS, open_dataset, read_pair
 from runtime.accuracy.metrics import confusion, mean_iou
+from runtime.arguments import Parser
 from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run
@@ -218,7 +219,7 @@ def measured_on(
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.sensitivity", description=__doc__)
+    parser = Parser(prog="python -m calib.sensitivity", description=__doc__)
     add_options(parser)
     parser.add_argument(
         "--max-drop", type=number_from_text, default=MAX_DROP, help="points of mIoU that may be lost (%(default)s)"

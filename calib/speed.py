@@ -5,7 +5,6 @@ them in turns; the stages that are surely faster in FP16 are written into a new 
 last line and which `make engine PRECISION=int8` takes from then on.
 """
 
-import argparse
 import dataclasses
 import re
 import tempfile
@@ -21,6 +20,7 @@ from calib.placement import layers
 from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
 from engines.build import auto_backend, build_engine, graph_precision
+from runtime.arguments import Parser
 from runtime.artifacts import key_of
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run
 from runtime.measure.gate.regress import measure
@@ -103,10 +103,10 @@ def slowed(variants: Variants, rounds: int) -> tuple[str, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m calib.speed", description=__doc__)
+    parser = Parser(prog="python -m calib.speed", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP16 graph that export.to_onnx wrote")
     parser.add_argument("--table", type=Path, help="by default the newest of the same weights, or the one shipped")
-    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: as make engine)")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
     parser.add_argument("--rounds", type=count_from_text, default=ROUNDS, help="frames of each engine (%(default)s)")
     arguments = parser.parse_args(argv)
     if 2.0**-arguments.rounds >= ALPHA:

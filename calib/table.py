@@ -7,6 +7,7 @@ from pathlib import Path
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.cli import log
+from runtime.commands import command, option
 from runtime.errors import GraphError
 from runtime.spec import NAME, ModelSpec, from_json, to_json
 
@@ -56,12 +57,17 @@ def load_table(path: Path) -> CalibrationTable:
         table = from_json(CalibrationTable, path.read_text())
         _check(table)
     except FileNotFoundError:
-        raise GraphError(f"calibration table {path} does not exist; make one: make calib MODEL=... DATA=...") from None
+        raise GraphError(
+            f"calibration table {path} does not exist; make one: {command('calib', model='...', data='...')}"
+        ) from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise GraphError(f"{path} is no calibration table ({error}); make one: make calib MODEL=... DATA=...") from None
+        raise GraphError(
+            f"{path} is no calibration table ({error}); make one: {command('calib', model='...', data='...')}"
+        ) from None
     if table.version != VERSION:
         raise GraphError(
-            f"{path} is a calibration table of version {table.version}, expected {VERSION}; make calib again"
+            f"{path} is a calibration table of version {table.version}, expected {VERSION}; "
+            f"make one: {command('calib', model=table.model, data='path')}"
         )
     return table
 
@@ -93,14 +99,14 @@ def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, Calibrat
     if table.weights_sha256 != spec.weights_sha256:
         raise GraphError(
             f"calibration table {found} is of other weights of {table.model} than the graph; "
-            f"make one: make calib MODEL={spec.name} DATA=path (WEIGHTS=path)"
+            f"make one: {command('calib', model=spec.name, data='path')} ({option('weights')})"
         )
     size = (spec.preprocess.height, spec.preprocess.width)
     if table.size != size:
         shown = ["x".join(map(str, each)) for each in (table.size, size)]
         log(
             f"ranges were taken at {shown[0]}, the graph is for {shown[1]}; "
-            f"to take them there: make calib MODEL={spec.name} SIZE={shown[1]} DATA=path"
+            f"to take them there: {command('calib', model=spec.name, size=size, data='path')}"
         )
     return found, table
 
@@ -117,7 +123,7 @@ def find_table(model: str, weights_sha256: str) -> Path:
             return path
     raise GraphError(
         f"no calibration table for these weights of {model}; "
-        f"make one: make calib MODEL={model} DATA=path (WEIGHTS=path)"
+        f"make one: {command('calib', model=model, data='path')} ({option('weights')})"
     )
 
 

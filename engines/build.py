@@ -3,7 +3,6 @@
 `python -m engines.build GRAPH.onnx --precision fp16` prints the engine's path.
 """
 
-import argparse
 import dataclasses
 import hashlib
 import importlib
@@ -18,10 +17,12 @@ import numpy as np
 import runtime
 from engines.built import INT8_SHARE, Built
 from engines.proof import Build, Engine, proven
+from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run
+from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
@@ -44,6 +45,7 @@ from runtime.spec import (
 RUNTIME = Path(runtime.__file__).parent
 FRAMES = 8  # of a data set that an engine is proven on, beside the street frame
 NOT_ASKED = "--no-proof"
+NEEDS = {"onnxruntime": "export", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt-rtx"}  # extras
 BUILDERS: dict[BackendName, str] = {
     "tensorrt": "engines.tensorrt_build",
     "tensorrt-rtx": "engines.tensorrt_build",
@@ -81,7 +83,7 @@ def build_engine(
         DatasetError, FrameError: of `data`.
     """
     if not graph.is_file():
-        raise GraphError(f"graph {graph} does not exist; export one: python -m export.to_onnx --model icnet")
+        raise GraphError(f"graph {graph} does not exist; export one: {command('onnx', model='icnet')}")
     onnx = graph.read_bytes()
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)
@@ -126,7 +128,7 @@ def auto_backend() -> BackendName:
             log(f"{backend} is not taken: {error}")
         else:
             return backend
-    log("a GPU is here but is not used: building for OpenVINO on the CPU. README says what TensorRT needs")
+    log(f"a GPU is here but is not used: building for OpenVINO on the CPU. What TensorRT needs: {install('tensorrt')}")
     return "openvino"
 
 
@@ -143,7 +145,7 @@ def read_spec(onnx: bytes) -> ModelSpec:
         properties = onnx_package.load_from_string(onnx).metadata_props
         return from_json(ModelSpec, next(entry.value for entry in properties if entry.key == "model_spec"))
     except DecodeError:
-        raise GraphError("the graph is not an ONNX file; export one: python -m export.to_onnx --model icnet") from None
+        raise GraphError(f"the graph is not an ONNX file; export one: {command('onnx', model='icnet')}") from None
     except (StopIteration, ValueError) as error:
         raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({str(error) or 'none there'})") from None
 
@@ -209,7 +211,7 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     try:
         builder = importlib.import_module(BUILDERS[backend])
     except ImportError as error:
-        raise LibraryError(f"{backend} does not load ({error}); install what README names for it") from None
+        raise LibraryError(f"{backend} does not load ({error}); {install(NEEDS.get(backend, ''))}") from None
     built = builder.build(onnx, spec, precision, backend)
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)
@@ -270,7 +272,7 @@ def _is_whole(
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m engines.build", description=__doc__)
+    parser = Parser(prog="python -m engines.build", description=__doc__)
     parser.add_argument("graph", type=Path, nargs="?", help="an ONNX file that export.to_onnx wrote")
     parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (fp16); the graph's own")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")

@@ -17,6 +17,7 @@ from calib.table import SHIPPED, TABLES
 from engines.build import graph_precision, read_spec
 from runtime.artifacts import sha256_of
 from runtime.cli import DONE, run
+from runtime.commands import command
 from runtime.errors import GraphError, OutputError
 from runtime.spec import ModelSpec, Precision
 
@@ -50,7 +51,7 @@ def make_bundle(source: Source, out: Path) -> Path:
         if not path.is_file():
             raise OutputError(f"{path}: does not exist; make bundle makes the wheel, too")
     if not source.graph.is_file():
-        raise GraphError(f"graph {source.graph} does not exist; export one: python -m export.to_onnx --model icnet")
+        raise GraphError(f"graph {source.graph} does not exist; export one: {command('onnx', model='icnet')}")
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:

@@ -3,7 +3,6 @@
 `python -m engines.compare A B FRAME... [--json]`; A and B are .engine or .onnx files, B is what A is held to.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ import numpy as np
 
 from engines.build import graph_precision, read_spec
 from runtime import reference
+from runtime.arguments import Parser
 from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
+from runtime.commands import command
 from runtime.errors import GraphError, ModelError
 from runtime.media.frames import find_frames, read_frame
 from runtime.spec import EngineManifest, ModelSpec
@@ -40,7 +41,7 @@ def open_either(path: Path) -> Backend:
     if path.suffix != ".onnx":
         return open_backend(path)
     if not path.is_file():
-        raise GraphError(f"graph {path} does not exist; export one: python -m export.to_onnx --model icnet")
+        raise GraphError(f"graph {path} does not exist; export one: {command('onnx', model='icnet')}")
     onnx = path.read_bytes()
     module = backend_module("onnxruntime")
     target = module.this_target("onnxruntime")
@@ -93,7 +94,7 @@ def summary(differences: Sequence[Difference]) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module; exit code 1 where the masks agree on fewer pixels than asked."""
-    parser = argparse.ArgumentParser(prog="python -m engines.compare", description=__doc__)
+    parser = Parser(prog="python -m engines.compare", description=__doc__)
     parser.add_argument("a", type=Path, help="an engine or an ONNX graph")
     parser.add_argument("b", type=Path, help="what it is held to")
     parser.add_argument("frames", nargs="+", help="images, globs or folders")

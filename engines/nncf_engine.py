@@ -4,15 +4,16 @@
 `runtime.evaluate`. Frame, kernels and calibration frames are ours; NNCF decides what is quantized, and how.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from calib.graphs import load_graph
 from calib.sample import sample_frames
 from engines.build import write_built
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, sha256_of
 from runtime.cli import DONE, count_from_text, log, run
+from runtime.commands import install
 from runtime.errors import EngineError, LibraryError
 from runtime.manifest import ENGINE_SUFFIX
 from runtime.media.frames import read_frame
@@ -38,7 +39,7 @@ def nncf_engine(graph: Path, data: Path, frames: int, seed: int) -> Path:
         from engines.openvino_build import compiled
         from engines.openvino_sums import sums_saturate
     except ImportError as error:
-        raise LibraryError(f"NNCF or OpenVINO does not load ({error}): pip install -e '.[nncf]'") from None
+        raise LibraryError(f"NNCF or OpenVINO does not load ({error}): {install('nncf')}") from None
     spec = load_graph(graph, "fp32")[1]
     sample = sample_frames(data, frames, seed, few=True)
     inputs = nncf.Dataset(sample.frames, lambda path: preprocess(read_frame(path), spec.preprocess))
@@ -60,7 +61,7 @@ def nncf_engine(graph: Path, data: Path, frames: int, seed: int) -> Path:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m engines.nncf_engine", description=__doc__)
+    parser = Parser(prog="python -m engines.nncf_engine", description=__doc__)
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.cli import log, run
 from runtime.errors import EngineError
@@ -124,7 +125,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m engines.revision", description=__doc__, epilog="Other options are those of runtime.regress."
     )
     parser.add_argument("revision", help="of git, for example HEAD~1 or main")

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.spec import Precision
 
@@ -68,7 +69,7 @@ def prove(types: dict[str, str], precision: Precision, where: str, model: str) -
         found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
         raise EngineError(
             f"the {where} of {model} is not {precision}: its weighted layers are {found}{_shown(wrong)}. "
-            f"Build it from a graph of that precision: make engine MODEL={model} PRECISION={precision}"
+            f"Build it from a graph of that precision: {command('engine', model=model, precision=precision)}"
         )
     return counts
 

@@ -12,6 +12,7 @@ from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from runtime.cli import closest
+from runtime.commands import option
 from runtime.errors import ModelError
 
 
@@ -103,7 +104,7 @@ def check_size(network: Network, height: int, width: int) -> None:
         plus = f" plus {network.size_offset}" if network.size_offset else ""
         raise ModelError(
             f"{network.name} takes heights and widths that are multiples of {network.size_multiple}{plus}, "
-            f"got {height}x{width}; the nearest is {near[0]}x{near[1]}: SIZE={near[0]}x{near[1]}"
+            f"got {height}x{width}; the nearest is {near[0]}x{near[1]}: {option('size', near)}"
         )
 
 

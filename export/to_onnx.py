@@ -3,7 +3,6 @@
 `python -m export.to_onnx --model icnet --precision fp16` prints the path of the graph.
 """
 
-import argparse
 import logging
 import warnings
 from collections.abc import Sequence
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from export.checkpoints.sources import check_file, default_weights, export_key
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, log, one_of, run, size_from_text
+from runtime.commands import option
 from runtime.spec import ModelSpec, Preprocess, to_json
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def loaded_network(request: Request, weights_path: Path | None) -> tuple["Networ
     entry = registry.find(request.model)
     torch.manual_seed(RANDOM_SEED)
     if weights_path is None:
-        log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: WEIGHTS=path")
+        log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: {option('weights')}")
         network = entry.build(len(CITYSCAPES)).eval()
         weights = random_weights(network, CITYSCAPES)
     else:
@@ -188,7 +189,7 @@ def _raw_mean(mean: tuple[float, float, float], scale: float) -> tuple[float, fl
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m export.to_onnx", description=__doc__)
+    parser = Parser(prog="python -m export.to_onnx", description=__doc__)
     parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
     parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (fp32)")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")

@@ -3,13 +3,13 @@
 `python -m export.to_torch --model icnet` prints its path.
 """
 
-import argparse
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from export.checkpoints.sources import check_file, default_weights, export_key
 from export.to_onnx import Request, check_request, loaded_network
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, log, run, size_from_text
 from runtime.measure.rivals import SPEC_FILE
@@ -58,7 +58,7 @@ def program_bytes(request: Request, weights: Path | None) -> bytes:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m export.to_torch", description=__doc__)
+    parser = Parser(prog="python -m export.to_torch", description=__doc__)
     parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")

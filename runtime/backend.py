@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 
 from runtime.errors import EngineError, FrameError
-from runtime.manifest import read_manifest, refuse_other_target, verified_engine
+from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
 
 Opened = TypeVar("Opened")
@@ -158,7 +158,8 @@ def checked_engine(path: str | Path) -> tuple[BackendModule, bytes, EngineManife
     engine = verified_engine(path, manifest)
     if manifest.spec.batch != 1:
         raise EngineError(
-            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one: build it with BATCH=1"
+            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one. "
+            f"Build it for one: {rebuild_command(manifest)}"
         )
     return module, engine, manifest
 

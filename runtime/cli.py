@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from runtime.bars import progress as progress
 from runtime.bars import say
+from runtime.commands import missing
 from runtime.errors import ModelError, PipelineError
 
 T = TypeVar("T")
@@ -28,6 +29,11 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         sys.stdout.flush()
     except PipelineError as error:
         code = fail(str(error))
+    except ModuleNotFoundError as error:
+        explained = missing(error)
+        if explained is None:
+            raise
+        code = fail(str(explained))
     except KeyboardInterrupt:
         fail("interrupted; what was finished is kept")
         code = INTERRUPTED

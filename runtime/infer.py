@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime import cli
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.errors import FrameError
 from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
 from runtime.media.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _options(argv)
     plan = _plan(options)
-    engine = options.engine or newest_engine()
+    engine = options.engine or chosen_engine()
     with open_lanes(engine, options.lanes or _lanes_for(plan)) as lanes, cli.interruptible() as stop:
         prepare_folder(options.output)
         session = Session(lanes, options, stop)
@@ -207,7 +208,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.infer", description=__doc__)
+    parser = Parser(prog="python -m runtime.infer", description=__doc__)
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or one "
         "camera: camera:0, /dev/video0, rtsp://HOST/PATH")  # fmt: skip

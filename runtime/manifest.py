@@ -10,13 +10,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.artifacts import ARTIFACTS, write_atomically
+from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
+from runtime.commands import command
 from runtime.errors import EngineError, LibraryError
-from runtime.spec import MANIFEST_VERSION, EngineManifest, Target, from_json, to_json
+from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
 CHECKSUM = "manifest_sha256"
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "export" / "weights"  # read, where it is; the package is not imported
+RANDOM = "random"  # how the checksum of weights that are none begins
 
 newest_engine: Callable[..., Path]  # of `runtime.lookup`, by the name that programs import it by
 
@@ -28,10 +31,27 @@ def manifest_path(engine: str | Path) -> Path:
 
 def rebuild_command(manifest: EngineManifest) -> str:
     """What a user types to build that engine again on this machine."""
-    size = f"{manifest.spec.preprocess.height}x{manifest.spec.preprocess.width}"
-    return (
-        f"make engine MODEL={manifest.spec.name} PRECISION={manifest.precision} BACKEND={manifest.backend} SIZE={size}"
+    spec = manifest.spec
+    return command(
+        "engine",
+        model=spec.name,
+        precision=manifest.precision,
+        backend=manifest.backend,
+        size=(spec.preprocess.height, spec.preprocess.width),
+        weights=None if _are_default(spec) else "path",
     )
+
+
+def _build_command() -> str:
+    return command("engine", model="...", precision="...")
+
+
+def _are_default(spec: ModelSpec) -> bool:
+    # Whether that network gets these weights without being told. The package that ships them may not be here.
+    shipped = SHIPPED_WEIGHTS / f"{spec.name}-camvid.safetensors"
+    if not shipped.is_file():
+        return spec.weights_sha256.startswith(RANDOM)
+    return sha256_of(shipped) == spec.weights_sha256
 
 
 def write_engine(path: Path, engine: bytes, manifest: EngineManifest) -> None:
@@ -54,9 +74,11 @@ def read_manifest(path: str | Path) -> EngineManifest:
     engine, beside = Path(path), manifest_path(path)
     if not engine.is_file():
         what = "is a folder" if engine.is_dir() else "does not exist"
-        raise EngineError(f"engine {engine} {what}; build one: make engine MODEL=icnet PRECISION=fp16")
+        raise EngineError(f"engine {engine} {what}; build one: {command('engine', model='icnet', precision='fp16')}")
     if not beside.is_file():
-        raise EngineError(f"engine {engine} has no manifest {beside.name} beside it; build it again with make engine")
+        raise EngineError(
+            f"engine {engine} has no manifest {beside.name} beside it; build it again: {_build_command()}"
+        )
     fields: Any = None
     try:
         fields = json.loads(beside.read_text())
@@ -67,14 +89,21 @@ def read_manifest(path: str | Path) -> EngineManifest:
         if version != MANIFEST_VERSION:
             raise EngineError(
                 f"manifest {beside} is of version {version}, this program reads {MANIFEST_VERSION}; "
-                "build the engine again with make engine"
+                f"build it again: {_build_command()}"
             ) from None
-        raise EngineError(
-            f"manifest {beside} is not readable ({error}); build the engine again with make engine"
-        ) from None
+        raise EngineError(f"manifest {beside} is not readable ({error}); build it again: {_build_command()}") from None
     if checksum != _checksum(manifest) or manifest.version != MANIFEST_VERSION:
         raise EngineError(f"manifest {beside} is edited or of another version. Rebuild it: {rebuild_command(manifest)}")
     return manifest
+
+
+def target_differences(manifest: EngineManifest, here: Target) -> list[str]:
+    """In what the machine that an engine was built for differs from this one; empty where it is this one."""
+    return [
+        f"{field.name}: built for {getattr(manifest.target, field.name)}, this machine has {getattr(here, field.name)}"
+        for field in dataclasses.fields(Target)
+        if getattr(manifest.target, field.name) != getattr(here, field.name)
+    ]
 
 
 def refuse_other_target(path: str | Path, manifest: EngineManifest, here: Target) -> None:
@@ -83,11 +112,7 @@ def refuse_other_target(path: str | Path, manifest: EngineManifest, here: Target
     Raises:
         EngineError: they differ; it says in what.
     """
-    differs = [
-        f"{field.name}: built for {getattr(manifest.target, field.name)}, this machine has {getattr(here, field.name)}"
-        for field in dataclasses.fields(Target)
-        if getattr(manifest.target, field.name) != getattr(here, field.name)
-    ]
+    differs = target_differences(manifest, here)
     if differs:
         raise EngineError(
             f"engine {Path(path).name} does not match this machine ({'; '.join(differs)}). "

@@ -3,16 +3,16 @@
 `python -m runtime.prove ENGINE...`: exit code 0 where each does, 1 where one does not, or has nothing to be held to.
 """
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.arguments import Parser
 from runtime.backend import open_backend
 from runtime.cli import DONE, FAILED, log, run
 from runtime.errors import EngineError
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest, rebuild_command
 from runtime.media.frames import read_frame
 from runtime.proof import compared, read_expected, told
@@ -40,12 +40,12 @@ def prove(path: Path) -> Proof:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m runtime.prove", description=__doc__)
+    parser = Parser(prog="python -m runtime.prove", description=__doc__)
     parser.add_argument("engines", type=Path, nargs="*", metavar="ENGINE", help="by default the newest of this machine")
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     arguments = parser.parse_args(argv)
     found, failed = {}, False
-    for path in arguments.engines or [newest_engine()]:
+    for path in arguments.engines or [chosen_engine()]:
         try:
             found[str(path)] = prove(path)
         except EngineError as error:

@@ -1,4 +1,4 @@
-"""The rules of the house, read from its sources: who imports whom, how long a file is, and what README draws."""
+"""The rules of the house, read from its sources: who imports whom, how long a file is, and what the pages draw."""
 
 import ast
 import re
@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("export", "calib", "engines", "runtime")
+PACKAGES = ("export", "calib", "engines", "runtime", "streetseg")
 FORBIDDEN = {
-    "runtime": {"export", "calib", "engines"},
-    "calib": {"export"},
-    "engines": {"export"},
-    "export": {"calib", "engines"},
+    "runtime": {"export", "calib", "engines", "streetseg"},
+    "calib": {"export", "streetseg"},
+    "engines": {"export", "streetseg"},
+    "export": {"calib", "engines", "streetseg"},
+    "streetseg": set(),
 }
 # What users type, or import as README shows: each only forwards to where the code is, and nothing of ours imports it.
 COMMANDS = (
@@ -39,7 +40,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("work", "tmp", "root", "
 
 
 def house_files(suffixes: set[str]) -> list[Path]:
-    folders = [ROOT / name for name in (*PACKAGES, "tests", ".ci", ".github") if (ROOT / name).is_dir()]
+    folders = [ROOT / name for name in (*PACKAGES, "docs", "tests", ".ci", ".github") if (ROOT / name).is_dir()]
     files = [path for folder in folders for path in folder.rglob("*")]
     files += [path for path in ROOT.iterdir() if path.name != ".git"]  # a file in a worktree, which names the other one
     return sorted(
@@ -86,6 +87,7 @@ def test_a_package_imports_only_what_it_may(package):
         "def f():\n    from export.models import enet",
         "importlib.import_module('engines.build')",
         "from .. import export",
+        "def f():\n    import streetseg",
     ],
 )
 def test_a_forbidden_import_is_found_wherever_it_stands(source):
@@ -222,6 +224,11 @@ def test_import_runtime_loads_no_library_at_all():
     assert {"numpy", *HEAVY, *PACKAGES} & set(done.stdout.split()) == {"runtime"}
 
 
+def test_import_streetseg_loads_nothing_of_ours_and_no_library():
+    done = run_python("import sys, streetseg; print(*{name.split('.')[0] for name in sys.modules})")
+    assert {"numpy", *HEAVY, *PACKAGES} & set(done.stdout.split()) == {"streetseg"}
+
+
 def test_no_file_is_over_400_lines():
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in house_files(SOURCES)}
     assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
@@ -247,7 +254,7 @@ def test_a_place_on_one_machine_is_recognised():
 def drawn(text: str) -> list[str]:
     """The paths in the picture under "## The house": two spaces a level; a folder's line may name files in it."""
     block = re.search(r"^## The house\n.*?^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert block, 'README.md has no fenced block under "## The house"'
+    assert block, 'no fenced block under "## The house"'
     folders: list[str] = []
     paths = []
     for line in filter(str.strip, block[1].splitlines()):
@@ -283,8 +290,15 @@ other/
     ]  # fmt: skip
 
 
-def test_the_picture_in_readme_names_what_exists_and_every_module():
+def test_the_picture_in_readme_names_what_exists_and_every_room():
     paths = drawn((ROOT / "README.md").read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    rooms = {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+    assert {f"{room}/" for room in rooms} - set(paths) == set()
+
+
+def test_the_picture_of_how_it_works_names_what_exists_and_every_module():
+    paths = drawn((ROOT / "docs/how-it-works.md").read_text())
     assert [path for path in paths if not (ROOT / path).exists()] == []
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
     assert {str(path.relative_to(ROOT)) for path in sources} - set(paths) == set()

@@ -6,6 +6,7 @@ from typing import Any
 
 import runtime
 from runtime.artifacts import key_of, sha256_of, sources_sha256
+from runtime.commands import option
 from runtime.errors import WeightsError
 
 EXPORT, RUNTIME = Path(__file__).parents[1], Path(runtime.__file__).parent
@@ -32,7 +33,7 @@ def check_file(weights: Path) -> None:
     """
     if not weights.is_file():
         what = "is a folder" if weights.is_dir() else "does not exist"
-        raise WeightsError(f"weights {weights} {what}; give the checkpoint's file: WEIGHTS=path")
+        raise WeightsError(f"weights {weights} {what}; give the checkpoint's file: {option('weights')}")
 
 
 def export_key(arguments: dict[str, Any], weights: Path | None) -> str:

@@ -17,6 +17,7 @@ from export.checkpoints.npy import SCALARS, read_npy
 from export.checkpoints.sources import check_file
 from runtime.artifacts import sha256_of
 from runtime.cli import log
+from runtime.commands import option
 from runtime.errors import WeightsError
 from runtime.labels import CAMVID, CITYSCAPES, Label
 
@@ -84,7 +85,7 @@ def load(network: nn.Module, weights: Weights) -> None:
         ),
     ]
     if any(problems):
-        hint = f". Their layout is that of MODEL={weights.network}" if weights.network else ""
+        hint = f". Their layout is that of {option('model', weights.network)}" if weights.network else ""
         raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}{hint}")
     network.load_state_dict(given, strict=False)
 

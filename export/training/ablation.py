@@ -16,6 +16,7 @@ from export.registry import find
 from export.training import train as training
 from export.training.recipe import plan_epoch
 from runtime.accuracy.datasets import DATASETS
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
 from runtime.cli import DONE, count_from_text, log, progress
 from runtime.errors import WeightsError
@@ -119,7 +120,7 @@ def table_of(result: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str]) -> int:
     """The command; prints the table, and keeps its figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m export.ablation", description=__doc__)
+    parser = Parser(prog="python -m export.ablation", description=__doc__)
     parser.add_argument("--model", default="icnet", help="(default %(default)s)")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")

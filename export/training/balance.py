@@ -8,7 +8,6 @@ measured on the validation frames.
 Source: Menon et al. 2021, arXiv:2007.07314, section 4.1 (post-hoc logit adjustment); here the shifts come from mIoU.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from export.training.checkpoint import check_out, metadata_of, save_weights
 from export.training.validate import evaluate, measured_sizes, preprocess_at
 from runtime.accuracy.datasets import DATASETS, open_dataset
 from runtime.accuracy.metrics import confusion, mean_iou
+from runtime.arguments import Parser
 from runtime.cli import DONE, count_from_text, log, progress
 from runtime.errors import DatasetError, WeightsError
 from runtime.reference import preprocess
@@ -120,7 +120,7 @@ def balance(net: nn.Module, network: Network, data: Frames, classes: int) -> np.
 
 def main(argv: Sequence[str]) -> int:
     """The command; prints the shifts and the validation mIoU."""
-    parser = argparse.ArgumentParser(prog="python -m export.balance", description=__doc__)
+    parser = Parser(prog="python -m export.balance", description=__doc__)
     parser.add_argument("weights", type=Path, help="as export.train left them")
     parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}")
     parser.add_argument("--dataset", required=True, choices=DATASETS)

@@ -1,4 +1,4 @@
-"""What `--compile` compiles for training: the loss, and networks of PReLUs. README says what it brings."""
+"""What `--compile` compiles for training: the loss, and networks of PReLUs. docs/training.md says what it brings."""
 
 from collections.abc import Callable
 from functools import cache

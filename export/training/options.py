@@ -13,6 +13,7 @@ from export.registry import Network, find, names, nearest_size
 from export.training.losses import LossAt
 from export.training.recipe import DEFAULTS, OTHERS, Recipe
 from runtime.accuracy.datasets import DATASETS
+from runtime.arguments import Parser
 from runtime.artifacts import sha256_of
 from runtime.cli import count_from_text, size_from_text
 from runtime.errors import LibraryError
@@ -60,7 +61,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
 def make_parser() -> argparse.ArgumentParser:
     """The options with their defaults; those without one here have a default of their model, in `recipe.py`."""
     description = "Train a network on labelled frames, on from the checkpoint in --out where there is one."
-    parser = argparse.ArgumentParser(prog="python -m export.train", description=description)
+    parser = Parser(prog="python -m export.train", description=description)
     parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")

@@ -21,6 +21,7 @@ from export.checkpoints.weights import Weights, load, read_weights
 from export.models.icnet import Channels, ICNet
 from export.registry import Network, build_like, find, names
 from export.training.checkpoint import check_out, holds, metadata_of, pruned_text, pruning_of, save_weights
+from runtime.arguments import Parser
 from runtime.cli import DONE, log
 from runtime.errors import ModelError, WeightsError
 
@@ -177,7 +178,7 @@ def share_from_text(text: str) -> Fraction:
 
 def main(argv: Sequence[str]) -> int:
     """The command; prints the path of the pruned weights."""
-    parser = argparse.ArgumentParser(prog="python -m export.prune", description=__doc__)
+    parser = Parser(prog="python -m export.prune", description=__doc__)
     parser.add_argument("--model", default="icnet", help="a network of several widths (default %(default)s)")
     parser.add_argument("--weights", type=Path, help="a checkpoint of it (by default the one shipped)")
     parser.add_argument("--keep", type=share_from_text, required=True, help="of the filters before any pruning: 3/4")

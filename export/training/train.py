@@ -325,10 +325,20 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
 def main(argv: Sequence[str]) -> int:
     """The command; prints the validation mIoU."""
     args, recipe = parse(argv)
+    job, found = trained(args, recipe, command_of(argv))
+    for size, miou in found.items():
+        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val)} frames")
+    return DONE
+
+
+def trained(args: argparse.Namespace, recipe: Recipe, command: str) -> tuple[Job, dict[str, float]]:
+    """What the options ask for, done: the job, and what `train` returns of it.
+
+    Raises:
+        PipelineError: an option, the data set or the weights are not as they must be.
+    """
     if args.compile:
         check_compiler()
     args.out.mkdir(parents=True, exist_ok=True)
-    job = job_of(args, recipe, command_of(argv))
-    for size, miou in train(job).items():
-        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val)} frames")
-    return DONE
+    job = job_of(args, recipe, command)
+    return job, train(job)

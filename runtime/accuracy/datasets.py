@@ -9,6 +9,7 @@ import numpy as np
 
 from runtime.accuracy.own import NO_CLASS, Color, OwnClasses, ids_from_colors, own_classes_from_json
 from runtime.cli import closest
+from runtime.commands import data_option
 from runtime.errors import DatasetError, FrameError
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
 from runtime.media.frames import EXTENSIONS, shown
@@ -64,7 +65,7 @@ def open_dataset(name: str, data: Path) -> Dataset:
     if name not in _OPENERS:
         raise closest(name, _OPENERS, "dataset")
     if not data.is_dir():
-        raise DatasetError(f"{name}: there is no folder {data}; give the data set's with --data DIR (make: DATA=DIR)")
+        raise DatasetError(f"{name}: there is no folder {data}; give the data set's with {data_option()}")
     return _OPENERS[name](data)
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from runtime.accuracy.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, open_dataset, read_pair
 from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
+from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
 from runtime.cli import DONE, count_from_text, progress
+from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.labels import Label
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.media.frames import FrameFile, write_png
 from runtime.media.outputs import refuse_overwrites
@@ -91,19 +93,43 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine, the data set or an output is not as it must be.
     """
     options = _parser().parse_args(argv)
-    dataset = open_dataset(options.dataset, options.data)
-    engines = options.engine or [newest_engine()]
-    manifests = _manifests(engines, dataset)
-    pairs = dataset.pairs(options.split)
-    chosen = pairs[: options.limit]
-    writer = _label_writer(options, engines, chosen) if options.save_labels else None
-    with ExitStack() as stack:
-        backends = [stack.enter_context(open_backend(engine)) for engine in engines]
-        tallies = evaluate(backends, chosen, len(dataset.classes), writer)
-    results = [result(*each, dataset.classes) for each in zip(engines, manifests, tallies, strict=True)]
-    found = {"dataset": dataset.name, "split": options.split, "frames_in_split": len(pairs), "engines": results}
+    found = evaluated(options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels)
     print(json.dumps(found, indent=1) if options.json else as_text(found))
     return DONE
+
+
+def evaluated(
+    engines: Sequence[Path] | None,
+    dataset: str,
+    data: Path,
+    split: str,
+    limit: int | None = None,
+    save_labels: Path | None = None,
+) -> dict[str, Any]:
+    """What engines are worth on a data set, as JSON values; `result` says what of each.
+
+    Args:
+        engines: None: the newest of this machine.
+        dataset: the name of a kind of `runtime.accuracy.datasets`.
+        data: its folder.
+        split: of it.
+        limit: only so many frames, the first ones.
+        save_labels: where masks are kept, in a folder an engine.
+
+    Raises:
+        PipelineError: an engine, the data set or an output is not as it must be.
+    """
+    opened = open_dataset(dataset, data)
+    paths = list(engines) if engines else [chosen_engine()]
+    manifests = _manifests(paths, opened)
+    pairs = opened.pairs(split)
+    chosen = pairs[:limit]
+    writer = _label_writer(save_labels, STORED_IDS.get(dataset, ()), paths, chosen) if save_labels else None
+    with ExitStack() as stack:
+        backends = [stack.enter_context(open_backend(path)) for path in paths]
+        tallies = evaluate(backends, chosen, len(opened.classes), writer)
+    results = [result(*each, opened.classes) for each in zip(paths, manifests, tallies, strict=True)]
+    return {"dataset": opened.name, "split": split, "frames_in_split": len(pairs), "engines": results}
 
 
 def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label]) -> dict[str, Any]:
@@ -177,7 +203,7 @@ def _refuse_other_classes(engine: Path, classes: Sequence[Label], dataset: Datas
     if [label.name for label in classes] != [label.name for label in dataset.classes]:
         raise EngineError(
             f"engine {engine.name} has {_listed(classes)}, but {dataset.name} has {_listed(dataset.classes)}; "
-            f"evaluate it on a data set of its own classes, or build one with these: make engine WEIGHTS=path"
+            f"evaluate it on a data set of its own classes, or build one of these: {command('engine', weights='path')}"
         )
 
 
@@ -185,18 +211,17 @@ def _listed(classes: Sequence[Label]) -> str:
     return f"{len(classes)} classes ({', '.join(label.name for label in classes)})"
 
 
-def _label_writer(options: argparse.Namespace, engines: Sequence[Path], pairs: Sequence[Pair]) -> LabelWriter:
+def _label_writer(folder: Path, stored: Sequence[int], engines: Sequence[Path], pairs: Sequence[Pair]) -> LabelWriter:
     ids = np.arange(256, dtype=np.uint8)
-    stored = STORED_IDS.get(options.dataset, ())
     ids[: len(stored)] = stored
-    writer = LabelWriter([options.save_labels / engine.stem for engine in engines], ids)
+    writer = LabelWriter([folder / engine.stem for engine in engines], ids)
     inputs = [FrameFile(path, Path(path.name)) for pair in pairs for path in (pair.frame, pair.label)]
     refuse_overwrites(inputs, [{"labels": path} for pair in pairs for path in writer.paths(pair)])
     return writer
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.evaluate", description=__doc__)
+    parser = Parser(prog="python -m runtime.evaluate", description=__doc__)
     parser.add_argument(
         "--engine", type=Path, nargs="+", action="extend", help="one or more (by default the newest of this machine)"
     )

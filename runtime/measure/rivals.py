@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from runtime.backend import Stopwatch
+from runtime.commands import in_checkout, install
 from runtime.errors import EngineError, LibraryError
 from runtime.manifest import read_manifest, verified_engine
 from runtime.spec import ModelSpec, Preprocess, from_json
@@ -56,7 +57,7 @@ def open_rival(kind: str, files: Sequence[Path]) -> Rival:
     try:
         return openers[kind](files[0])
     except ImportError as error:
-        raise LibraryError(f"{kind} does not load ({error}): pip install -e '.[export]'") from None
+        raise LibraryError(f"{kind} does not load ({error}): {install('export')}") from None
 
 
 def normalized(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -80,7 +81,8 @@ def plain_graph(engine: Path) -> tuple[bytes, ModelSpec]:
     """
     manifest = read_manifest(engine)
     if manifest.backend != "onnxruntime" or manifest.spec.block != 1:
-        raise EngineError(f"{engine} is no plain graph on onnxruntime; make bench builds one")
+        how = "make bench" if in_checkout() else "streetseg engine --precision fp32 --backend onnxruntime --plain"
+        raise EngineError(f"{engine} is no plain graph on onnxruntime; {how} builds one")
     return verified_engine(engine, manifest), manifest.spec
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.backend import ClosedOnExit
+from runtime.commands import install
 from runtime.errors import FrameError, LibraryError
 from runtime.media.frames import refuse_size, shown
 from runtime.media.pipeline import END, End
@@ -201,7 +202,7 @@ def library() -> Any:
     try:
         import av
     except ImportError as error:
-        raise LibraryError(f"videos need PyAV, which does not load ({error}): pip install av") from None
+        raise LibraryError(f"videos need PyAV, which does not load ({error}): {install('video')}") from None
     return av
 
 

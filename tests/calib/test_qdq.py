@@ -170,7 +170,7 @@ def test_a_channel_of_zeros_has_a_scale():
 def test_a_tensor_without_a_range_is_named(graphs, tables):
     model = load_graph(graphs("icnet")["fp16"], "fp16")[0]
     ranges = {name: of for name, of in tables("icnet").ranges.items() if name != "relu_4"}
-    with pytest.raises(GraphError, match="no range of tensor relu_4; make calib again"):
+    with pytest.raises(GraphError, match="no range of tensor relu_4; take it again: make calib"):
         quantize(model, dataclasses.replace(tables("icnet"), ranges=ranges))
 
 

@@ -27,6 +27,9 @@ PREPROCESS = Preprocess(64, 128, 1 / 255, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB
 SPEC = ModelSpec("icnet", PREPROCESS, CAMVID, 4, 2, 1, "0" * 64, "a test")
 
 
+CHOSEN = "engine icnet-fp16: icnet, 64x128, fp16 on openvino\n"  # what a command tells of `working_folder`'s engine
+
+
 class FakeBackend(ClosedOnExit):
     """Classes that follow from the pixels alone."""
 

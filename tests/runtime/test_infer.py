@@ -40,7 +40,8 @@ def test_one_picture_prints_its_files_stages_and_shares(here, capsys):
     assert rows["network"] == "2.0" and float(rows["total"]) > float(rows["encode"])
     shares = [float(line.split()[-1][:-1]) for line in printed.out.splitlines() if line.endswith("%")]
     assert sum(shares) == pytest.approx(100, abs=0.1 * len(CAMVID)) and shares == sorted(shares, reverse=True)
-    (line,) = printed.err.splitlines()
+    chosen, line = printed.err.splitlines()
+    assert f"{chosen}\n" == fake_backend.CHOSEN
     assert line == (
         "artifacts/masks/a_ids.png holds class ids 0..10, which look black in a viewer: for the colours open "
         "artifacts/masks/a_overlay.png"

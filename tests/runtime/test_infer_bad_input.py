@@ -14,7 +14,7 @@ import pytest
 from runtime import cli, infer
 from runtime.media.frames import read_frame
 from tests.helpers import fake_backend, pictures
-from tests.helpers.fake_backend import PICTURE, TARGET, files_below, write_fake_engine
+from tests.helpers.fake_backend import CHOSEN, PICTURE, TARGET, files_below, write_fake_engine
 from tests.helpers.pictures import gradient, lossless
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_a_bad_picture_is_one_line_and_exit_code_1(here, capfd, monkeypatch, bad
         (here / f"{bad}.png").write_bytes(BAD_PICTURES[bad])
     assert run(f"{bad}.png", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
     printed = capfd.readouterr()
-    assert printed.out == "" and printed.err.count("\n") == 1 and printed.err.startswith(f"error: {bad}.png: ")
+    assert printed.out == "" and printed.err.count("\n") == 2 and printed.err.startswith(f"{CHOSEN}error: {bad}.png: ")
     assert files_below(here / "out") == []
 
 
@@ -60,7 +60,7 @@ def test_the_rest_goes_on_after_bad_pictures(here, capfd, monkeypatch):
         (here / "in" / f"{name}.png").write_bytes(data)
     (here / "in" / "zebra.png").write_bytes(PICTURE)
     assert run("a.png", "in", "missing.png", "-o", "out", "--save", "overlay", monkeypatch=monkeypatch) == cli.FAILED
-    lines = capfd.readouterr().err.splitlines()
+    lines = capfd.readouterr().err.removeprefix(CHOSEN).splitlines()
     bad = len(BAD_PICTURES) + 1
     assert len(lines) == bad + 1 and lines[-1] == f"error: {bad} of {bad + 2} inputs failed, 2 done"
     assert {name.split("_")[0] for name in files_below(here / "out")} == {"a", "zebra"}
@@ -91,7 +91,7 @@ def test_a_bad_engine_is_one_line_with_the_command_that_builds_one(here, capfd, 
     assert run("a.png", "--engine", str(engine), "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
     printed = capfd.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-    assert said in printed.err and "make engine" in printed.err
+    assert said in printed.err and "streetseg engine" in printed.err
     assert not (here / "out").exists()
 
 
@@ -100,7 +100,7 @@ def test_without_an_engine_one_line_names_the_command(here, capfd, monkeypatch):
         path.unlink()
     assert run("a.png", monkeypatch=monkeypatch) == cli.FAILED
     err = capfd.readouterr().err
-    assert err.count("\n") == 1 and "make engine MODEL=icnet PRECISION=fp16" in err
+    assert err.count("\n") == 1 and "streetseg engine --model icnet --precision fp16" in err
 
 
 @pytest.mark.parametrize("given", ["empty_folder", "*.tiff"])
@@ -114,7 +114,7 @@ def test_nothing_to_do_is_one_line(here, capfd, monkeypatch, given):
 @pytest.mark.parametrize("output", ["a.png", "a.png/sub", "/dev/null/out"])
 def test_an_output_folder_that_cannot_be_is_one_line(here, capfd, monkeypatch, output):
     assert run("a.png", "-o", output, monkeypatch=monkeypatch) == cli.FAILED
-    err = capfd.readouterr().err
+    err = capfd.readouterr().err.removeprefix(CHOSEN)
     assert err.count("\n") == 1 and "cannot be written" in err and fake_backend.opened[0].segmented == 0
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(here, capfd, monkeypatc
 
     monkeypatch.setattr(os, "fdopen", nearly_full)
     assert run("a.png", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
-    err = capfd.readouterr().err
+    err = capfd.readouterr().err.removeprefix(CHOSEN)
     assert err.count("\n") == 1 and "out/a_ids.png cannot be written (No space left on device)" in err
     assert "free some space" in err and list((here / "out").iterdir()) == []
 
@@ -196,7 +196,7 @@ def test_the_program_segments(here):
     process = started(here, "a.png", "-o", "out")
     out, err = process.communicate(timeout=60)
     assert process.returncode == cli.DONE and out.startswith("out/a_ids.png\nout/a_color.png\n")
-    assert err.startswith("out/a_ids.png holds class ids 0..10") and err.count("\n") == 1
+    assert err.startswith(f"{CHOSEN}out/a_ids.png holds class ids 0..10") and err.count("\n") == 2
 
 
 def test_a_write_that_the_system_cuts_short_is_one_line_and_no_half_file(here):
@@ -205,8 +205,8 @@ def test_a_write_that_the_system_cuts_short_is_one_line_and_no_half_file(here):
     process = started(here, "noise.png", "-o", "out", limit_bytes=1000)
     _, err = process.communicate(timeout=60)
     assert process.returncode == cli.FAILED
-    assert err == "error: out/noise_ids.png cannot be written (File too large): " + err.split("): ")[1]
-    assert err.count("\n") == 1 and list((here / "out").iterdir()) == []
+    assert err == CHOSEN + "error: out/noise_ids.png cannot be written (File too large): " + err.split("): ")[1]
+    assert err.count("\n") == 2 and list((here / "out").iterdir()) == []
 
 
 def test_ctrl_c_is_one_line_and_every_file_is_whole(here):
@@ -220,7 +220,7 @@ def test_ctrl_c_is_one_line_and_every_file_is_whole(here):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == cli.INTERRUPTED
-    assert err == "error: interrupted; what was finished is kept\n"
+    assert err == CHOSEN + "error: interrupted; what was finished is kept\n"
     written = files_below(here / "out")
     assert 0 < len(written) < 300 * 3 and sorted(f"out/{name}" for name in written) == sorted(out.split())
     assert all(read_frame(here / "out" / name).shape == gradient().shape for name in written)
@@ -230,4 +230,4 @@ def test_the_program_without_any_engine_or_picture_has_no_traceback(tmp_path):
     process = started(tmp_path, "missing.png", module="runtime.infer")
     out, err = process.communicate(timeout=60)
     assert process.returncode == cli.FAILED and out == ""
-    assert err.count("\n") == 1 and "make engine MODEL=icnet PRECISION=fp16" in err
+    assert err.count("\n") == 1 and "streetseg engine --model icnet --precision fp16" in err

@@ -45,7 +45,7 @@ def test_a_video_gives_its_overlay_and_a_summary(here, capsys):
     assert infer.main(["v.mp4", "-o", "out"]) == cli.DONE
     printed = capsys.readouterr()
     assert printed.out.split() == ["out/v_overlay.mp4"] == [f"out/{name}" for name in files_below(here / "out")]
-    assert printed.err.startswith("v.mp4: 30 frames in ") and printed.err.endswith(" a second\n")
+    assert printed.err.startswith(f"{fake_backend.CHOSEN}v.mp4: 30 frames in ") and printed.err.endswith(" a second\n")
 
 
 def test_stages_tell_the_times_and_the_busy_share_of_each(here, capsys):
@@ -84,7 +84,7 @@ def test_json_tells_everything_of_a_video(here, capsys):
 def test_damaged_frames_are_a_few_lines_and_the_rest_is_recorded(here, capfd, monkeypatch):
     damage(write_video(here / "v.mp4", moving(60), key_every=6), count=1500)
     assert run("v.mp4", "--save", "ids", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
-    *lines, summary, about_ids = capfd.readouterr().err.splitlines()
+    *lines, summary, about_ids = capfd.readouterr().err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert about_ids.startswith("out/v_ids.mkv holds class ids")
     assert 0 < len(lines) <= infer.SAID_OF_A_STREAM and all("is damaged and left out" in line for line in lines)
     frames = int(summary.split()[1])
@@ -105,7 +105,7 @@ def test_a_video_that_is_none_is_one_line_and_the_others_are_done(here, capfd, m
     (here / "bad.mp4").write_bytes(b"not a video")
     write_video(here / "v.mp4", moving(3))
     assert run("bad.mp4", "v.mp4", "-o", "out", "--warmup", "2", monkeypatch=monkeypatch) == cli.FAILED
-    err = capfd.readouterr().err.splitlines()
+    err = capfd.readouterr().err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert err[0].startswith("error: bad.mp4: is not a video") and err[-1] == "error: 1 of 2 inputs failed, 1 done"
     assert files_below(here / "out") == ["v_overlay.mp4"] and fake_backend.opened[0].segmented == 3 + 2
 
@@ -136,7 +136,7 @@ def test_without_pyav_one_line_names_the_command(here, capfd, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     assert run("v.mp4", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
     err = capfd.readouterr().err
-    assert err.count("\n") == 1 and "pip install av" in err and fake_backend.opened == []
+    assert err.count("\n") == 1 and "pip install 'street-segmentation[video]'" in err and fake_backend.opened == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_camera_is_recorded_until_it_is_unplugged(here, capfd, monkeypatch, ca
     printed = capfd.readouterr()
     (video,) = json.loads(printed.out)["files"]
     assert video["frames"] + video["dropped"] == 50 and video["frames"] > 0 and video["dropped"] > 0
-    error, summary = printed.err.splitlines()
+    error, summary = printed.err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert error.startswith("error: camera:0: gives no more frames") and f"{video['dropped']} dropped" in summary
     (name,) = files_below(here / "out")
     assert name.startswith("camera-0-") and len(read_video(here / "out" / name)[0]) == video["frames"]
@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_a_complete_video_and_exit_code_130(here, number):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == "out/v_overlay.mp4\n"
-    summary, interrupted = err.splitlines()
+    summary, interrupted = err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert interrupted == "error: interrupted; what was finished is kept"
     frames = int(summary.split()[1])
     assert 0 < frames < 2000 and len(read_video(here / "out" / "v_overlay.mp4")[0]) == frames
@@ -222,5 +222,5 @@ def test_a_full_disk_is_one_line_and_what_was_recorded_plays(here):
     process = started(here, "v.mp4", "-o", "out", limit_bytes=50_000)
     out, err = process.communicate(timeout=60)
     assert process.returncode == cli.FAILED and out == "out/v_overlay.mp4\n"
-    assert err.count("\n") == 1 and "v_overlay.mp4 cannot be written (File too large): free some space" in err
+    assert err.count("\n") == 2 and "v_overlay.mp4 cannot be written (File too large): free some space" in err
     assert len(read_video(here / "out" / "v_overlay.mp4")[0]) >= 40

@@ -1,7 +1,7 @@
 """File to file: how many frames a second `runtime.infer` does of pictures and of a video, and what each stage costs.
 
-`python -m runtime.bench_files --engine ENGINE --json FILE`; `make bench-files`. With `--readme README.md FILE...` the
-table of such files is written between its two marks instead; `make figures`.
+`python -m runtime.bench_files --engine ENGINE --json FILE`; `make bench-files`. With `--page docs/benchmarks.md
+FILE...` the table of such files is written between its two marks instead; `make figures`.
 """
 
 import argparse
@@ -17,15 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, count_from_text, log, progress, size_from_text
 from runtime.errors import FrameError
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench.latency import FRAME_SIZE
-from runtime.measure.bench.tables import between_marks, read_figures, title
+from runtime.measure.bench.tables import read_figures, rewrite, title
 from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.rounds import take_turns, turns
 from runtime.media.frames import FrameFile, read_frame, write_png
@@ -175,17 +176,16 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure, or write README's table of what was measured.
+    """Measure, or write the page's table of what was measured.
 
     Raises:
-        PipelineError: the engine cannot be opened, a file not be written, or README has no place for the table.
+        PipelineError: the engine cannot be opened, a file not be written, or the page has no place for the table.
     """
     options = _options(argv)
-    if options.readme:
-        body = "\n\n".join(table(read_document(path)) for path in options.documents)
-        write_atomically(options.readme, between_marks(options.readme.read_text(), BEGIN, body).encode())
+    if options.page:
+        rewrite(options.page, BEGIN, "\n\n".join(table(read_document(path)) for path in options.documents))
         return DONE
-    engine = options.engine or newest_engine()
+    engine = options.engine or chosen_engine()
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     before = load()
     document = {
@@ -205,10 +205,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench_files", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench_files", description=__doc__)
     add = parser.add_argument
-    add("documents", type=Path, nargs="*", metavar="FILE", help="with --readme: what --json wrote")
-    add("--readme", type=Path, help="write the table of the files into it, and measure nothing")
+    add("documents", type=Path, nargs="*", metavar="FILE", help="with --page: what --json wrote")
+    add("--page", type=Path, help="write the table of the files into it, and measure nothing")
     add("--engine", type=Path, help="the engine (by default the newest of this machine)")
     add("--frames", type=count_from_text, default=20, help="of each input (%(default)s)")
     add("--rounds", type=count_from_text, default=6, help="runs of each input in each way (%(default)s)")
@@ -216,8 +216,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
     add("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
     options = parser.parse_args(argv)
-    if bool(options.documents) != bool(options.readme):
-        parser.error("FILE... and --readme go together")
-    if options.readme and (options.engine or options.json):
-        parser.error("--readme measures nothing: it takes neither --engine nor --json")
+    if bool(options.documents) != bool(options.page):
+        parser.error("FILE... and --page go together")
+    if options.page and (options.engine or options.json):
+        parser.error("--page measures nothing: it takes neither --engine nor --json")
     return options

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, count_from_text, log, size_from_text
-from runtime.lookup import newest_engine
+from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench import kernels
 from runtime.measure.bench.tables import VERSION, as_text
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine or a rival cannot be opened, or a file not be written.
     """
     options = _options(argv)
-    engine = options.engine or newest_engine()
+    engine = options.engine or chosen_engine()
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     if options.kernels:
         found = kernels.measure(engine, frame, options.rounds)
@@ -149,7 +150,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench", description=__doc__)
     parser.add_argument("--engine", type=Path, help="the engine (by default the newest of this machine)")
     parser.add_argument("--plain", type=Path, metavar="ENGINE", help="a plain FP32 graph's engine on onnxruntime")
     parser.add_argument("--torch", type=Path, metavar="FILE", help="what python -m export.to_torch wrote")

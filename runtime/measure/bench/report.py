@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.cli import DONE, log
+from runtime.commands import command
 from runtime.errors import EngineError, PipelineError
 from runtime.kernels.cpu import overlay
 from runtime.labels import palette
@@ -146,7 +148,7 @@ def _bench_section(document: dict[str, Any]) -> list[str]:
 def _accuracy_section(drawn: Sequence[Drawn], accuracies: dict[str, tuple[float, str]]) -> list[str]:
     known = [each for each in drawn if each.stem in accuracies]
     if not known:
-        return ['<p class="note">No accuracy was given: make report DATA=path evaluates the engines.</p>']
+        return [f'<p class="note">No accuracy was given: {command("evaluate", data="path")} measures it.</p>']
     points = [charts.Point(each.name, each.ms, accuracies[each.stem][0]) for each in known]
     where = sorted({accuracies[each.stem][1] for each in known})
     return [charts.speed_against_accuracy(points), f'<p class="note">{escape("; ".join(where))}</p>']
@@ -225,7 +227,7 @@ def _accuracies(paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m runtime.report", description=__doc__)
+    parser = Parser(prog="python -m runtime.report", description=__doc__)
     parser.add_argument("--bench", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.bench --json")
     parser.add_argument(
         "--evaluate", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.evaluate --json"

@@ -1,14 +1,16 @@
-"""What `runtime.bench` found, as text and as README's table: made of its JSON documents alone.
+"""What `runtime.bench` found, as text and as tables: made of its JSON documents alone.
 
-`python -m runtime.bench_report FILE... --readme README.md` writes the table between its two marks; `make figures`.
+`python -m runtime.bench_report FILE... --readme README.md --page docs/benchmarks.md` writes the best row of each
+network and precision into the one and every row into the other, each between its two marks; `make figures`.
 """
 
-import argparse
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE
 from runtime.errors import PipelineError
@@ -17,6 +19,7 @@ from runtime.measure.worker import ENGINE
 
 VERSION = 2  # of the JSON document
 BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- end of figures -->"
+LINE = 120  # characters, of README
 PERCENTILES = ("p50", "p90", "p99", "max")
 
 
@@ -51,7 +54,7 @@ def title(found: dict[str, Any]) -> str:
 
 
 def table(documents: Sequence[dict[str, Any]]) -> str:
-    """README's table: a row a path, networks one below the other, and under what it was measured."""
+    """Every row: one a path, networks one below the other, and under what it was measured."""
     lines = ["| network | path | p50 ms | p90 | p99 | max | times slower | same mask | peak MiB |", "|---" * 9 + "|"]
     for document in documents:
         for name, path in document["paths"].items():
@@ -65,22 +68,70 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", *(conditions(document) for document in documents)])
 
 
-def with_table(readme: str, documents: Sequence[dict[str, Any]]) -> str:
-    """README with what stands between its two marks replaced by the table; see `between_marks`."""
-    return between_marks(readme, BEGIN, table(documents))
+def summary(documents: Sequence[dict[str, Any]]) -> str:
+    """README's table: of each network and precision the quickest engine, beside the best rival in the same run."""
+    best = quickest(documents)
+    lines = [
+        "| network | precision | this project, ms | p99, ms | best rival | rival, ms | times slower | same mask |",
+        "|---" * 8 + "|",
+    ]
+    for document in best:
+        engine, rival = document["paths"][ENGINE], best_rival(document)
+        what = document["fingerprint"]["engine"]
+        times = f"**{_ms(_p50(engine))}** | {_ms(engine['percentiles_ms']['p99'])}"
+        beside = "none | | |"
+        if rival:
+            path = document["paths"][rival]
+            slower, same = f"{path['times_slower']:.1f}", f"{path['mask_agreement']:.1%}".replace("%", " %")
+            # What follows the comma is how it is run, for the page that has every row.
+            name = RIVALS[rival].partition(",")[0] + ", the only one" * (len(document["paths"]) == 2)
+            beside = f"{name} | {_ms(_p50(path))} | {slower} | {same}"
+        lines.append(f"| {what['model']} | {what['precision']} | {times} | {beside} |")
+    return "\n".join([*lines, "", "\n\n".join(_machines(best))])
 
 
-def between_marks(readme: str, begin: str, body: str) -> str:
-    """README with what stands between the mark `begin` and the next `END` replaced.
+def quickest(documents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each network and precision the document whose engine has the lowest median, in their order."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for document in sorted(documents, key=lambda document: _p50(document["paths"][ENGINE])):
+        engine = document["fingerprint"]["engine"]
+        found.setdefault((engine["model"], engine["precision"]), document)
+    return [found[key] for key in sorted(found)]
+
+
+def best_rival(document: dict[str, Any]) -> str | None:
+    """The quickest path of a document that is not the engine's; None if there is none."""
+    rivals = [name for name in document["paths"] if name != ENGINE]
+    return min(rivals, key=lambda name: _p50(document["paths"][name]), default=None)
+
+
+def between_marks(text: str, begin: str, body: str) -> str:
+    """A page with what stands between the mark `begin` and the next `END` replaced.
 
     Raises:
         PipelineError: the marks are not there, the first one once, or another comment stands between them.
     """
-    before, found, rest = readme.partition(begin)
+    before, found, rest = text.partition(begin)
     old, end, after = rest.partition(END)
     if not (found and end) or begin in rest or "<!--" in old:
-        raise PipelineError(f"README wants one {begin!r} and then one {END!r}; put them where the table belongs")
-    return f"{before}{begin}\n{body}\n{END}{after}"
+        raise PipelineError(f"the page wants one {begin!r} and then one {END!r}; put them where the table belongs")
+    return f"{before}{begin}\n\n{body.strip()}\n\n{END}{after}"
+
+
+def rewrite(page: Path, begin: str, body: str) -> None:
+    """Put `body` between the marks of a page on disk; see `between_marks`.
+
+    Raises:
+        PipelineError: there is no such page, or it has no place for the table.
+    """
+    try:
+        text = page.read_text()
+    except FileNotFoundError:
+        raise PipelineError(f"{page}: there is no such page to write a table into") from None
+    try:
+        write_atomically(page, between_marks(text, begin, body).encode())
+    except PipelineError as error:
+        raise PipelineError(f"{page}: {error}") from None
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -133,6 +184,27 @@ def conditions(document: dict[str, Any]) -> str:
     )
 
 
+def _machines(documents: Sequence[dict[str, Any]]) -> list[str]:
+    # A line a machine, and which rows are of it where there are several.
+    rows: dict[str, list[str]] = {}
+    for document in documents:
+        found = document["fingerprint"]
+        machine, engine = found["machine"], found["engine"]
+        device = f"{machine['gpu']['name']}; " if machine.get("gpu") else ""
+        library = f"{engine['backend']} {found['software'].get(engine['backend'], '')}".strip()
+        line = (
+            f"{device}{machine['cpu']}, {machine['threads']} threads, {' '.join(machine['features'])}; {library}; "
+            f"frames of {_size(found['frame_size'])}; medians of {document['rounds']} rounds in turns"
+        )
+        rows.setdefault(line, []).append(f"{engine['model']} {engine['precision']}")
+    told = (f"{line}." if len(rows) == 1 else f"{', '.join(of)}: {line}." for line, of in rows.items())
+    return [textwrap.fill(line, LINE, replace_whitespace=False) for line in told]
+
+
+def _p50(path: dict[str, Any]) -> float:
+    return float(path["percentiles_ms"]["p50"])
+
+
 def _ms(value: float) -> str:
     # Of a GPU's frames a millisecond is much.
     return f"{value:.0f}" if value >= 10 else f"{value:.2f}"
@@ -164,18 +236,21 @@ def _size(size: Sequence[int]) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write README's table.
+    """Write the tables into README and a page, or print every row.
 
     Raises:
-        PipelineError: a file is no document of `runtime.bench`, or README has no place for the table.
+        PipelineError: a file is no document of `runtime.bench`, or a page has no place for its table.
     """
-    parser = argparse.ArgumentParser(prog="python -m runtime.bench_report", description=__doc__)
+    parser = Parser(prog="python -m runtime.bench_report", description=__doc__)
     parser.add_argument("documents", type=Path, nargs="+", help="what runtime.bench --json wrote")
-    parser.add_argument("--readme", type=Path, help="the file to write it into (by default it is printed)")
+    parser.add_argument("--readme", type=Path, help="the file to write the best rows into")
+    parser.add_argument("--page", type=Path, help="the file to write every row into (with neither they are printed)")
     options = parser.parse_args(argv)
     documents = [read_document(path) for path in options.documents]
     if options.readme:
-        write_atomically(options.readme, with_table(options.readme.read_text(), documents).encode())
-    else:
+        rewrite(options.readme, BEGIN, summary(documents))
+    if options.page:
+        rewrite(options.page, BEGIN, table(documents))
+    if not (options.readme or options.page):
         print(table(documents))
     return DONE

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime import cli
+from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.errors import EngineError, PipelineError
 from runtime.manifest import read_manifest
@@ -234,7 +235,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     rule = Rule()
-    parser = argparse.ArgumentParser(prog="python -m runtime.regress", description=__doc__)
+    parser = Parser(prog="python -m runtime.regress", description=__doc__)
     parser.add_argument("engines", type=Path, nargs="+", metavar="ENGINE", help="base and candidate; or one alone")
     parser.add_argument("--baseline", type=Path, metavar="FILE", help="hold one engine to what was recorded here")
     parser.add_argument("--record", type=Path, metavar="FILE", help="measure one engine and keep it as a baseline")

@@ -16,7 +16,7 @@ from runtime.cli import DONE
 from runtime.errors import WeightsError
 from tests.helpers.labelled import write_pair
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs/training.md"
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_each_variant_changes_something_that_the_training_knows():
 
 def test_readme_shows_the_figures_that_are_kept():
     kept = [json.loads(path.read_text()) for path in SHIPPED.glob("*-ablation.json")]
-    assert kept and all(table_of(result) in README.read_text() for result in kept)
+    assert kept and all(table_of(result) in PAGE.read_text() for result in kept)
 
 
 @pytest.mark.parametrize("more", [["--every", "0"], ["--epochs", "0"], ["--crop", "x"], ["--seeds"]])

@@ -1,4 +1,4 @@
-"""File to file: every input in every way, and README's table of what the files say."""
+"""File to file: every input in every way, and the page's table of what the files say."""
 
 import json
 from pathlib import Path
@@ -112,16 +112,16 @@ def test_a_frame_that_is_damaged_ends_the_measurement(tmp_path):
 
 
 def test_the_table_is_written_between_its_marks(document, tmp_path, capsys):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main([str(document), "--readme", str(readme)]) == cli.DONE
-    assert readme.read_text() == f"before\n{BEGIN}\n{table(read_document(document))}\n{END}\nafter\n"
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main([str(document), "--page", str(page)]) == cli.DONE
+    assert page.read_text() == f"before\n{BEGIN}\n\n{table(read_document(document))}\n\n{END}\nafter\n"
     assert capsys.readouterr().out == ""
-    both = [str(document), "--readme", str(readme)]
+    both = [str(document), "--page", str(page)]
     for wrong in (both[:1], both[1:], [*both, "--json", "x.json"], [*both, "--engine", "x.engine"]):
         with pytest.raises(SystemExit) as exit_:
             main(wrong)
-        assert exit_.value.code == cli.USAGE and "--readme" in capsys.readouterr().err
+        assert exit_.value.code == cli.USAGE and "--page" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_no_document_is_refused(document, tmp_path):
         read_document(tmp_path / "none.json")
 
 
-def test_readme_shows_the_figures_of_the_committed_files():
-    readme = (ROOT / "README.md").read_text()
+def test_the_page_of_benchmarks_shows_the_figures_of_the_committed_files():
+    page = (ROOT / "docs/benchmarks.md").read_text()
     body = "\n\n".join(table(read_document(path)) for path in FIGURES)
-    assert FIGURES and between_marks(readme, BEGIN, body) == readme
+    assert FIGURES and between_marks(page, BEGIN, body) == page

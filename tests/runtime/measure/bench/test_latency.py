@@ -1,4 +1,4 @@
-"""Figures as a command: what is measured, what is written, and that README's table is what the files say."""
+"""Figures as a command: what is measured, what is written, and that the tables are what the files say."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from runtime.backends.tensorrt_clock import KernelTimes
 from runtime.errors import EngineError, PipelineError
 from runtime.measure.bench import kernels, tables
 from runtime.measure.bench.latency import main
-from runtime.measure.bench.tables import BEGIN, END, as_text, read_document, table, with_table
+from runtime.measure.bench.tables import BEGIN, END, PERCENTILES, as_text, between_marks, read_document, summary, table
 from tests.helpers.engines import built_engine
 
 ROOT = Path(__file__).parents[4]
@@ -87,19 +87,62 @@ def test_a_missing_engine_is_one_line(tmp_path):
         main(["--engine", str(tmp_path / "none.engine"), "--rounds", "1"])
 
 
-def test_the_table_is_written_between_its_marks(document, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nan old table\n{END}\nafter\n")
-    assert tables.main([str(document), "--readme", str(readme)]) == cli.DONE
-    text = readme.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n| network |") and text.endswith(f"{END}\nafter\n")
-    assert "an old table" not in text and "onnxruntime FP32, with OpenCV and NumPy" in text
-    assert with_table(text, [read_document(document)]) == text
-    for wrong in ("no marks", BEGIN, f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}\n<!-- another -->\n{END}"):
-        readme.write_text(wrong)
-        with pytest.raises(PipelineError, match="put them where the table belongs"):
-            tables.main([str(document), "--readme", str(readme)])
-        assert readme.read_text() == wrong
+def written(folder, name):
+    """A page with an old table between its marks."""
+    page = folder / name
+    page.write_text(f"before\n{BEGIN}\nan old table\n{END}\nafter\n")
+    return page
+
+
+def test_the_best_rows_and_all_rows_are_written_between_the_marks_of_two_pages(document, tmp_path):
+    readme, page = written(tmp_path, "README.md"), written(tmp_path, "benchmarks.md")
+    again = [str(document), "--readme", str(readme), "--page", str(page)]
+    assert tables.main(again) == cli.DONE
+    for path, made in ((readme, summary), (page, table)):
+        text = path.read_text()
+        assert text.startswith(f"before\n{BEGIN}\n\n| network |") and text.endswith(f"\n\n{END}\nafter\n")
+        assert "an old table" not in text and made([read_document(document)]).strip() in text
+    before = readme.read_text(), page.read_text()
+    assert tables.main(again) == cli.DONE and (readme.read_text(), page.read_text()) == before
+
+
+@pytest.mark.parametrize("wrong", ["no marks", BEGIN, f"{BEGIN}\n{BEGIN}\n{END}", f"{BEGIN}\n<!-- another -->\n{END}"])
+def test_a_page_without_a_place_for_the_table_is_named_and_left_as_it_is(document, tmp_path, wrong):
+    page = tmp_path / "page.md"
+    page.write_text(wrong)
+    with pytest.raises(PipelineError, match=r"page\.md: .* put them where the table belongs"):
+        tables.main([str(document), "--page", str(page)])
+    assert page.read_text() == wrong
+    with pytest.raises(PipelineError, match=r"none\.md: there is no such page"):
+        tables.main([str(document), "--readme", str(tmp_path / "none.md")])
+
+
+def made_up(model, precision, ms, rivals=(), cpu="Abacus"):
+    """A document of one engine and its rivals, {name: median}."""
+    paths = {
+        name: {
+            "percentiles_ms": dict.fromkeys(PERCENTILES, value), "times_slower": value / ms, "mask_agreement": 0.987,
+        }
+        for name, value in {"engine": ms, **dict(rivals)}.items()
+    }  # fmt: skip
+    machine = {"cpu": cpu, "threads": 2, "features": ["beads"], "gpu": None}
+    engine = {"model": model, "precision": precision, "backend": "openvino", "executed": {}}
+    found = {"engine": engine, "machine": machine, "software": {"openvino": "1"}, "frame_size": [8, 16]}
+    return {"paths": paths, "fingerprint": found, "rounds": 3}
+
+
+def test_a_network_in_a_precision_has_one_row_the_quickest_beside_the_best_rival_of_its_own_run():
+    slow = made_up("icnet", "int8", 20.0, {"openvino": 21.0})
+    quick = made_up("icnet", "int8", 10.0, {"onnxruntime": 50.0, "openvino": 30.0}, cpu="Loom")
+    alone, beside_one = made_up("enet", "fp16", 40.0), made_up("enet", "fp16", 40.0, {"openvino": 41.0})
+    lines = summary([slow, quick, alone]).splitlines()
+    assert lines[2:4] == [
+        "| enet | fp16 | **40** | 40 | none | | | |",
+        "| icnet | int8 | **10** | 10 | OpenVINO as it comes | 30 | 3.0 | 98.7 % |",
+    ]
+    assert "enet fp16: Abacus, 2 threads" in lines[5] and "icnet int8: Loom, 2 threads" in lines[7]
+    assert "| OpenVINO as it comes, the only one | 41 | 1.0 |" in summary([beside_one])
+    assert summary([alone]).splitlines()[-1].startswith("Abacus, 2 threads, beads; openvino 1; frames of 8x16; ")
 
 
 def test_what_is_no_document_is_refused(tmp_path):
@@ -110,12 +153,10 @@ def test_what_is_no_document_is_refused(tmp_path):
             read_document(tmp_path / "x.json")
 
 
-def test_readme_shows_the_figures_of_the_committed_files():
-    readme = (ROOT / "README.md").read_text()
-    documents = [read_document(path) for path in FIGURES]
-    assert (BEGIN in readme) == bool(documents)
-    if documents:
-        assert table(documents) in readme and with_table(readme, documents) == readme
+@pytest.mark.parametrize(("name", "made"), [("README.md", summary), ("docs/benchmarks.md", table)])
+def test_the_pages_show_the_figures_of_the_committed_files(name, made):
+    text = (ROOT / name).read_text()
+    assert FIGURES and between_marks(text, BEGIN, made([read_document(path) for path in FIGURES])) == text
 
 
 def test_kernels_get_logits_as_the_engine_gives_them():

@@ -1,0 +1,105 @@
+"""How every command reads its options: under the name that was typed, and for a program instead of a person."""
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, NoReturn
+
+UNKNOWN = "unrecognized arguments: "  # argparse's words
+
+
+class Caller(NamedTuple):
+    """Who calls a command: by which name, and whether to see its parser or to have its refusals raised."""
+
+    name: str = ""
+    shown: bool = False
+    raised: bool = False
+
+
+class ParserShown(Exception):
+    """Ends a command that was called only to see its parser."""
+
+    def __init__(self, parser: "Parser") -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+PERSON = Caller()
+_CALLER: ContextVar[Caller] = ContextVar("_CALLER", default=PERSON)
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` under the name that was typed, which suggests the option that was probably meant."""
+
+    def __init__(self, prog: str, description: str | None = None, **settings: Any) -> None:
+        """Of the command `python -m ...` that `prog` tells; called by another name it and the description have that."""
+        name = _CALLER.get().name or prog
+        super().__init__(prog=name, description=(description or "").replace(prog, name), **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does it.
+
+        Raises:
+            ParserShown: `parser_of` asked.
+        """
+        if _CALLER.get().shown:
+            raise ParserShown(self)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Usage and one line on stderr, exit code 2.
+
+        Raises:
+            ValueError: a program calls, see `raising`.
+        """
+        told = message + self._meant(message)
+        if _CALLER.get().raised:
+            raise ValueError(f"{self.prog}: {told}")
+        super().error(told)
+
+    def _meant(self, message: str) -> str:
+        if not message.startswith(UNKNOWN):
+            return ""
+        import difflib
+
+        given = next((word for word in message.removeprefix(UNKNOWN).split() if word.startswith("-")), "")
+        near = difflib.get_close_matches(given.partition("=")[0], self._option_string_actions, 1)
+        return f" (did you mean {near[0]}?)" if near else ""
+
+
+@contextmanager
+def typed_as(name: str) -> Iterator[None]:
+    """Commands called within tell `name` for their own, for example `streetseg infer`."""
+    with _called(Caller(name)):
+        yield
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Options that a command refuses within are a ValueError: for a program, which an exit would end."""
+    with _called(Caller(raised=True)):
+        yield
+
+
+def parser_of(main: Callable[[Sequence[str]], object], name: str = "") -> Parser:
+    """The parser of a command, which is otherwise not run.
+
+    Raises:
+        ValueError: it reads no options.
+    """
+    with _called(Caller(name, shown=True)):
+        try:
+            main([])
+        except ParserShown as shown:
+            return shown.parser
+    raise ValueError(f"{main.__module__} reads no options")
+
+
+@contextmanager
+def _called(caller: Caller) -> Iterator[None]:
+    before = _CALLER.set(caller)
+    try:
+        yield
+    finally:
+        _CALLER.reset(before)

@@ -1,0 +1,134 @@
+"""`streetseg engine|export|calib|quantize`: the functions of `streetseg.stages` with their options as a command's.
+
+Each prints the path of what it made as its last line.
+"""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from runtime.arguments import Parser
+from runtime.cli import DONE, count_from_text, size_from_text
+from runtime.manifest import ENGINES
+from runtime.spec import BACKENDS, PRECISIONS
+from streetseg import stages
+
+DEFAULT_MODEL = "icnet"
+METHODS = ("minmax", "percentile", "entropy", "mse")
+
+
+def engine(argv: Sequence[str]) -> int:
+    """Build an engine for this machine.
+
+    Raises:
+        PipelineError: as `streetseg.stages.build`.
+    """
+    parser = _parser("engine", "An engine for this machine, with all that it is made from; what is done is not redone.")
+    _add_source(parser, "a graph of ours in place of --model")
+    parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
+    _add_int8(parser)
+    parser.add_argument(
+        "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"
+    )
+    parser.add_argument("--data", type=Path, help="a data set or folder: some frames of it are compared, too")
+    parser.add_argument("--folder", type=Path, default=ENGINES, help="where engines are kept (%(default)s)")
+    asked = parser.parse_args(argv)
+    path = stages.build(
+        _source(parser, asked), precision=asked.precision, backend=asked.backend, size=asked.size,
+        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+        prove=not asked.no_proof, data=asked.data, folder=asked.folder,
+    )  # fmt: skip
+    print(path)
+    return DONE
+
+
+def export(argv: Sequence[str]) -> int:
+    """Write the checked ONNX graph of a network.
+
+    Raises:
+        PipelineError: as `streetseg.stages.export`.
+    """
+    parser = _parser("export", "The checked ONNX graph of a network.")
+    _add_network(parser)
+    parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (%(default)s)")
+    parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (%(default)s)")
+    parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
+    _add_int8(parser)
+    asked = parser.parse_args(argv)
+    path = stages.export(
+        asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
+        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+    )  # fmt: skip
+    print(path)
+    return DONE
+
+
+def calib(argv: Sequence[str]) -> int:
+    """Take the ranges of a network's tensors on real frames.
+
+    Raises:
+        PipelineError: as `streetseg.stages.calibrate`.
+    """
+    parser = _parser("calib", "The ranges of a network's tensors on real frames: INT8 engines are made from them.")
+    _add_source(parser, "the FP32 graph, in place of --model")
+    parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
+    parser.add_argument("--frames", type=count_from_text, default=512, help="how many, at most (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--method", default="mse", help=f"{', '.join(METHODS)} (%(default)s)")
+    parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
+    asked = parser.parse_args(argv)
+    path = stages.calibrate(
+        _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights, frames=asked.frames,
+        seed=asked.seed, method=asked.method, few=asked.few,
+    )  # fmt: skip
+    print(path)
+    return DONE
+
+
+def quantize(argv: Sequence[str]) -> int:
+    """Write the INT8 graph of a network.
+
+    Raises:
+        PipelineError: as `streetseg.stages.quantize`.
+    """
+    parser = _parser("quantize", "The INT8 graph of a network, from a calibration table.")
+    _add_source(parser, "the FP16 graph, in place of --model")
+    _add_int8(parser)
+    asked = parser.parse_args(argv)
+    path = stages.quantize(
+        _source(parser, asked), size=asked.size, weights=asked.weights,
+        table=asked.table, method=asked.method, leave=asked.leave,
+    )  # fmt: skip
+    print(path)
+    return DONE
+
+
+def _parser(name: str, description: str) -> Parser:
+    return Parser(prog=f"streetseg {name}", description=description)
+
+
+def _add_source(parser: Parser, what: str) -> None:
+    parser.add_argument("graph", type=Path, nargs="?", metavar="GRAPH", help=what)
+    _add_network(parser)
+
+
+def _add_network(parser: Parser) -> None:
+    parser.add_argument("--model", help=f"a network; streetseg models lists them ({DEFAULT_MODEL})")
+    parser.add_argument("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, in pixels (1024x2048)")
+    parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
+
+
+def _add_int8(parser: Parser) -> None:
+    add = parser.add_argument_group("INT8 alone").add_argument
+    add("--table", type=Path, help="the newest of the same weights, or the one shipped")
+    add("--method", help=f"{', '.join(METHODS)} (the table's own)")
+    add("--leave", nargs="+", default=[], metavar="LAYER", help="layers left in FP16: conv6_cls, bottleneck5_* (none)")
+
+
+def _source(parser: Parser, asked: Namespace) -> str | Path:
+    if asked.graph and asked.model:
+        parser.error(f"{asked.graph} and --model {asked.model}: give a graph or a network")
+    graph: Path | None = asked.graph
+    return graph or asked.model or DEFAULT_MODEL

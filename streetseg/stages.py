@@ -1,0 +1,275 @@
+"""What make does, from a network to an engine, as functions: `export`, `calibrate`, `quantize`, `build`."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from runtime.artifacts import ARTIFACTS
+from runtime.cli import one_of
+from runtime.commands import missing
+from runtime.errors import ModelError
+from runtime.manifest import ENGINES
+from runtime.spec import BACKENDS, PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from runtime.spec import BackendName
+
+SIZE = (1024, 2048)  # height, width: the one that the project's figures are quoted at
+GRAPHS, TABLES = ARTIFACTS / "onnx", ARTIFACTS / "calib"
+GRAPH_SUFFIX = ".onnx"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def naming_extras(function: Callable[P, T]) -> Callable[P, T]:
+    """The function, with a LibraryError that names the extra where a library is not installed."""
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            raise missing(error) or error from None
+
+    return called
+
+
+@naming_extras
+def export(
+    model: str,
+    *,
+    precision: str = "fp16",
+    size: tuple[int, int] = SIZE,
+    batch: int = 1,
+    weights: str | Path | None = None,
+    plain: bool = False,
+    table: str | Path | None = None,
+    method: str | None = None,
+    leave: Sequence[str] = (),
+    folder: str | Path = GRAPHS,
+) -> Path:
+    """The checked ONNX graph of a network; made only if there is none yet of the same key.
+
+    Args:
+        model: a registered network, `streetseg.models()` lists them.
+        precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
+        size: (height, width) of the network's input, in pixels.
+        batch: frames in one input; an engine that the runtime opens takes 1.
+        weights: a checkpoint; None: the one shipped, or random ones where none is.
+        plain: as PyTorch has it, without the deployed form's rewrites.
+        table: of INT8, as `quantize`.
+        method: of INT8, as `quantize`.
+        leave: of INT8, as `quantize`.
+        folder: where graphs are kept.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ModelError: an unknown network or precision, a size it cannot take, or options of INT8 for another precision.
+        WeightsError: the checkpoint is unreadable or does not fit.
+        GraphError: the graph is not equal to the network, or INT8 has no table of these weights.
+        LibraryError: torch or onnx is not installed; it names the extra.
+    """
+    from export import to_onnx
+
+    if batch < 1:
+        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
+    chosen = one_of(precision, PRECISIONS, "precision")
+    _refuse_int8_options(chosen, table, method, leave)
+    if chosen == "int8" and plain:
+        raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
+    kind = "fp16" if chosen == "int8" else chosen
+    request = to_onnx.Request(model, kind, *size, batch, plain)
+    graph = to_onnx.export(request, _path(weights), Path(folder))
+    return _quantized(graph, table, method, leave) if chosen == "int8" else graph
+
+
+@naming_extras
+def calibrate(
+    model_or_graph: str | Path,
+    *,
+    data: str | Path,
+    size: tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    method: str | None = None,
+    few: bool = False,
+    folder: str | Path = TABLES,
+) -> Path:
+    """The calibration table of a network: what its tensors reach on real frames. INT8 is made from it.
+
+    Args:
+        model_or_graph: a registered network, or the path of its FP32 graph (.onnx).
+        data: folder of a data set or of images; validation and test frames are never taken.
+        size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        weights: a checkpoint; None: the one shipped.
+        frames: how many, at most; None: 512.
+        seed: of their choice.
+        method: minmax, percentile, entropy or mse, as `calib.thresholds.METHODS` names them; None: mse.
+        few: take fewer than 32 frames without complaint.
+        folder: where tables are kept.
+
+    Returns:
+        The table's path; `build` and `quantize` take the newest of the same weights.
+
+    Raises:
+        ModelError: an unknown network or method, or a size it cannot take.
+        DatasetError, FrameError: of `data`.
+        GraphError: the graph is not ours or not FP32.
+        LibraryError: torch, onnx or onnxruntime is not installed; it names the extra.
+    """
+    from calib import ranges, sample, thresholds
+
+    chosen = one_of(method or ranges.DEFAULT_METHOD, thresholds.METHODS, "method")
+    taken = sample.sample_frames(Path(data), frames or ranges.FRAMES, seed, few=few)
+    graph = _graph_of(model_or_graph, "fp32", size, weights)
+    return ranges.calibrate(graph, taken, seed, chosen, Path(folder))
+
+
+@naming_extras
+def quantize(
+    model_or_graph: str | Path,
+    *,
+    size: tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+    table: str | Path | None = None,
+    method: str | None = None,
+    leave: Sequence[str] = (),
+) -> Path:
+    """The INT8 graph of a network, beside its FP16 graph.
+
+    Args:
+        model_or_graph: a registered network, or the path of its FP16 graph (.onnx).
+        size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        weights: a checkpoint; None: the one shipped.
+        table: a calibration table; None: the newest of the same weights, or the one shipped.
+        method: minmax, percentile, entropy or mse; None: the table's own.
+        leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ModelError: an unknown network, method or layer, or a size it cannot take.
+        GraphError: graph or table are missing, or do not fit each other.
+        LibraryError: torch or onnx is not installed; it names the extra.
+    """
+    return _quantized(_graph_of(model_or_graph, "fp16", size, weights), table, method, leave)
+
+
+@naming_extras
+def build(
+    model_or_graph: str | Path,
+    *,
+    precision: str | None = None,
+    backend: str = "auto",
+    size: tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+    plain: bool = False,
+    table: str | Path | None = None,
+    method: str | None = None,
+    leave: Sequence[str] = (),
+    prove: bool = True,
+    data: str | Path | None = None,
+    folder: str | Path = ENGINES,
+) -> Path:
+    """An engine for this machine, with all that it is made from: the whole chain, each step only if it is not done yet.
+
+    Args:
+        model_or_graph: a registered network, or the path of a graph of ours (.onnx).
+        precision: fp32, fp16 or int8; None: fp16, or the graph's own. INT8 is also made of an FP16 graph.
+        backend: auto (TensorRT where an NVIDIA GPU is, else OpenVINO), tensorrt, tensorrt-rtx, openvino, onnxruntime.
+        size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        weights: a checkpoint; None: the one shipped, or random ones where none is.
+        plain: of the network as PyTorch has it, which rivals are measured with.
+        table: of INT8, as `quantize`.
+        method: of INT8, as `quantize`.
+        leave: of INT8, as `quantize`.
+        prove: compare what the engine computes with its graph on onnxruntime.
+        data: a data set or folder of which some frames are compared too.
+        folder: where engines are kept.
+
+    Returns:
+        The engine's path; its manifest stands beside it. `streetseg.open` takes it.
+
+    Raises:
+        ModelError: an unknown network, precision or backend, or a size it cannot take.
+        WeightsError: the checkpoint is unreadable or does not fit.
+        GraphError: the graph is not ours, is of another precision, or INT8 has no table.
+        EngineError: the library refuses it, or the engine does not execute what was asked.
+        LibraryError: a library or device is not here.
+    """
+    from engines import build as building
+    from runtime.backend import backend_module
+
+    asked = one_of(precision, PRECISIONS, "precision") if precision else None
+    library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
+    backend_module(library).this_target(library)  # before minutes of export for nothing
+    if is_graph(model_or_graph):
+        _refuse_with_graph(size, weights, plain=plain)
+        graph, kind = _graph_for(Path(model_or_graph), asked, table, method, leave)
+    else:
+        kind = asked or "fp16"
+        int8 = {"table": table, "method": method, "leave": leave}
+        graph = export(str(model_or_graph), precision=kind, size=size or SIZE, weights=weights, plain=plain, **int8)  # type: ignore[arg-type]
+    frames = Path(data) if data else None
+    return building.build_engine(graph, kind, library, Path(folder), prove=prove, data=frames)
+
+
+def is_graph(model_or_graph: str | Path) -> bool:
+    """Whether it is the path of a graph and not the name of a network."""
+    return isinstance(model_or_graph, Path) or model_or_graph.endswith(GRAPH_SUFFIX)
+
+
+def _graph_for(
+    graph: Path, asked: Precision | None, table: str | Path | None, method: str | None, leave: Sequence[str]
+) -> tuple[Path, Precision]:
+    from engines.build import graph_precision, read_spec
+
+    if not graph.is_file():
+        return graph, asked or "fp16"  # whoever builds it says what is missing
+    onnx = graph.read_bytes()
+    read_spec(onnx)
+    own = graph_precision(onnx)
+    kind = asked or own
+    _refuse_int8_options(kind, table, method, leave)
+    made = kind == "int8" and own == "fp16"
+    if kind == own == "int8" and (table or method or leave):
+        raise ModelError(f"{graph} is INT8 already: table, method and leave are for the FP16 graph that it is made of")
+    return (_quantized(graph, table, method, leave) if made else graph), kind
+
+
+def _graph_of(
+    model_or_graph: str | Path, precision: Precision, size: tuple[int, int] | None, weights: str | Path | None
+) -> Path:
+    if is_graph(model_or_graph):
+        _refuse_with_graph(size, weights)
+        return Path(model_or_graph)
+    return export(str(model_or_graph), precision=precision, size=size or SIZE, weights=weights)
+
+
+def _quantized(graph: Path, table: str | Path | None, method: str | None, leave: Sequence[str]) -> Path:
+    from calib import qdq, thresholds
+
+    chosen = one_of(method, thresholds.METHODS, "method") if method else None
+    return qdq.quantized_graph(graph, _path(table), chosen, leave)
+
+
+def _refuse_int8_options(precision: str, table: object, method: object, leave: Sequence[str]) -> None:
+    given = [name for name, value in (("table", table), ("method", method), ("leave", leave)) if value]
+    if given and precision != "int8":
+        raise ModelError(f"{' and '.join(given)}: of precision int8 alone, asked was {precision}")
+
+
+def _refuse_with_graph(size: object, weights: object, *, plain: bool = False) -> None:
+    given = [name for name, value in (("size", size), ("weights", weights), ("plain", plain)) if value]
+    if given:
+        raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return Path(given) if given else None
