@@ -164,8 +164,9 @@ $(VENV)/.docs: $(VENV)/.installed
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+# Not --quiet: with it MkDocs does not count the warnings that --strict is about.
 docs: $(VENV)/.docs ## the documentation in site/, to be read without a network; a broken link fails
-	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	echo site/index.html
 
 report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file

@@ -4,7 +4,7 @@ MkDocs calls the functions whose names begin with `on_`; mkdocs.yml names this f
 """
 
 import argparse
-import importlib.util
+import importlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,9 +80,7 @@ def streetseg_parser(name: str) -> argparse.ArgumentParser:
 
 
 def streetseg_commands() -> dict[str, dict[str, Any]]:
-    """The commands of `streetseg`, by what they are for: {group: {name: command}}; none where it is not there."""
-    if importlib.util.find_spec("streetseg") is None:
-        return {}
+    """The commands of `streetseg`, by what they are for: {group: {name: command}}."""
     groups: dict[str, dict[str, Any]] = importlib.import_module("streetseg.commands").GROUPS
     return groups
 
@@ -161,7 +159,7 @@ def commands_reference() -> str:
 
 
 def _of_streetseg() -> list[str]:
-    lines = ["", "## streetseg", ""] if streetseg_commands() else []
+    lines = ["", "## streetseg", ""]
     modules = {importlib.import_module(module).main: f"python -m {module}" for module in COMMANDS}
     for group, commands in streetseg_commands().items():
         lines += [f"**{group[0].upper()}{group[1:]}**", "", "| command | what it is for |", "|---|---|"]

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from runtime import newest_engine, open_backend, read_frame
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, run
-from runtime.labels import Label, palette
+from runtime.labels import Label, cityscapes_colors, palette
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     frame = read_frame(STREET)
     frame = resize_frame(frame, TIMES * frame.shape[0], TIMES * frame.shape[1])
     with open_backend(options.engine or newest_engine()) as segmenter:
-        classes = segmenter.spec.classes
+        classes = cityscapes_colors(segmenter.spec.classes)  # as `make demo` shows them
         mask, overlay = segmenter.overlay(frame, palette(classes), ALPHA)
     seen = [int(index) for index in np.unique(mask) if index < len(classes)]
     data = io.BytesIO()

@@ -62,9 +62,8 @@ def built_engine(tree: Path, variables: Sequence[str]) -> Path:
     # The other tree's package list is not installed: -o takes what is installed as up to date.
     venv = Path(sys.prefix)
     make = ["make", "--no-print-directory", "-C", str(tree), "-o", f"{venv}/.installed", "engine", f"VENV={venv}"]
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-    }
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    environment["MAKELEVEL"] = "1"  # as part of a make: some bases refuse a VENV of the command line
     done = subprocess.run([*make, *variables], env=environment, capture_output=True, text=True)
     for line in done.stderr.splitlines():
         log(f"  {line}")

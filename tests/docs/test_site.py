@@ -147,10 +147,10 @@ def test_a_page_that_loads_something_from_elsewhere_is_refused(output, loads):
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the site's libraries are not installed: make docs")
 def test_the_site_is_built_strictly_and_its_search_works_on_files(tmp_path):
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     site = tmp_path / "site"
     assert "--lanes N" in (site / "commands.html").read_text()
     assert "runtime.open_backend" in (site / "python-api.html").read_text()

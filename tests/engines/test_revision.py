@@ -51,6 +51,17 @@ def worktrees(folder: Path) -> int:
     return len(git(folder, "worktree", "list").splitlines())
 
 
+@pytest.mark.parametrize("level", [None, "0", "2"])
+def test_this_projects_makefile_takes_the_packages_that_are_installed(monkeypatch, capsys, level):
+    if level is None:
+        monkeypatch.delenv("MAKELEVEL", raising=False)
+    else:
+        monkeypatch.setenv("MAKELEVEL", level)
+    with pytest.raises(EngineError):
+        built_engine(revision.ROOT, ["PRECISION=none"])
+    assert "unknown precision 'none'" in capsys.readouterr().err
+
+
 def test_a_revision_has_its_own_code_and_this_trees_artifacts(project):
     with worktree("HEAD~1", project) as tree:
         assert "old" in (tree / "Makefile").read_text()

@@ -173,8 +173,6 @@ def _taken(parsers: list[argparse.ArgumentParser], arguments: list[str], whole: 
 
 def _streetseg_complaint(arguments: list[str], whole: bool) -> str:
     names = [name for commands in hooks().streetseg_commands().values() for name in commands]
-    if not names:
-        return "there is no command streetseg"
     if not arguments or arguments[0] in ("--help", "--version", "..."):
         return ""
     if arguments[0] not in names:

@@ -121,7 +121,7 @@ class Blocked:
 def test_a_missing_extra_is_one_line_that_names_it(tmp_path, monkeypatch, command, library, extra):
     monkeypatch.chdir(tmp_path)
     code = (
-        "import sys; from tests.streetseg.test_cli import Blocked; from streetseg.__main__ import start\n"
+        "import sys; from tests.streetseg.test_streetseg_cli import Blocked; from streetseg.__main__ import start\n"
         f"sys.meta_path.insert(0, Blocked({library!r})); sys.argv = ['streetseg', {command!r}, *sys.argv[1:]]; start()"
     )
     done = run_python(code, *(["--size", "64x128"] if command != "train" else []), cwd=tmp_path)

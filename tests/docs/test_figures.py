@@ -1,0 +1,200 @@
+"""The pages' tables hold what was measured, of the weights that are shipped; what is older stands in history alone."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from calib.ranges import DEFAULT_METHOD
+from calib.table import SHIPPED, load_table
+from runtime.artifacts import sha256_of
+from runtime.measure.bench.tables import read_document, table
+from runtime.measure.gate.regress import EXIT_CODES
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ROOT / "figures"
+EARLIER = FIGURES / "earlier"
+WEIGHTS = {name: sha256_of(ROOT / f"export/weights/{name}-camvid.safetensors") for name in ("enet", "icnet")}
+
+
+def page(name):
+    return (ROOT / f"docs/{name}.md").read_text()
+
+
+ACCURACY = sorted(FIGURES.glob("precisions-*.json"))
+NAMES = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO"}
+
+
+@pytest.mark.parametrize("path", ACCURACY, ids=lambda path: path.stem)
+def test_the_table_of_precisions_is_what_was_measured(path):
+    for engine in json.loads(path.read_text())["engines"]:
+        executed = ", ".join(f"{count} {kind}" for kind, count in sorted(engine["executed"].items(), reverse=True))
+        same = "" if engine["agreement"][0] == 1.0 else f"{engine['agreement'][0]:.2%}".replace("%", " %")
+        row = (
+            f"| {engine['precision'].upper()} | {NAMES[engine['backend']]} | {executed} | {100 * engine['miou']:.2f} |"
+        )
+        assert f"{row} {same}".rstrip() in page("int8"), row
+
+
+LARGEST_LOSS = {("icnet", "fp16"): 0.1, ("icnet", "int8"): 0.5, ("enet", "fp16"): 0.1, ("enet", "int8"): 1.0}  # points
+LEAST_AGREEMENT = 0.99  # of the masks of one INT8 graph on two backends
+LEAST_INT8 = 0.9  # of ICNet's weighted layers on OpenVINO
+
+
+@pytest.mark.parametrize("path", ACCURACY, ids=lambda path: path.stem)
+def test_the_precisions_were_measured_of_the_shipped_weights_and_keep_their_accuracy(path):
+    found = json.loads(path.read_text())
+    engines = found["engines"]
+    model = engines[0]["model"]
+    assert {engine["weights_sha256"] for engine in engines} == {WEIGHTS[model]}
+    assert {engine["frames"] for engine in engines} == {found["frames_in_split"]} == {101}
+    assert engines[0]["precision"] == "fp32" and engines[0]["backend"] == "onnxruntime"
+    for engine in engines:
+        lost = 100 * (engines[0]["miou"] - engine["miou"])
+        assert lost <= LARGEST_LOSS.get((model, engine["precision"]), 0.01), (engine["engine"], lost)
+    first, second = (i for i, engine in enumerate(engines) if engine["precision"] == "int8")
+    assert engines[first]["agreement"][second] >= LEAST_AGREEMENT
+    if model == "icnet":
+        executed = engines[second]["executed"]
+        assert executed["int8"] >= LEAST_INT8 * sum(executed.values())
+
+
+SIZES = sorted(FIGURES.glob("sizes-*.json"))
+
+
+def test_the_tables_of_sizes_are_what_was_measured_of_the_shipped_weights():
+    assert [path.stem for path in SIZES] == ["sizes-enet", "sizes-icnet"]
+    for path in SIZES:
+        found = json.loads(path.read_text())
+        for engine in found["engines"]:
+            assert engine["weights_sha256"] == WEIGHTS[engine["model"]]
+            assert engine["precision"] == "fp32" and engine["frames"] == found["frames_in_split"] == 101
+            size = "x".join(map(str, engine["network_size"]))
+            assert f"| {engine['model']} | {size} | {100 * engine['miou']:.2f} |" in page("accuracy"), (
+                engine["model"],
+                size,
+            )
+
+
+def test_the_table_of_calibration_methods_is_what_was_measured_of_the_shipped_weights():
+    found = json.loads((FIGURES / "calibration-icnet.json").read_text())
+    assert found["weights_sha256"] == WEIGHTS["icnet"]
+    whole, *ways = found["ways"]
+    assert f"beside {whole['miou']:.2f} in float" in page("int8")
+    for plain, corrected in zip(ways[::2], ways[1::2], strict=True):
+        assert (plain["bias_correction"], corrected["bias_correction"]) == (False, True)
+        figures = [", ".join(f"{way[key]:.2f}" for way in (plain, corrected)) for key in ("miou", "changed_percent")]
+        assert f"| {plain['method']} | {figures[0]} | {figures[1]} |" in page("int8")
+    assert {load_table(path).method for path in SHIPPED.glob("*.json")} == {DEFAULT_METHOD}
+    # The default keeps the most mIoU as far as so many frames can tell, and changes fewer pixels than what keeps more.
+    (default,) = (way for way in ways if way["method"] == DEFAULT_METHOD and not way["bias_correction"])
+    best = max(ways, key=lambda way: way["miou"])
+    assert best["miou"] - default["miou"] <= 0.02
+    assert best is default or default["changed_percent"] < best["changed_percent"]
+
+
+def test_what_int8_costs_layer_by_layer_is_what_was_measured_of_the_shipped_weights():
+    found = json.loads((FIGURES / "sensitivity-icnet.json").read_text())
+    assert found["weights_sha256"] == WEIGHTS["icnet"]
+    most, second = sorted(found["costs"], key=lambda cost: cost["changed"], reverse=True)[:2]
+    said = (
+        f"finds {found['float_miou']:.2f} mIoU in float and {found['int8_miou']:.2f} with all in INT8, "
+        f"{found['changed_percent']:.2f} % of the pixels changed, {most['changed']:.2f} by `{most['layer']}` alone, "
+        f"{second['changed']:.2f} and less by each other layer"
+    )
+    assert said in " ".join(page("int8").split())
+
+
+@pytest.mark.parametrize("name", ["enet", "icnet"])
+def test_what_views_brought_is_what_was_measured_in_turns(name):
+    shares = []
+    for precision in ("fp16", "int8"):
+        found = json.loads((FIGURES / f"views-{name}-{precision}.json").read_text())
+        assert found["paired"] and found["verdict"]["slowdown_most"] < 0
+        shares.append(f"{-100 * found['verdict']['slowdown']:.1f} %")
+    row = next(line for line in page("history").splitlines() if f"figures/views-{name}-*.json" in line)
+    assert [row.index(share) for share in shares] == sorted(row.index(share) for share in shares)
+
+
+def test_both_networks_precisions_are_measured():
+    assert [path.stem for path in ACCURACY] == ["precisions-enet", "precisions-icnet"]
+
+
+OF_AVX2 = {
+    "onnxruntime-fp32": "FP32, onnxruntime",
+    "onnxruntime-int8": "INT8, onnxruntime",
+    "openvino-before": "INT8, OpenVINO, without it",
+    "openvino-int8": "INT8, OpenVINO",
+}
+
+
+@pytest.mark.parametrize(("name", "title"), [("icnet", "ICNet"), ("enet", "ENet")])
+def test_what_avx2_alone_costs_is_what_was_measured_of_the_shipped_weights(name, title):
+    found = json.loads((FIGURES / f"avx2-{name}.json").read_text())
+    shown = []
+    for engine in found["engines"]:
+        assert engine["weights_sha256"] == WEIGHTS[name]
+        assert engine["frames"] == found["frames_in_split"] == 101 and engine["network_size"] == [704, 960]
+        kind = "before" if engine["engine"].endswith("-before") else engine["precision"]
+        same = "" if engine["agreement"][0] == 1.0 else f" {engine['agreement'][0]:.2%}".replace("%", " %")
+        of = OF_AVX2["-".join((engine["backend"], kind))]
+        shown.append(f"| {title} | {of} | {100 * engine['miou']:.2f} |{same} |")
+    assert len(shown) == len(OF_AVX2) and "\n".join(shown) in page("int8")
+
+
+def slowdown(name, *, weights=None):
+    """The slowdown of the candidate in percent, measured in turns, and its document."""
+    found = json.loads((FIGURES / f"{name}.json").read_text())
+    assert found["paired"]
+    engine = found["candidate"]["fingerprint"]["engine"]
+    assert weights is None or engine["weights_sha256"] == weights
+    return 100 * found["verdict"]["slowdown"], found
+
+
+@pytest.mark.parametrize(("name", "title"), [("icnet", "ICNet"), ("enet", "ENet")])
+def test_the_time_of_int8_on_avx2_alone_is_what_was_measured(name, title):
+    beside_float, found = slowdown(f"avx2-time-{name}-fp32", weights=WEIGHTS[name])
+    assert found["candidate"]["fingerprint"]["machine"]["features"] == ["avx2"]
+    text = " ".join(page("int8").split())
+    row = f"| {title} | AMD EPYC, AVX2 alone | FP32 | {-beside_float:.0f} % less time |"
+    assert f"{row} `figures/avx2-time-{name}-fp32.json` |" in text
+    beside_before, found = slowdown(f"avx2-time-{name}", weights=WEIGHTS[name])
+    assert f"{title} took {-beside_before:.1f} % less" in text or f"{title} {-beside_before:.1f} % less" in text
+    assert 100 * found["verdict"]["slowdown_most"] <= 8.0  # what the page says is not excluded
+
+
+def test_what_is_beside_present_figures_was_measured_of_the_shipped_weights():
+    for path in FIGURES.glob("bench-*.json"):
+        engine = read_document(path)["fingerprint"]["engine"]
+        assert engine["weights_sha256"] == WEIGHTS[engine["model"]], f"move {path.name} to figures/earlier"
+    text = page("benchmarks")
+    rows = table([read_document(path) for path in sorted(FIGURES.glob("bench-*.json"))])
+    assert rows.strip() in text
+    assert not any(f"earlier/{path.name}" in text for path in EARLIER.glob("*.json"))
+
+
+def test_history_shows_the_earlier_figures_and_they_are_of_other_weights():
+    documents = [read_document(path) for path in sorted(EARLIER.glob("bench-*.json"))]
+    for document in documents:
+        engine = document["fingerprint"]["engine"]
+        assert engine["weights_sha256"] != WEIGHTS[engine["model"]]
+    assert documents and table(documents).strip() in page("history")
+
+
+@pytest.mark.parametrize("path", sorted(EARLIER.glob("[in]*-*.json")), ids=lambda path: path.stem)
+def test_a_time_in_history_is_what_was_measured(path):
+    share, _ = slowdown(f"earlier/{path.stem}")
+    row = next(line for line in page("history").splitlines() if f"`{path.name}`" in line)
+    assert f"| {abs(share):.0f} % {'less' if share < 0 else 'more'} time |" in row
+
+
+def test_what_pooling_brought_is_what_was_measured():
+    share, _ = slowdown("earlier/enet-pooling")
+    assert f"{-share:.1f} % of the frame's time (`figures/earlier/enet-pooling.json`)" in page("history")
+
+
+def test_the_exit_codes_of_the_gate_are_those_of_the_page():
+    rows = dict(re.findall(r"^\| (\d) \| ([a-z ]+)", page("gate"), re.M))
+    said = {outcome: str(code) for outcome, code in EXIT_CODES.items() if outcome != "recorded"}
+    assert {outcome: next(code for code in rows if rows[code].startswith(outcome)) for outcome in said} == said
