@@ -63,10 +63,10 @@ help: ## this list, with the variables each target takes
 	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
 
 # The stamp is newer than what decides the packages, or they are installed again.
-$(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "error: Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "error: Python 3.10 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --editable '.[export,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --constraint constraints.txt --editable '.[export,dev]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps cityscapesscripts==2.3.0
 	touch $@
 
@@ -161,7 +161,7 @@ figures: $(VENV)/.installed ## the tables of README and docs/benchmarks.md from 
 
 # Of what the site itself needs; newer than what decides its versions.
 $(VENV)/.docs: $(VENV)/.installed
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --editable '.[docs]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # Not --quiet: with it MkDocs does not count the warnings that --strict is about.
@@ -185,20 +185,39 @@ regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
 
 test: $(VENV)/.installed ## everything that needs no GPU and no data set
-	$(PY) -m pytest -m 'not gpu and not data'
+	$(PY) -m pytest -m 'not gpu and not data and not package'
+
+test-package: $(VENV)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (five minutes)
+	$(PY) -m pytest -m package tests/package
+
+test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (five minutes)
+	@PYTHON='$(PYTHON)' PIP_OPTIONS='$(PIP_OPTIONS)' .ci/lowest
 
 test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
 	$(PY) -m pytest -m gpu tests/gpu
 	sanitizer=$$(command -v compute-sanitizer || true)
 	if [ -n "$$sanitizer" ]; then "$$sanitizer" --error-exitcode 1 $(PY) -m pytest -m gpu tests/gpu/test_gpu_kernels.py; else echo "compute-sanitizer is not on the PATH: the kernels' memory accesses were not checked" >&2; fi
 
-lint: $(VENV)/.installed ## ruff and mypy
+lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.10
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict runtime
 	$(VENV)/bin/mypy export engines calib streetseg
+	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
+
+wheel: $(VENV)/.installed ## the package as a wheel; prints its path
+	@rm -rf build artifacts/wheel
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir artifacts/wheel . >&2
+	rm -rf build
+	ls artifacts/wheel/*.whl
+
+bundle: $(VENV)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+	@graph=$$($(PY) -m streetseg export $(network) --precision '$(PRECISION:int8=fp16)')
+	$(if $(filter int8,$(PRECISION)),graph=$$($(PY) -m streetseg quantize "$$graph" $(INT8_OPTIONS)))
+	wheel=$$($(MAKE) --no-print-directory wheel)
+	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out '$(or $(OUT),artifacts/bundle/$(MODEL)-$(PRECISION)-$(SIZE))'
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
-	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress test test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean

@@ -9,7 +9,7 @@ import importlib
 import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +195,7 @@ def write_built(
         target=backend_module(backend).this_target(backend),
         onnx_sha256=onnx_sha256,
         engine_sha256=hashlib.sha256(built.engine).hexdigest(),
-        created=datetime.now(UTC).isoformat(),
+        created=datetime.now(timezone.utc).isoformat(),
         proof=proof,
     )
     write_engine(path, built.engine, manifest)

@@ -12,6 +12,7 @@ from typing import Any
 from runtime.bars import say
 
 ARTIFACTS = Path("artifacts")
+READ_BYTES = 1 << 20  # at a time
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -30,8 +31,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal sha256 of a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_sealed(path: Path, data: bytes) -> None:

@@ -4,13 +4,15 @@ import importlib
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
 from runtime.errors import EngineError, FrameError
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+
+Opened = TypeVar("Opened")
 
 # One file per inference library; TensorRT and TensorRT-RTX are one API under two module names.
 MODULES: dict[BackendName, str] = {
@@ -68,7 +70,7 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free everything; a second call does nothing."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Opened) -> Opened:
         """The backend itself."""
 
     def __exit__(
@@ -84,7 +86,7 @@ class ClosedOnExit:
         """Free everything; a second call does nothing."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Opened) -> Opened:
         """The object itself."""
         return self
 

@@ -12,11 +12,11 @@ NAMES = {"onnx": "export"}  # targets of make that are commands under another na
 # Which extra brings a module that is not there; the other ones come with the package itself.
 EXTRAS = {
     "torch": "export",
-    "onnx": "export",
     "onnxscript": "export",
-    "onnxruntime": "export",
     "safetensors": "export",
-    "google": "export",  # protobuf, which onnx brings
+    "onnx": "build",  # a part of "export": what a machine without torch builds an engine with
+    "onnxruntime": "build",
+    "google": "build",  # protobuf, which onnx brings
     "av": "video",
     "tensorrt": "tensorrt",
     "pycuda": "tensorrt",

@@ -94,7 +94,8 @@ def unblock(logits: np.ndarray, block: int) -> np.ndarray:
     """
     n, channels, h, w = logits.shape
     split = logits.reshape(n, channels // block**2, block, block, h, w)
-    return split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, h * block, w * block)
+    whole: np.ndarray = split.transpose(0, 1, 4, 2, 5, 3).reshape(n, -1, h * block, w * block)
+    return whole
 
 
 def postprocess(logits: np.ndarray, height: int, width: int, *, block: int = 1) -> np.ndarray:

@@ -36,7 +36,8 @@ def by_path(taken_ms: np.ndarray, order: np.ndarray, paths: int) -> np.ndarray:
     """Milliseconds in the order they were taken, float (rounds, turns), sorted into (paths, rounds, frames)."""
     rounds = len(order)
     sorted_ms = np.take_along_axis(taken_ms, np.argsort(order, axis=1, kind="stable"), axis=1)
-    return sorted_ms.reshape(rounds, paths, -1).transpose(1, 0, 2)
+    of_path: np.ndarray = sorted_ms.reshape(rounds, paths, -1).transpose(1, 0, 2)
+    return of_path
 
 
 def timed(call: Callable[[], object]) -> Callable[[], float]:

@@ -17,13 +17,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime.errors import EngineError
 
 CODE = Path(__file__).parents[2]  # of this project
+# A group of its own: if the parent is killed while the child is stopped, the system hangs up on the orphaned group.
+OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+# Neither the folder of this file nor the user's is a place to import from: a runtime.py or numpy.py may lie there.
+# Before -P, which came with 3.11, that folder is the first of sys.path and is taken off before anything is imported.
+BEFORE_P = "import sys; del sys.path[0], sys.argv[0]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+PYTHON = (sys.executable, "-P") if sys.version_info >= (3, 11) else (sys.executable, "-c", BEFORE_P)
 ENGINE = "engine"  # the kind of path that `open_backend` opens; the others are those of `rivals.py`
 
 
@@ -49,15 +55,13 @@ class Worker:
             EngineError: it could not be opened; the message is the child's.
         """
         self.name = job.files[0].name
-        # -P: the folder of this file is no place to import from. A group of its own: if the parent is killed while the
-        # child is stopped, the system hangs up on the orphaned group.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__, job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
+            [*PYTHON, __file__, job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(job.code)},
-            process_group=0,
+            env=_environment(job.code),
             text=True,
+            **OWN_GROUP,
         )
         try:
             self._answer()
@@ -96,7 +100,7 @@ class Worker:
         with suppress(BrokenPipeError):  # an order that it did not live to read
             self._process.communicate()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Worker":
         """The worker itself."""
         return self
 
@@ -179,6 +183,12 @@ def frames_per_s(paths: list[Any], frame: np.ndarray, frames: int) -> float:
     for thread in threads:
         thread.join()
     return len(paths) * frames / (time.perf_counter() - start)
+
+
+def _environment(code: Path) -> dict[str, str]:
+    # This code before any other; what the user added stays, and a relative folder of theirs stays where it was meant.
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *(str(Path(path).absolute()) for path in given)])}
 
 
 def _timed(path: Any, frame: np.ndarray) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _decode(data: bytes) -> np.ndarray:
     # From memory: of a cut file imread makes a partly grey picture, imdecode none.
     # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
     # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
-    flags = cv2.IMREAD_COLOR_BGR | cv2.IMREAD_ANYDEPTH
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -189,7 +189,8 @@ def first_frame(path: Path) -> np.ndarray:
         frame = reader.read()
     if isinstance(frame, End):
         raise FrameError(f"{shown(path)}: has no frames")
-    return frame.pixels
+    pixels: np.ndarray = frame.pixels
+    return pixels
 
 
 def library() -> Any:

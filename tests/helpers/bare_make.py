@@ -10,6 +10,7 @@ def bare_make(folder: Path, python: str) -> None:
     """Put the Makefile into a folder, with `python`, an executable's text, as the interpreter it calls."""
     shutil.copy(ROOT / "Makefile", folder)
     (folder / "pyproject.toml").touch()
+    (folder / "constraints.txt").touch()
     path = folder / ".venv/bin/python"
     path.parent.mkdir(parents=True)
     path.write_text(python)

@@ -4,10 +4,11 @@ import argparse
 import importlib.util
 import re
 import shlex
-import tomllib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.helpers.project import project
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -180,11 +181,11 @@ def _streetseg_complaint(arguments: list[str], whole: bool) -> str:
 
 
 def _pip_complaint(arguments: list[str]) -> str:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    table = project()
     for word in arguments:
-        match = re.search(rf"^(?:\.|{project['name']}\S*?|\S+\.whl)\[([\w,-]+)\]", word)
+        match = re.search(rf"^(?:\.|{table['name']}\S*?|\S+\.whl)\[([\w,-]+)\]", word)
         for extra in match[1].split(",") if match else ():
-            if extra not in project["optional-dependencies"]:
+            if extra not in table["optional-dependencies"]:
                 return f"there is no extra {extra}"
     return ""
 

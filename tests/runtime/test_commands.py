@@ -4,7 +4,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from runtime.arguments import Parser, raising
 from runtime.artifacts import sha256_of
 from runtime.manifest import SHIPPED_WEIGHTS, read_manifest, rebuild_command
 from tests.helpers import fake_backend
+from tests.helpers.project import project
 
 ROOT = Path(__file__).parents[2]
 OUR_MAKE = re.compile(r"\bmake (engine|onnx|calib|report|evaluate|install|regress|demo)\b")
@@ -69,7 +69,7 @@ def test_a_rebuild_names_weights_where_they_are_not_those_that_come_by_themselve
 
 
 def test_every_extra_that_is_told_is_there():
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = project()["optional-dependencies"]
     assert set(commands.EXTRAS.values()) <= extras.keys()
 
 
