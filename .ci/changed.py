@@ -1,7 +1,7 @@
 """The tests that a change can break, one a line: `python .ci/changed.py [BASE]`, the differences to main by default.
 
-A file of tests is taken if it changed; if its name mirrors a module that changed; if it imports one; and, where a helper
-changed, if it imports that. Nothing printed: the change is in no code. `all`: it is in what everything hangs on.
+A file of tests is taken if it changed, if its name mirrors a module that changed, or if it imports a module or helper
+that changed. Nothing printed: the change is in no code. `all`: it is in what everything hangs on.
 """
 
 import ast
