@@ -6,8 +6,6 @@ turns and drawn on one frame here.
 
 import argparse
 import base64
-import json
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from html import escape
@@ -20,15 +18,17 @@ from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.cli import DONE, log
 from runtime.commands import command
-from runtime.errors import EngineError, PipelineError
+from runtime.errors import EngineError
 from runtime.kernels.cpu import overlay
 from runtime.labels import palette
 from runtime.manifest import read_manifest
 from runtime.measure.bench import charts
 from runtime.measure.bench.tables import conditions, read_document, title
+from runtime.measure.documents import Evaluation, read
 from runtime.measure.rivals import RIVALS
 from runtime.measure.rounds import take_turns, turns
-from runtime.measure.worker import ENGINE, Job, Worker
+from runtime.measure.scratch import scratch
+from runtime.measure.worker import ENGINE, Job, Worker, mask_of, warm_up
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
@@ -88,12 +88,11 @@ def draw(engines: Sequence[Path], frame: np.ndarray) -> list[Drawn]:
         raise EngineError(
             f"the engines are of sizes {sorted(sizes)}; build them with one SIZE to draw them side by side"
         )
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        np.save(path := Path(folder) / "frame.npy", resize_frame(frame, *sizes.pop()))
+    with scratch() as folder, ExitStack() as stack:
+        np.save(path := folder / "frame.npy", resize_frame(frame, *sizes.pop()))
         workers = [stack.enter_context(Worker(Job(ENGINE, (engine,)), path)) for engine in engines]
-        masks = [_mask(worker, Path(folder) / "mask.npy") for worker in workers]
-        for worker in workers * WARMUP:
-            worker.frame_ms()
+        masks = [mask_of(worker, folder) for worker in workers]
+        warm_up(workers, WARMUP)
         log(f"measuring {ROUNDS} rounds of {len(workers)} engines")
         samples = take_turns([w.frame_ms for w in workers], turns(np.random.default_rng(0), ROUNDS, 1, len(workers)))
     medians = np.median(samples, axis=(1, 2))
@@ -203,12 +202,6 @@ def _figure(pixels: np.ndarray, caption: str) -> str:
     )
 
 
-def _mask(worker: Worker, path: Path) -> np.ndarray:
-    worker.ask(do="mask", file=str(path))
-    mask: np.ndarray = np.load(path)
-    return mask
-
-
 def _colors(engines: Sequence[Path]) -> np.ndarray | None:
     return palette(read_manifest(engines[0]).spec.classes) if engines else None
 
@@ -216,13 +209,11 @@ def _colors(engines: Sequence[Path]) -> np.ndarray | None:
 def _accuracies(paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
     found: dict[str, tuple[float, str]] = {}
     for path in paths:
-        try:
-            document = json.loads(path.read_text())
-            for engine in document["engines"]:
-                where = f"mIoU on {engine['frames']} frames of {document['dataset']} {document['split']}"
+        document = read(path, Evaluation, "runtime.evaluate")
+        for engine in document["engines"]:
+            where = f"mIoU on {engine['frames']} frames of {document['dataset']} {document['split']}"
+            if engine["miou"] is not None:  # no pixel had a label
                 found[engine["engine"]] = (float(engine["miou"]), where)
-        except (ValueError, KeyError, TypeError) as error:
-            raise PipelineError(f"{path} is no document of runtime.evaluate --json ({error!r})") from None
     return found
 
 
