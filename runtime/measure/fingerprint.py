@@ -54,7 +54,7 @@ def fingerprint(engine: Path, manifest: EngineManifest, frame_size: tuple[int, i
         "frame_size": list(frame_size),
         "command": shlex.join(command),
         "revision": revision(),
-        "measured": datetime.now(timezone.utc).date().isoformat(),
+        "measured": today(),
     }
 
 
@@ -78,6 +78,11 @@ def engine_facts(engine: Path, manifest: EngineManifest) -> dict[str, Any]:
         "batch": spec.batch,
         "target": dataclasses.asdict(manifest.target),
     }
+
+
+def today() -> str:
+    """The date, in UTC."""
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def machine() -> dict[str, Any]:

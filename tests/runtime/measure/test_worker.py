@@ -156,9 +156,9 @@ def test_a_worker_that_freezes_is_given_up_after_a_time_that_is_said(tmp_path, f
     with Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 300)), frame, 10) as worker:
         worker.patience_s = 0.2
         threading.Timer(0.05, worker._process.send_signal, [signal.SIGSTOP]).start()
-        with pytest.raises(EngineError, match=r"any\.engine: its process did not answer within 0.2 s for its frame: "):
+        with pytest.raises(EngineError, match=r"any\.engine: its process did not answer within 0\.2 s for its frame: "):
             worker.frame_ms()
-    with pytest.raises(EngineError, match="did not answer within 0.001 s to open"):
+    with pytest.raises(EngineError, match=r"did not answer within 0\.001 s to open"):
         Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 1)), frame, 0.001)
 
 
