@@ -274,7 +274,9 @@ class Evaluation(Struct):
     engines: Annotated[list[Evaluated], Meta(min_length=1)]
 
 
-def read(path: Path, kind: type[Struct], module: str, version: int | None = None) -> dict[str, Any]:
+def read(
+    path: Path, kind: type[Struct], module: str, version: int | None = None, again: str | None = None
+) -> dict[str, Any]:
     """A document's JSON values, of which every field of `kind` is as it must be.
 
     Args:
@@ -282,10 +284,12 @@ def read(path: Path, kind: type[Struct], module: str, version: int | None = None
         kind: its class here.
         module: whose `--json` wrote it, for the message.
         version: the one that is understood; None for a document without one.
+        again: what the message tells to do; by default to measure it again.
 
     Raises:
         PipelineError: it is no such document, or of another version; one line that says where.
     """
+    again = again or f"measure it again: python -m {module} --json"
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise ValueError("it is no file")
@@ -294,11 +298,11 @@ def read(path: Path, kind: type[Struct], module: str, version: int | None = None
             raise ValueError(f"it is of version {str(found['version'])[:20]!r}, expected {version}")
         msgspec.convert(found, kind)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise _none(path, module, str(error)) from None
+        raise _none(path, module, str(error), again) from None
     except RecursionError:
-        raise _none(path, module, "its brackets are nested too deeply") from None
+        raise _none(path, module, "its brackets are nested too deeply", again) from None
     except OSError as error:
-        raise _none(path, module, str(error.strerror)) from None
+        raise _none(path, module, str(error.strerror), again) from None
     document: dict[str, Any] = found
     return document
 
@@ -337,6 +341,6 @@ def mask_from_text(text: str, height: int, width: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(height, width)
 
 
-def _none(path: Path, module: str, reason: str) -> PipelineError:
+def _none(path: Path, module: str, reason: str, again: str) -> PipelineError:
     told = " ".join(reason.split())[:300]
-    return PipelineError(f"{path} is no document of {module} ({told}); measure it again: {module} --json")
+    return PipelineError(f"{path} is no document of {module} ({told}); {again}")

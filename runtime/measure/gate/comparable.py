@@ -85,7 +85,7 @@ def stored_document(path: Path, options: argparse.Namespace, here: dict[str, Any
     again = f"record one: python -m {MODULE} ENGINE --record {path}"
     if not path.exists():
         raise NoBaseline([f"{path} does not exist; {again}"])
-    document = documents.read(path, documents.Gate, MODULE, VERSION)
+    document = documents.read(path, documents.Gate, MODULE, VERSION, again)
     candidate = document["candidate"]
     if "samples_ms" not in candidate:
         raise PipelineError(f"{path} holds no times: it was written with --counts-alone; {again}")
