@@ -26,7 +26,7 @@ from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
-from runtime.media.frames import read_frame
+from runtime.media.frames import add_max_pixels, read_frame
 from runtime.proof import Expected, bytes_from_expected, expected_path, told
 from runtime.samples import STREET
 from runtime.spec import (
@@ -282,6 +282,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--data", type=Path, help=f"a data set or folder: {FRAMES} frames of it are compared, too")
     parser.add_argument("--check", action="store_true", help="only print which backend it would be, if it is here")
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     backend = auto_backend() if arguments.backend == "auto" else one_of(arguments.backend, BACKENDS, "backend")
     precision = one_of(arguments.precision, PRECISIONS, "precision")

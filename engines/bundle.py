@@ -4,7 +4,6 @@
 wheel too. `install.sh` in it does the rest on the other machine.
 """
 
-import argparse
 import json
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from calib.table import SHIPPED, TABLES
 from engines.build import graph_precision, read_spec
+from runtime.arguments import Parser
 from runtime.artifacts import sha256_of
 from runtime.cli import DONE, run
 from runtime.commands import command
@@ -122,7 +122,7 @@ def _put(made: Path, out: Path) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m engines.bundle", description=__doc__)
+    parser = Parser(prog="python -m engines.bundle", description=__doc__)
     parser.add_argument("graph", type=Path, help="an ONNX file that export.to_onnx or calib.qdq wrote")
     parser.add_argument(
         "--wheel", type=Path, required=True, help="of this project: pip wheel --no-deps, or make bundle"

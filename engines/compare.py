@@ -17,7 +17,7 @@ from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
 from runtime.commands import command
 from runtime.errors import GraphError, ModelError
-from runtime.media.frames import find_frames, read_frame
+from runtime.media.frames import add_max_pixels, find_frames, read_frame
 from runtime.spec import EngineManifest, ModelSpec
 
 
@@ -102,6 +102,7 @@ def main(argv: Sequence[str]) -> int:
         "--least", type=number_from_text, default=0.0, help="share of pixels that must agree, on each frame (0)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     with open_either(arguments.a) as a, open_either(arguments.b) as b:
         refuse_incomparable(a.spec, b.spec)

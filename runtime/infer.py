@@ -21,7 +21,7 @@ from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
-from runtime.media.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
+from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame, shown
 from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
 from runtime.media.pictures import Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
+    add_max_pixels(parser)
     add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
         "or a camera, else what the engine does best)")  # fmt: skip
     add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")

@@ -21,7 +21,7 @@ from runtime.errors import EngineError
 from runtime.labels import Label
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
-from runtime.media.frames import FrameFile, write_png
+from runtime.media.frames import FrameFile, add_max_pixels, write_png
 from runtime.media.outputs import refuse_overwrites
 from runtime.spec import EngineManifest
 
@@ -235,5 +235,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write masks as PNG to DIR/ENGINE: train ids, for cityscapes the labelIds that its evaluation takes",
     )
+    add_max_pixels(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; shares 0..1, null: no pixel")
     return parser

@@ -1,12 +1,13 @@
 """Pictures on disk: finding them, reading them as frames, writing masks."""
 
+import argparse
 import glob
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -77,8 +78,26 @@ def allow_pixels(count: int | None) -> None:
     _Allowed.pixels = count
 
 
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Let a command's user allow larger pictures: `--max-pixels`, which holds for the process."""
+    what = f"what a picture, a label or a frame of a video may have at most ({MAX_PIXELS})"
+    parser.add_argument("--max-pixels", type=_pixels_from_text, action=_Allow, metavar="N", help=what)
+
+
 class _Allowed:
     pixels: int | None = None
+
+
+class _Allow(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values)
+        allow_pixels(values)
+
+
+def _pixels_from_text(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 20 and MIN_SIDE_PX**2 <= int(text) <= MOST_PIXELS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, {MIN_SIDE_PX**2} to {MOST_PIXELS}")
+    return int(text)
 
 
 def locate_frames(

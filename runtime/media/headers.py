@@ -33,7 +33,8 @@ TIFF_TILE, TIFF_PIXEL_BITS = 1 << 20, 256  # the smallest picture has whole tile
 # A scan of a progressive JPEG goes through all pixels once: 10 are usual, and 20 of the largest picture are a second.
 MOST_SCANNED = 20 * 64_000_000
 # W3C PNG, 11.3: of what a decoder may skip, what our pixels depend on: transparency, orientation, the first moment.
-# Texts and profiles are compressed: a thousand of them, which libpng would expand, cost minutes and are never looked at.
+# Texts and profiles are compressed: libpng would expand a thousand of them, which costs minutes, for nobody.
+MOST_NOTES_BYTES = 1 << 16  # that FFmpeg expands, to 64 MB at most
 PNG_KEPT = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 
 
@@ -95,6 +96,18 @@ def refuse_costly(data: bytes) -> None:
         kind.refuse_costly(data)
     except struct.error:
         raise FrameError(f"truncated: this {kind.name} ends inside its header, after {len(data)} bytes") from None
+
+
+def refuse_costly_packet(data: bytes, header: Header) -> None:
+    """The same of a packet of a video whose frames are pictures: whatever is in it counts, of which there may be two.
+
+    Raises:
+        FrameError: it has more scans, or more bytes of texts and profiles, than a camera writes.
+    """
+    if header.kind == "JPEG":
+        _refuse_scans(data.count(bytes((0xFF, JPEG_SCAN))), header.height, header.width)
+    if len(data) - len(without_notes(data)) > MOST_NOTES_BYTES:
+        raise FrameError(f"has texts and profiles of more than {MOST_NOTES_BYTES} bytes, which nothing needs")
 
 
 def without_notes(data: bytes) -> bytes:
@@ -184,7 +197,10 @@ def _jpeg_refuse_costly(data: bytes) -> None:
     if len(frames) != 1 or struct.unpack_from(">B", data, frames[0] + 7)[0] not in JPEG_COMPONENTS:
         raise FrameError("damaged: this JPEG holds other than one picture of 1, 3 or 4 components")
     height, width = struct.unpack_from(">HH", data, frames[0] + 3)
-    scans = sum(marker == JPEG_SCAN for marker, _ in markers)
+    _refuse_scans(sum(marker == JPEG_SCAN for marker, _ in markers), height, width)
+
+
+def _refuse_scans(scans: int, height: int, width: int) -> None:
     if scans * height * width > MOST_SCANNED:
         raise FrameError(
             f"has {scans} scans of {height}x{width} pixels, which would take too long to decode: expected at most "
@@ -234,13 +250,13 @@ class Field(NamedTuple):
     """An entry of a TIFF's directory; its values are read by those who want them."""
 
     kind: int
-    count: int
-    at: int  # of its values
+    values: int
+    at: int  # of the first
 
     @property
     def size(self) -> int:
         """Bytes of all its values."""
-        return TIFF_BYTES.get(self.kind, 0) * self.count
+        return TIFF_BYTES.get(self.kind, 0) * self.values
 
 
 def _tiff_directory(data: bytes) -> Iterator[tuple[int, Field]]:
@@ -263,9 +279,9 @@ def _tiff_values(data: bytes, tag: int) -> tuple[int, ...]:
     if field is None or field.kind not in TIFF_INTEGERS:
         return ()
     _refuse_short(data, field.at + field.size)
-    if field.count > MOST_STRIPS:  # before so many values are made
+    if field.values > MOST_STRIPS:  # before so many values are made
         raise FrameError(f"damaged: this TIFF has more than {MOST_STRIPS} strips or tiles")
-    return struct.unpack_from(f"{_tiff_order(data)}{field.count}{TIFF_INTEGERS[field.kind]}", data, field.at)
+    return struct.unpack_from(f"{_tiff_order(data)}{field.values}{TIFF_INTEGERS[field.kind]}", data, field.at)
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
