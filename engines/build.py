@@ -29,6 +29,7 @@ from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifes
 from runtime.media.frames import add_max_pixels, read_frame
 from runtime.proof import Expected, bytes_from_expected, expected_path, told
 from runtime.samples import STREET
+from runtime.signature import check_key, sign_engine, signature_path
 from runtime.spec import (
     BACKENDS,
     PRECISIONS,
@@ -62,6 +63,7 @@ def build_engine(
     *,
     prove: bool = True,
     data: Path | None = None,
+    sign: Path | None = None,
 ) -> Path:
     """The engine of a graph for this machine; built, and held to its graph, only if there is none yet of the same key.
 
@@ -72,6 +74,7 @@ def build_engine(
         folder: where engines are kept.
         prove: compare what it computes with its graph on onnxruntime (`engines.proof`).
         data: a data set or a folder of images, of which `FRAMES` are compared beside the bundled street frame.
+        sign: a private key, with which the engine is signed whether it was there or is new.
 
     Returns:
         The engine's path; its manifest and the referee's logits of the street frame stand beside it.
@@ -84,6 +87,8 @@ def build_engine(
     """
     if not graph.is_file():
         raise GraphError(f"graph {graph} does not exist; export one: {command('onnx', model='icnet')}")
+    if sign:
+        check_key(sign)
     onnx = graph.read_bytes()
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)
@@ -93,7 +98,11 @@ def build_engine(
             manifest = read_manifest(path)
             log(f"{path} is up to date; weighted layers: {_listed(manifest.executed)}; {told(manifest.proof)}")
         else:
+            signature_path(path).unlink(missing_ok=True)  # that of another engine
             _build_new(path, onnx, precision, backend, _frames(data) if prove else [])
+        if sign:
+            sign_engine(path, read_manifest(path), sign)
+            log(f"signed: {signature_path(path)}")
     return path
 
 
@@ -281,6 +290,7 @@ def main(argv: Sequence[str]) -> int:
         "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"
     )
     parser.add_argument("--data", type=Path, help=f"a data set or folder: {FRAMES} frames of it are compared, too")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     parser.add_argument("--check", action="store_true", help="only print which backend it would be, if it is here")
     add_max_pixels(parser)
     arguments = parser.parse_args(argv)
@@ -293,7 +303,10 @@ def main(argv: Sequence[str]) -> int:
     if arguments.graph is None:
         parser.error("which graph?")
     prove = not arguments.no_proof
-    print(build_engine(arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data))
+    made = build_engine(
+        arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data, sign=arguments.sign
+    )
+    print(made)
     return DONE
 
 
