@@ -18,7 +18,7 @@ import runtime
 from engines.built import INT8_SHARE, Built
 from engines.proof import Build, Engine, proven
 from runtime.arguments import Parser
-from runtime.artifacts import key_of, locked, sources_sha256, write_atomically
+from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run
@@ -80,7 +80,7 @@ def build_engine(
         The engine's path; its manifest and the referee's logits of the street frame stand beside it.
 
     Raises:
-        GraphError: not an ONNX file of ours, or of another precision.
+        GraphError: damaged, not an ONNX file of ours, or of another precision.
         EngineError: the library refuses it, executes another precision, or computes something else than the graph says.
         LibraryError: the library is not installed, or its device is not here.
         DatasetError, FrameError: of `data`.
@@ -89,6 +89,7 @@ def build_engine(
         raise GraphError(f"graph {graph} does not exist; export one: {command('onnx', model='icnet')}")
     if sign:
         check_key(sign)
+    refuse_broken_seal(graph)
     onnx = graph.read_bytes()
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)

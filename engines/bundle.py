@@ -15,7 +15,7 @@ from typing import NamedTuple
 from calib.table import SHIPPED, TABLES
 from engines.build import graph_precision, read_spec
 from runtime.arguments import Parser
-from runtime.artifacts import sha256_of
+from runtime.artifacts import refuse_broken_seal, sha256_of
 from runtime.cli import DONE, run
 from runtime.commands import command
 from runtime.errors import GraphError, OutputError
@@ -73,6 +73,7 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _fill(folder: Path, source: Source) -> None:
+    refuse_broken_seal(source.graph)
     onnx = source.graph.read_bytes()
     spec, precision = read_spec(onnx), graph_precision(onnx)
     table = source.table or (_table_of(onnx) if precision == "int8" else None)

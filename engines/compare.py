@@ -13,6 +13,7 @@ import numpy as np
 from engines.build import graph_precision, read_spec
 from runtime import reference
 from runtime.arguments import Parser
+from runtime.artifacts import refuse_broken_seal
 from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
 from runtime.commands import command
@@ -42,6 +43,7 @@ def open_either(path: Path) -> Backend:
         return open_backend(path)
     if not path.is_file():
         raise GraphError(f"graph {path} does not exist; export one: {command('onnx', model='icnet')}")
+    refuse_broken_seal(path)
     onnx = path.read_bytes()
     module = backend_module("onnxruntime")
     target = module.this_target("onnxruntime")

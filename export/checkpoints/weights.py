@@ -1,5 +1,6 @@
 """Checkpoints: read without running their code, hold to the network, refuse what does not fit."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from export.checkpoints.caffemodel import read_caffemodel
 from export.checkpoints.layouts import recognised, released
 from export.checkpoints.npy import read_npy, read_npz
 from export.checkpoints.pickles import ForeignError, Made, mapping_of
-from export.checkpoints.sources import check_file
+from export.checkpoints.sources import SHIPPED, check_file
 from export.checkpoints.torch_file import USUAL, NotDenseError, TorchFile, read_torch
 from runtime.artifacts import sha256_of
 from runtime.cli import log
@@ -22,6 +23,7 @@ from runtime.labels import CAMVID, CITYSCAPES, Label
 
 RANDOM_SEED = 0
 DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
+CHECKSUM = "sha256"  # of the tensors and metadata, in the metadata of safetensors
 LISTED = 5  # tensors named in an error before it counts the rest
 # The layer whose outputs are the classes, and along which axis.
 CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
@@ -48,6 +50,7 @@ def read_weights(path: Path) -> Weights:
     check_file(path)
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
+        _refuse_damaged(path, tensors, metadata)
     else:
         tensors, metadata = _READERS.get(path.suffix, _read_torch)(path), {}
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
@@ -104,6 +107,24 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"weights {path} are not readable as safetensors: {error}") from None
+
+
+def tensors_sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """One sha256 over the names, types, shapes and bytes of tensors, and over what their file says of itself."""
+    digest = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != CHECKSUM}, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_damaged(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    # What a training wrote holds its checksum, of what is shipped the card beside it does, of others' files nothing.
+    card = path.with_suffix(".md")
+    shipped = path.resolve().parent == SHIPPED.resolve() and card.is_file()
+    changed = CHECKSUM in metadata and metadata[CHECKSUM] != tensors_sha256(tensors, metadata)
+    if changed or (shipped and sha256_of(path) not in card.read_text()):
+        raise WeightsError(f"weights {path} are damaged: their checksum is another than was written")
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from export.checkpoints.torch_file import read_torch
-from export.checkpoints.weights import read_weights
+from export.checkpoints.weights import CHECKSUM, read_weights, tensors_sha256
 from export.training.recipe import Recipe
 from runtime.artifacts import write_atomically
 from runtime.cli import log
@@ -234,8 +234,9 @@ def stored(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
-    """What is `stored` of a network as safetensors."""
-    write_atomically(path, save(stored(net), metadata))
+    """What is `stored` of a network as safetensors, with its checksum in the metadata."""
+    tensors = stored(net)
+    write_atomically(path, save(tensors, {**metadata, CHECKSUM: tensors_sha256(tensors, metadata)}))
 
 
 def holds(path: Path, net: nn.Module) -> bool:
