@@ -5,6 +5,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from runtime.artifacts import refuse_broken_seal
 from runtime.commands import command
 from runtime.errors import GraphError
 from runtime.spec import ModelSpec, Precision, from_json
@@ -16,12 +17,13 @@ def load_graph(path: Path, precision: Precision) -> tuple[onnx.ModelProto, Model
     """A graph of ours and its spec.
 
     Raises:
-        GraphError: missing, not ours, quantized already, or of another precision.
+        GraphError: missing, damaged, not ours, quantized already, or of another precision.
     """
     if not path.is_file():
         raise GraphError(
             f"graph {path} does not exist; export one: {command('onnx', model='icnet', precision=precision)}"
         )
+    refuse_broken_seal(path)
     try:
         model = onnx.load(path)
         spec = from_json(ModelSpec, next(entry.value for entry in model.metadata_props if entry.key == "model_spec"))

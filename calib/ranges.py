@@ -23,7 +23,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run
 from runtime.errors import GraphError
-from runtime.media.frames import read_frame
+from runtime.media.frames import add_max_pixels, read_frame
 from runtime.reference import preprocess
 from runtime.spec import ModelSpec, Preprocess
 
@@ -159,6 +159,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
     parser.add_argument("--method", default=DEFAULT_METHOD, help=f"{', '.join(METHODS)} (%(default)s)")
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     method = one_of(arguments.method, METHODS, "method")
     sample = sample_frames(arguments.data, arguments.frames, arguments.seed, few=arguments.few)

@@ -28,6 +28,7 @@ from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
 from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run
 from runtime.errors import DatasetError
+from runtime.media.frames import add_max_pixels
 from runtime.reference import preprocess, segment
 from runtime.spec import ModelSpec
 
@@ -227,6 +228,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--max-changed", type=number_from_text, default=100.0, help="percent of the pixels that may change (any)"
     )
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     model, spec = load_graph(arguments.graph, "fp32")
     given, table = table_for(spec, arguments.table)

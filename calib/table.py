@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from calib.thresholds import LEVELS, METHODS, Method
-from runtime.artifacts import ARTIFACTS, write_atomically
+from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_atomically
 from runtime.cli import log
 from runtime.commands import command, option
 from runtime.errors import GraphError
@@ -14,6 +14,8 @@ from runtime.spec import NAME, ModelSpec, from_json, to_json
 TABLES = ARTIFACTS / "calib"
 SHIPPED = Path(__file__).parent / "tables"
 VERSION = 1
+CHECKSUM = "table_checksum"
+LARGEST_BYTES = 64 << 20  # a network's has some 100 KB
 LARGEST = 65504.0  # of half precision, in which the graph computes
 SMALLEST = LEVELS * 2.0**-24  # whose step is half precision's smallest
 
@@ -43,6 +45,7 @@ class CalibrationTable:
 def save_table(path: Path, table: CalibrationTable) -> None:
     """Write it, one tensor a line; the whole file or none of it."""
     fields = json.loads(to_json(table))
+    fields[CHECKSUM] = checksum_of(fields)
     lines = [f"{json.dumps(key)}: {_lined(value)}" for key, value in fields.items()]
     write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
@@ -54,13 +57,14 @@ def load_table(path: Path) -> CalibrationTable:
         GraphError: missing, or no calibration table of this version.
     """
     try:
-        table = from_json(CalibrationTable, path.read_text())
+        refuse_broken_seal(path)
+        table = _read(path)
         _check(table)
     except FileNotFoundError:
         raise GraphError(
             f"calibration table {path} does not exist; make one: {command('calib', model='...', data='...')}"
         ) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise GraphError(
             f"{path} is no calibration table ({error}); make one: {command('calib', model='...', data='...')}"
         ) from None
@@ -70,6 +74,17 @@ def load_table(path: Path) -> CalibrationTable:
             f"make one: {command('calib', model=table.model, data='path')}"
         )
     return table
+
+
+def _read(path: Path) -> CalibrationTable:
+    # Raises ValueError: it is damaged. A table from before checksums has none.
+    if path.stat().st_size > LARGEST_BYTES:
+        raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MiB")
+    fields = json.loads(path.read_text())
+    checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
+    if checksum is not None and checksum != checksum_of(fields):
+        raise ValueError(f"damaged or edited: its checksum is another; where you edited it, delete {CHECKSUM!r}")
+    return from_json(CalibrationTable, json.dumps(fields))
 
 
 def _check(table: CalibrationTable) -> None:

@@ -19,7 +19,7 @@ from engines.built import INT8_SHARE, Built
 from engines.contract import refuse_other_contract
 from engines.proof import Build, Engine, proven
 from runtime.arguments import Parser
-from runtime.artifacts import key_of, locked, sources_sha256, write_atomically
+from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run
@@ -27,9 +27,10 @@ from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
-from runtime.media.frames import read_frame
+from runtime.media.frames import add_max_pixels, read_frame
 from runtime.proof import Expected, bytes_from_expected, expected_path, told
 from runtime.samples import STREET
+from runtime.signature import check_key, sign_engine, signature_path
 from runtime.spec import (
     BACKENDS,
     PRECISIONS,
@@ -63,6 +64,7 @@ def build_engine(
     *,
     prove: bool = True,
     data: Path | None = None,
+    sign: Path | None = None,
 ) -> Path:
     """The engine of a graph for this machine; built, and held to its graph, only if there is none yet of the same key.
 
@@ -73,18 +75,22 @@ def build_engine(
         folder: where engines are kept.
         prove: compare what it computes with its graph on onnxruntime (`engines.proof`).
         data: a data set or a folder of images, of which `FRAMES` are compared beside the bundled street frame.
+        sign: a private key, with which the engine is signed whether it was there or is new.
 
     Returns:
         The engine's path; its manifest and the referee's logits of the street frame stand beside it.
 
     Raises:
-        GraphError: not an ONNX file of ours, of another precision, or not what its metadata say.
+        GraphError: damaged, not an ONNX file of ours, of another precision, or not what its metadata say.
         EngineError: the library refuses it, executes another precision, or computes something else than the graph says.
         LibraryError: the library is not installed, or its device is not here.
         DatasetError, FrameError: of `data`.
     """
     if not graph.is_file():
         raise GraphError(f"graph {graph} does not exist; export one: {command('onnx', model='icnet')}")
+    if sign:
+        check_key(sign)
+    refuse_broken_seal(graph)
     onnx = graph.read_bytes()
     target = backend_module(backend).this_target(backend)
     path = folder / engine_name(graph, onnx, precision, backend, target)
@@ -94,7 +100,11 @@ def build_engine(
             manifest = read_manifest(path)
             log(f"{path} is up to date; weighted layers: {_listed(manifest.executed)}; {told(manifest.proof)}")
         else:
+            signature_path(path).unlink(missing_ok=True)  # that of another engine
             _build_new(path, onnx, precision, backend, _frames(data) if prove else [])
+        if sign:
+            sign_engine(path, read_manifest(path), sign)
+            log(f"signed: {signature_path(path)}")
     return path
 
 
@@ -283,7 +293,9 @@ def main(argv: Sequence[str]) -> int:
         "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"
     )
     parser.add_argument("--data", type=Path, help=f"a data set or folder: {FRAMES} frames of it are compared, too")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     parser.add_argument("--check", action="store_true", help="only print which backend it would be, if it is here")
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     backend = auto_backend() if arguments.backend == "auto" else one_of(arguments.backend, BACKENDS, "backend")
     precision = one_of(arguments.precision, PRECISIONS, "precision")
@@ -294,7 +306,10 @@ def main(argv: Sequence[str]) -> int:
     if arguments.graph is None:
         parser.error("which graph?")
     prove = not arguments.no_proof
-    print(build_engine(arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data))
+    made = build_engine(
+        arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data, sign=arguments.sign
+    )
+    print(made)
     return DONE
 
 

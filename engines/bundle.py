@@ -4,7 +4,6 @@
 wheel too. `install.sh` in it does the rest on the other machine.
 """
 
-import argparse
 import json
 import shutil
 import tarfile
@@ -15,10 +14,12 @@ from typing import NamedTuple
 
 from calib.table import SHIPPED, TABLES
 from engines.build import graph_precision, read_spec
-from runtime.artifacts import sha256_of
+from runtime.arguments import Parser
+from runtime.artifacts import refuse_broken_seal, sha256_of
 from runtime.cli import DONE, run
 from runtime.commands import command
 from runtime.errors import GraphError, OutputError
+from runtime.signature import SUFFIX, check_key, signature_of
 from runtime.spec import ModelSpec, Precision
 
 FILES = Path(__file__).parent / "bundled"  # what every bundle holds as it is, but for the words below
@@ -34,6 +35,7 @@ class Source(NamedTuple):
     wheel: Path
     constraints: Path | None = None
     table: Path | None = None
+    key: Path | None = None  # that signs the bundle
 
 
 def make_bundle(source: Source, out: Path) -> Path:
@@ -52,6 +54,8 @@ def make_bundle(source: Source, out: Path) -> Path:
             raise OutputError(f"{path}: does not exist; make bundle makes the wheel, too")
     if not source.graph.is_file():
         raise GraphError(f"graph {source.graph} does not exist; export one: {command('onnx', model='icnet')}")
+    if source.key:
+        check_key(source.key)
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -69,6 +73,7 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _fill(folder: Path, source: Source) -> None:
+    refuse_broken_seal(source.graph)
     onnx = source.graph.read_bytes()
     spec, precision = read_spec(onnx), graph_precision(onnx)
     table = source.table or (_table_of(onnx) if precision == "int8" else None)
@@ -83,6 +88,8 @@ def _fill(folder: Path, source: Source) -> None:
     (folder / INSTALL).chmod(0o755)
     sums = (f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.iterdir()))
     (folder / SUMS).write_text("".join(sums))
+    if source.key:
+        (folder / f"{SUMS}{SUFFIX}").write_bytes(signature_of((folder / SUMS).read_bytes(), source.key))
 
 
 def _words(spec: ModelSpec, precision: Precision, source: Source) -> dict[str, str]:
@@ -122,16 +129,17 @@ def _put(made: Path, out: Path) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m engines.bundle", description=__doc__)
+    parser = Parser(prog="python -m engines.bundle", description=__doc__)
     parser.add_argument("graph", type=Path, help="an ONNX file that export.to_onnx or calib.qdq wrote")
     parser.add_argument(
         "--wheel", type=Path, required=True, help="of this project: pip wheel --no-deps, or make bundle"
     )
     parser.add_argument("--constraints", type=Path, help="exact versions of the libraries (by default the newest fit)")
     parser.add_argument("--table", type=Path, help="of an INT8 graph (by default the one that it was made with)")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     parser.add_argument("--out", type=Path, required=True, help=f"a folder, or a file that ends with {TAR}")
     arguments = parser.parse_args(argv)
-    source = Source(arguments.graph, arguments.wheel, arguments.constraints, arguments.table)
+    source = Source(arguments.graph, arguments.wheel, arguments.constraints, arguments.table, arguments.sign)
     print(make_bundle(source, arguments.out))
     return DONE
 

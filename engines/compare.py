@@ -13,11 +13,12 @@ import numpy as np
 from engines.build import graph_precision, read_spec
 from runtime import reference
 from runtime.arguments import Parser
+from runtime.artifacts import refuse_broken_seal
 from runtime.backend import Backend, backend_module, open_backend
 from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
 from runtime.commands import command
 from runtime.errors import GraphError, ModelError
-from runtime.media.frames import find_frames, read_frame
+from runtime.media.frames import add_max_pixels, find_frames, read_frame
 from runtime.spec import EngineManifest, ModelSpec
 
 
@@ -42,6 +43,7 @@ def open_either(path: Path) -> Backend:
         return open_backend(path)
     if not path.is_file():
         raise GraphError(f"graph {path} does not exist; export one: {command('onnx', model='icnet')}")
+    refuse_broken_seal(path)
     onnx = path.read_bytes()
     module = backend_module("onnxruntime")
     target = module.this_target("onnxruntime")
@@ -102,6 +104,7 @@ def main(argv: Sequence[str]) -> int:
         "--least", type=number_from_text, default=0.0, help="share of pixels that must agree, on each frame (0)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     with open_either(arguments.a) as a, open_either(arguments.b) as b:
         refuse_incomparable(a.spec, b.spec)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.bars import say
+from runtime.errors import GraphError
 
 ARTIFACTS = Path("artifacts")
 READ_BYTES = 1 << 20  # at a time
@@ -46,7 +47,25 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 def is_sealed(path: Path) -> bool:
     """Whether a file is there and is to the last bit what `write_sealed` wrote."""
-    return path.is_file() and _seal(path).is_file() and _seal(path).read_text() == sha256_of(path)
+    return path.is_file() and _seal(path).is_file() and _seal(path).read_bytes() == sha256_of(path).encode()
+
+
+def refuse_broken_seal(path: Path) -> None:
+    """Hold a graph or a table to the sha256 that `write_sealed` left beside it; one that has none there is taken.
+
+    Raises:
+        GraphError: it is another.
+    """
+    if _seal(path).is_file() and not is_sealed(path):
+        raise GraphError(
+            f"{path} is damaged or edited: its sha256 is not the one in {_seal(path).name}. Make it again; "
+            f"where you edited it, delete {_seal(path).name}"
+        )
+
+
+def checksum_of(fields: dict[str, Any]) -> str:
+    """The sha256 of JSON values, whatever the order of their keys: what a document holds of itself."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def key_of(parts: dict[str, Any]) -> str:

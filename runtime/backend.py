@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.errors import EngineError, FrameError
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
+from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
 
 Opened = TypeVar("Opened")
@@ -134,25 +135,33 @@ def backend_module(backend: BackendName) -> BackendModule:
     return cast(BackendModule, importlib.import_module(MODULES[backend]))
 
 
-def open_backend(path: str | Path) -> Backend:
+def open_backend(path: str | Path, *, require_signed: str | Path | None = None) -> Backend:
     """The engine at `path`, checked against its manifest and this machine, ready to run by one thread at a time.
 
+    Args:
+        path: of the engine.
+        require_signed: a public key, whose owner must have signed it.
+
     Raises:
-        EngineError: missing, damaged, without manifest, or built for another machine.
+        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
     """
-    module, engine, manifest = checked_engine(path)
+    module, engine, manifest = checked_engine(path, require_signed)
     return module.open_engine(engine, manifest)
 
 
-def checked_engine(path: str | Path) -> tuple[BackendModule, bytes, EngineManifest]:
+def checked_engine(
+    path: str | Path, require_signed: str | Path | None = None
+) -> tuple[BackendModule, bytes, EngineManifest]:
     """The engine at `path` and who opens it, checked against its manifest and this machine.
 
     Raises:
-        EngineError: missing, damaged, without manifest, or built for another machine.
-        LibraryError: its inference library is not installed.
+        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
+        LibraryError: its inference library, or the one that checks signatures, is not installed.
     """
     manifest = read_manifest(path)
+    if require_signed is not None:
+        refuse_unsigned(path, manifest, require_signed)
     module = backend_module(manifest.backend)
     refuse_other_target(path, manifest, module.this_target(manifest.backend))
     engine = verified_engine(path, manifest)

@@ -22,6 +22,7 @@ EXTRAS = {
     "pycuda": "tensorrt",
     "tensorrt_rtx": "tensorrt-rtx",
     "nncf": "nncf",
+    "cryptography": "sign",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
 

@@ -21,7 +21,7 @@ from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
-from runtime.media.frames import EXTENSIONS, FrameFile, locate_frames, read_frame, shown
+from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame, shown
 from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
 from runtime.media.pictures import Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
@@ -29,6 +29,7 @@ from runtime.media.recording import Recording
 from runtime.media.results import STAGES, WHOLE, Report, stage_table
 from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.video import VideoReader, first_frame, is_video
+from runtime.signature import add_require_signed
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
@@ -57,7 +58,10 @@ def main(argv: Sequence[str]) -> int:
     options = _options(argv)
     plan = _plan(options)
     engine = options.engine or chosen_engine()
-    with open_lanes(engine, options.lanes or _lanes_for(plan)) as lanes, cli.interruptible() as stop:
+    with (
+        open_lanes(engine, options.lanes or _lanes_for(plan), require_signed=options.require_signed) as lanes,
+        cli.interruptible() as stop,
+    ):
         prepare_folder(options.output)
         session = Session(lanes, options, stop)
         try:
@@ -221,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
+    add_max_pixels(parser)
+    add_require_signed(parser)
     add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
         "or a camera, else what the engine does best)")  # fmt: skip
     add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")

@@ -89,18 +89,19 @@ class Lanes(ClosedOnExit):
                 stack.callback(backend.close)
 
 
-def open_lanes(path: str | Path, lanes: int | None = None) -> Lanes:
+def open_lanes(path: str | Path, lanes: int | None = None, *, require_signed: str | Path | None = None) -> Lanes:
     """The engine at `path`, for so many frames at once; checked as `runtime.backend.open_backend` does.
 
     Args:
         path: of the engine.
         lanes: by default what its backend does best, `LANES` of its module, or one where it has none.
+        require_signed: a public key, whose owner must have signed it.
 
     Raises:
-        EngineError: missing, damaged, without manifest, or built for another machine.
+        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
     """
-    module, engine, manifest = checked_engine(path)
+    module, engine, manifest = checked_engine(path, require_signed)
     if isinstance(module, SharesEngine):
         return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
     opened: list[Backend] = []

@@ -17,10 +17,11 @@ from runtime.manifest import read_manifest, rebuild_command
 from runtime.media.frames import read_frame
 from runtime.proof import compared, read_expected, told
 from runtime.samples import STREET
+from runtime.signature import add_require_signed
 from runtime.spec import Proof
 
 
-def prove(path: Path) -> Proof:
+def prove(path: Path, require_signed: Path | None = None) -> Proof:
     """An engine on the bundled street frame, beside what the referee computed of it when the engine was built.
 
     Raises:
@@ -28,7 +29,7 @@ def prove(path: Path) -> Proof:
         LibraryError: its library is not installed.
     """
     manifest, expected = read_manifest(path), read_expected(path)
-    with open_backend(path) as engine:
+    with open_backend(path, require_signed=require_signed) as engine:
         proof = compared(engine, read_frame(STREET), expected, manifest.executed)
     if not proof.apart <= proof.bound:
         raise EngineError(
@@ -42,12 +43,13 @@ def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = Parser(prog="python -m runtime.prove", description=__doc__)
     parser.add_argument("engines", type=Path, nargs="*", metavar="ENGINE", help="by default the newest of this machine")
+    add_require_signed(parser)
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     arguments = parser.parse_args(argv)
     found, failed = {}, False
     for path in arguments.engines or [chosen_engine()]:
         try:
-            found[str(path)] = prove(path)
+            found[str(path)] = prove(path, arguments.require_signed)
         except EngineError as error:
             log(f"error: {error}")
             failed = True

@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "calib": Command("the ranges of a network on real frames, for INT8", "streetseg.stage_commands:calib"),
         "quantize": Command("the INT8 graph, from those ranges", "streetseg.stage_commands:quantize"),
         "bundle": Command("what another machine needs to build and run it, without torch", "engines.bundle:main"),
+        "keys": Command("a pair of keys, to sign engines and bundles with", "engines.keys:main"),
         "sensitivity": Command("what each layer costs in INT8; which to leave in FP16", "calib.sensitivity:main"),
         "speed": Command("which stages INT8 slows here, to leave in FP16", "calib.speed:main"),
         "methods": Command("what each way to choose INT8 ranges is worth", "calib.methods:main"),

@@ -11,18 +11,21 @@ from streetseg.stages import naming_extras
 
 
 @naming_extras
-def open(engine: str | Path | None = None, *, lanes: int | None = None) -> Lanes:
+def open(
+    engine: str | Path | None = None, *, lanes: int | None = None, require_signed: str | Path | None = None
+) -> Lanes:
     """An engine, ready to segment frames by any number of threads; close it, or use it in a `with` statement.
 
     Args:
         engine: what `build` returned; None: the newest of this machine, told in one line on stderr.
         lanes: frames in the engine at once; None: what its backend does best.
+        require_signed: a public key, whose owner must have signed it.
 
     Raises:
-        EngineError: missing, damaged, without manifest, or built for another machine.
+        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
     """
-    return open_lanes(engine or chosen_engine(), lanes)
+    return open_lanes(engine or chosen_engine(), lanes, require_signed=require_signed)
 
 
 @naming_extras

@@ -33,6 +33,7 @@ def engine(argv: Sequence[str]) -> int:
         "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"
     )
     parser.add_argument("--data", type=Path, help="a data set or folder: some frames of it are compared, too")
+    _add_max_pixels(parser)
     parser.add_argument("--folder", type=Path, default=ENGINES, help="where engines are kept (%(default)s)")
     asked = parser.parse_args(argv)
     path = stages.build(
@@ -78,6 +79,7 @@ def calib(argv: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
     parser.add_argument("--method", default="mse", help=f"{', '.join(METHODS)} (%(default)s)")
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
+    _add_max_pixels(parser)
     asked = parser.parse_args(argv)
     path = stages.calibrate(
         _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights, frames=asked.frames,
@@ -103,6 +105,12 @@ def quantize(argv: Sequence[str]) -> int:
     )  # fmt: skip
     print(path)
     return DONE
+
+
+def _add_max_pixels(parser: Parser) -> None:
+    from runtime.media.frames import add_max_pixels  # NumPy, for which --help of the others need not wait
+
+    add_max_pixels(parser)
 
 
 def _parser(name: str, description: str) -> Parser:

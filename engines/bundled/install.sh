@@ -11,6 +11,8 @@ usage: ./install.sh [options]
   --python PYTHON     3.10 or newer (python3)
   --system-packages   see the system's packages, too: a Jetson's own TensorRT
   --newest            the newest versions that fit, not those in constraints.txt
+  --require-signed PUBKEY    go on only if the owner of this key signed the bundle; anything made here before
+                      is made again (openssl 3 is needed)
   --backend NAME      of the engine (auto: TensorRT where it can be used, else OpenVINO)
 
 Makes venv, engines and masks beside itself. The engine's path is the last line. Again: it goes on where it was.
@@ -23,13 +25,13 @@ fail() {
 }
 
 cd_from=$PWD
-python=python3 extras=build,video wheels= system= backend=auto constraints=@CONSTRAINTS@
+python=python3 extras=build,video wheels= system= public= backend=auto constraints=@CONSTRAINTS@
 while [ $# -gt 0 ]; do
   case "$1" in
     -h | --help) usage; exit 0 ;;
     --system-packages) system=--system-site-packages; shift; continue ;;
     --newest) constraints=; shift; continue ;;
-    --wheels | --extras | --python | --backend) [ $# -gt 1 ] || fail "$1 needs a value; ./install.sh --help" 2 ;;
+    --wheels | --extras | --python | --backend | --require-signed) [ $# -gt 1 ] || fail "$1 needs a value; ./install.sh --help" 2 ;;
     *) fail "there is no option $1; ./install.sh --help" 2 ;;
   esac
   case "$1" in
@@ -37,6 +39,7 @@ while [ $# -gt 0 ]; do
     --extras) extras=$2 ;;
     --python) python=$2 ;;
     --backend) backend=$2 ;;
+    --require-signed) public=$2 ;;
   esac
   shift 2
 done
@@ -44,7 +47,18 @@ if [ -n "$wheels" ]; then
   wheels=$(cd "$cd_from" && cd "$wheels" 2>/dev/null && pwd) || fail "--wheels names no folder"
 fi
 
+if [ -n "$public" ]; then
+  public=$(cd "$cd_from" && realpath -e -- "$public" 2>/dev/null) || fail "--require-signed names no file"
+fi
+
 cd "$(dirname "${BASH_SOURCE[0]}")"
+if [ -n "$public" ]; then
+  command -v openssl >/dev/null || fail "--require-signed needs openssl 3, which is not there"
+  [ -f SHA256SUMS.sig ] || fail "this bundle is not signed: there is no SHA256SUMS.sig in it"
+  openssl pkeyutl -verify -pubin -inkey "$public" -rawin -in SHA256SUMS -sigfile SHA256SUMS.sig >/dev/null 2>&1 ||
+    fail "this bundle is not signed by $public, or was changed since, or openssl is older than 3"
+  rm -rf venv engines masks # nobody signed what stands in them
+fi
 sha256sum --check --quiet SHA256SUMS >&2 || fail "this bundle is not whole; copy it again"
 command -v "$python" >/dev/null || fail "there is no $python; name one: --python PYTHON"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "Python 3.10 or newer is needed; name one: --python PYTHON"

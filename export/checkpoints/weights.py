@@ -1,20 +1,20 @@
 """Checkpoints: read without running their code, hold to the network, refuse what does not fit."""
 
+import hashlib
 import json
-import pickle
-import re
-import struct
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from export.checkpoints.arrays import Budget, array_from
 from export.checkpoints.caffemodel import read_caffemodel
 from export.checkpoints.layouts import recognised, released
-from export.checkpoints.npy import SCALARS, read_npy
-from export.checkpoints.sources import check_file
+from export.checkpoints.npy import read_npy, read_npz
+from export.checkpoints.pickles import ForeignError, Made, mapping_of
+from export.checkpoints.sources import SHIPPED, check_file
+from export.checkpoints.torch_file import USUAL, NotDenseError, TorchFile, read_torch
 from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import option
@@ -23,11 +23,7 @@ from runtime.labels import CAMVID, CITYSCAPES, Label
 
 RANDOM_SEED = 0
 DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
-# What torch raises on bytes that it does not take: found by damaging checkpoints at random.
-REFUSED = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, LookupError, AttributeError, TypeError,
-    AssertionError, struct.error,
-)  # fmt: skip
+CHECKSUM = "sha256"  # of the tensors and metadata, in the metadata of safetensors
 LISTED = 5  # tensors named in an error before it counts the rest
 # The layer whose outputs are the classes, and along which axis.
 CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
@@ -54,8 +50,9 @@ def read_weights(path: Path) -> Weights:
     check_file(path)
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
+        _refuse_damaged(path, tensors, metadata)
     else:
-        tensors, metadata = _READERS.get(path.suffix, _read_pickle)(path), {}
+        tensors, metadata = _READERS.get(path.suffix, _read_torch)(path), {}
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
     layout = recognised(tensors)
     tensors = layout.remap(tensors) if layout else tensors
@@ -112,32 +109,68 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         raise WeightsError(f"weights {path} are not readable as safetensors: {error}") from None
 
 
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+def tensors_sha256(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> str:
+    """One sha256 over the names, types, shapes and bytes of tensors, and over what their file says of itself."""
+    digest = hashlib.sha256(json.dumps({k: v for k, v in metadata.items() if k != CHECKSUM}, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_damaged(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    # What a training wrote holds its checksum, of what is shipped the card beside it does, of others' files nothing.
+    card = path.with_suffix(".md")
+    shipped = path.resolve().parent == SHIPPED.resolve() and card.is_file()
+    changed = CHECKSUM in metadata and metadata[CHECKSUM] != tensors_sha256(tensors, metadata)
+    if changed or (shipped and sha256_of(path) not in card.read_text()):
+        raise WeightsError(f"weights {path} are damaged: their checksum is another than was written")
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(SCALARS):
-            warnings.simplefilter("ignore")  # of odd pickle protocols, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except REFUSED as error:
-        raise _refused_pickle(path, str(error)) from None
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
-    odd = sorted(str(name) for name, v in content.items() if v.layout != torch.strided or v.is_complex())
-    if odd:
+        with path.open("rb") as file:
+            return _state_dict(path, read_torch(file))
+    except ForeignError as error:
+        raise _refused_foreign(path, error) from None
+    except NotDenseError as error:
         raise WeightsError(
-            f"weights {path} hold sparse or complex tensors, dense real ones are read: {_list('such', odd)}"
-        )
-    return {str(name): tensor for name, tensor in content.items()}
+            f"weights {path} hold sparse, complex or quantized tensors ({error}); dense real ones are read"
+        ) from None
+    except ValueError as error:
+        raise WeightsError(f"weights {path} are damaged, or not a checkpoint that torch.save wrote: {error}") from None
 
 
-def _read_npy(path: Path) -> dict[str, torch.Tensor]:
+def _state_dict(path: Path, file: TorchFile) -> dict[str, torch.Tensor]:
+    content = mapping_of(file.content)
+    if content is not None and mapping_of(content.get("state_dict")) is not None:
+        content = mapping_of(content["state_dict"])
+    if content is None and not file.is_tensor(file.content) and isinstance(file.content, Made):
+        raise ForeignError(file.content.by)
+    if not content or not all(map(_is_record, content.values())):
+        raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
+    budget = Budget(path.stat().st_size)
+    tensors = {
+        str(name): file.tensor(value) if file.is_tensor(value) else torch.from_numpy(array_from(value, budget))
+        for name, value in content.items()
+    }
+    passed_over = [str(name) for name in file.names if name not in USUAL]
+    if passed_over:
+        log(f"{path.name}: {_list('objects', passed_over)} beside the tensors are passed over; nothing of them is run")
+    return tensors
+
+
+def _is_record(value: object) -> bool:
+    return isinstance(value, Made) and mapping_of(value) is None
+
+
+def _read_numpy(path: Path) -> dict[str, torch.Tensor]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers and dtypes of older versions
-            return read_npy(path)
-    except (*REFUSED, MemoryError, OverflowError) as error:
-        raise _refused_pickle(path, str(error)) from None
+        return read_npz(path) if path.suffix == ".npz" else read_npy(path)
+    except ForeignError as error:
+        raise _refused_foreign(path, error) from None
+    except ValueError as error:
+        raise WeightsError(f"weights {path} are damaged, or not a checkpoint of arrays by layer: {error}") from None
 
 
 def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
@@ -152,16 +185,12 @@ def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-_READERS = {".npy": _read_npy, ".caffemodel": _read_caffemodel}
+_READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".caffemodel": _read_caffemodel}
 
 
-def _refused_pickle(path: Path, message: str) -> WeightsError:
-    wanted = re.search(r"GLOBAL (\S+)", message)
-    if wanted is None:
-        # torch's own words are left out: they advise to load the file with weights_only=False.
-        return WeightsError(f"weights {path} are damaged, or not a checkpoint that torch.save wrote")
+def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:
     return WeightsError(
-        f"weights {path} hold more than tensors ({wanted[1]}) and are not loaded, since unpickling them runs their "
+        f"weights {path} hold more than tensors ({error.name}) and are not loaded, since unpickling them runs their "
         "code. Save them again where you trust them: safetensors.torch.save_file(network.state_dict(), path)"
     )
 

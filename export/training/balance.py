@@ -30,6 +30,7 @@ from runtime.accuracy.metrics import confusion, mean_iou
 from runtime.arguments import Parser
 from runtime.cli import DONE, count_from_text, log, progress
 from runtime.errors import DatasetError, WeightsError
+from runtime.media.frames import add_max_pixels
 from runtime.reference import preprocess
 
 EVERY_FRAME, EVERY_PIXEL = 4, 4  # of the training frames one in so many, of a label's rows and columns too
@@ -129,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--every", type=count_from_text, default=EVERY_FRAME, help="one training frame in so many (%(default)s)"
     )
+    add_max_pixels(parser)
     args = parser.parse_args(argv)
     check_file(args.weights)
     check_out(args.out, args.weights)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 from pathlib import Path
@@ -12,12 +13,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
-from export.checkpoints.weights import REFUSED, read_weights
+from export.checkpoints.torch_file import read_torch
+from export.checkpoints.weights import CHECKSUM, read_weights, tensors_sha256
 from export.training.recipe import Recipe
 from runtime.artifacts import write_atomically
+from runtime.cli import log
 from runtime.errors import OutputError, WeightsError
 
 ANOTHER = "another --out DIR (make: OUT=DIR)"
+# A checkpoint ends with its own checksum: the comment of the ZIP archive that torch.save writes, which any reader of
+# ZIP passes over. The last two bytes of an archive without one are the comment's length, zero.
+SEAL = b"street-segmentation sha256 "
+SEAL_BYTES = len(SEAL) + 64
+NO_COMMENT, SEALED = b"\0\0", SEAL_BYTES.to_bytes(2, "little")
+BEFORE = "-before"  # of the checkpoint that the newest one took the place of
+# What a whole file of another kind or make meets in what takes it over.
+UNFIT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
 class Pruned(NamedTuple):
@@ -42,7 +53,7 @@ class State:
 
 
 def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
-    """Everything that `load_checkpoint` needs."""
+    """Everything that `load_checkpoint` needs; the checkpoint that was there is kept beside it, see `before`."""
     content = {
         "recipe": dataclasses.asdict(recipe),
         "net": state.net.state_dict(),
@@ -54,35 +65,87 @@ def save_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     # Made in memory: torch's own writing reports a full disk as an error of its stream, without its cause.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    data = sealed(buffer.getvalue())
+    if path.is_file():
+        write_atomically(before(path), path.read_bytes())
+    write_atomically(path, data)
+
+
+def before(path: Path) -> Path:
+    """Where the checkpoint stands that the one at `path` took the place of."""
+    return path.with_name(f"{path.stem}{BEFORE}{path.suffix}")
+
+
+def sealed(data: bytes) -> bytes:
+    """The bytes of torch.save with their checksum at the end."""
+    body = data[: -len(NO_COMMENT)]
+    return body + SEALED + SEAL + hashlib.sha256(body).hexdigest().encode()
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether a checkpoint is to the last bit what was written; one from before checksums is taken for it."""
+    body, end = data[: -SEAL_BYTES - len(SEALED)], data[-SEAL_BYTES - len(SEALED) :]
+    if end.startswith(SEALED + SEAL):
+        return end[-64:] == hashlib.sha256(body).hexdigest().encode()
+    return data.endswith(NO_COMMENT)
 
 
 def load_checkpoint(path: Path, state: State, recipe: Recipe) -> None:
     """Continue from a checkpoint, of whichever device, on the state's own.
 
     Only the minutes may have changed; the rest of the schedule then fits itself to them. An older checkpoint lacks what
-    recipes have since gained: it was begun with the defaults of that.
+    recipes have since gained: it was begun with the defaults of that. Where the file is damaged the one before it is
+    taken, and said.
 
     Raises:
-        WeightsError: it is damaged or another file, or of another recipe, network or number of classes; the state is
-            then not to be used.
+        WeightsError: it is damaged or another file, and so is the one before it or there is none; or it is of another
+            recipe, network or number of classes. The state is then not to be used.
         OSError: it cannot be read.
     """
-    data = io.BytesIO(path.read_bytes())  # outside of what is taken for damage: a file that may not be read is whole
     try:
-        content = dict(torch.load(data, map_location="cpu", weights_only=True))
-        begun = {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
-        refuse_changed(path, dataclasses.asdict(recipe), begun)
-        refuse_other_network(path, state.net, content["net"])
-        state.net.load_state_dict(content["net"])
-        state.ema.load_state_dict(content["ema"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.epoch, state.step, state.spent_s = content["counters"]
-        state.rows = content["rows"]
-    except REFUSED:  # torch's own words are left out: they advise to load the file with weights_only=False
-        raise WeightsError(
-            f"{path} is damaged, or no checkpoint of a training; delete it to begin anew, or give {ANOTHER}"
-        ) from None
+        content = _content(path)
+    except ValueError:
+        earlier = before(path)
+        if not earlier.is_file():
+            raise _damaged(path) from None
+        try:
+            content = _content(earlier)
+        except ValueError:
+            raise _damaged(path) from None
+        log(f"warning: {path} is damaged; the one before it is taken, {earlier.name}: an epoch is trained again")
+    try:
+        _take_over(path, content, state, recipe)
+    except UNFIT:
+        raise _damaged(path) from None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    # ValueError: it is damaged, or another kind of file.
+    data = path.read_bytes()
+    if not is_whole(data):
+        raise ValueError("another checksum than was written")
+    file = read_torch(io.BytesIO(data))
+    content = file.plain(file.content)
+    if not isinstance(content, dict):
+        raise ValueError("no dictionary")
+    return content
+
+
+def _take_over(path: Path, content: dict[str, Any], state: State, recipe: Recipe) -> None:
+    begun = {**recipe_defaults(), "dataset": recipe.dataset, **content["recipe"]}
+    refuse_changed(path, dataclasses.asdict(recipe), begun)
+    refuse_other_network(path, state.net, content["net"])
+    state.net.load_state_dict(content["net"])
+    state.ema.load_state_dict(content["ema"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.epoch, state.step, state.spent_s = content["counters"]
+    state.rows = content["rows"]
+
+
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path} is damaged, or no checkpoint of a training; delete it to begin anew, or give {ANOTHER}"
+    )
 
 
 def refuse_changed(path: Path, asked: dict[str, Any], begun: dict[str, Any]) -> None:
@@ -171,8 +234,9 @@ def stored(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_weights(path: Path, net: nn.Module, metadata: dict[str, str]) -> None:
-    """What is `stored` of a network as safetensors."""
-    write_atomically(path, save(stored(net), metadata))
+    """What is `stored` of a network as safetensors, with its checksum in the metadata."""
+    tensors = stored(net)
+    write_atomically(path, save(tensors, {**metadata, CHECKSUM: tensors_sha256(tensors, metadata)}))
 
 
 def holds(path: Path, net: nn.Module) -> bool:

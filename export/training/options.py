@@ -17,6 +17,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import sha256_of
 from runtime.cli import count_from_text, size_from_text
 from runtime.errors import LibraryError
+from runtime.media.frames import add_max_pixels
 
 # Both ends may be given. An offset of 1 would weigh a class that is nowhere infinitely; NumPy takes no negative seed.
 RANGES: dict[str, tuple[float, float]] = {
@@ -71,6 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=count_from_text, default=8, help="frames a step (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     parser.add_argument("--validate-every", type=count_from_text, default=5, help="epochs (default %(default)s)")
+    add_max_pixels(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default %(default)s)")
     parser.add_argument("--workers", type=count_from_text, default=1, help="threads that make batches (%(default)s)")
     parser.add_argument("--compile", action="store_true", help="the loss; of ENet the network too, after minutes")

@@ -12,8 +12,7 @@ from runtime.cli import closest
 from runtime.commands import data_option
 from runtime.errors import DatasetError, FrameError
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
-from runtime.media.frames import EXTENSIONS, shown
-from runtime.media.headers import refuse_truncated
+from runtime.media.frames import EXTENSIONS, picture_bytes, shown
 
 OUT_OF_RANGE = -1  # in a dataset's table: a stored value that no label of it may hold
 
@@ -107,12 +106,9 @@ def _decoded(path: Path, flags: int) -> np.ndarray:
     import cv2
 
     try:
-        data = path.read_bytes()
-        refuse_truncated(data)  # of which OpenCV would make a picture that is grey at its end
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except (FrameError, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DatasetError(f"{shown(path)} is missing or is not an image: {reason}") from None
+        pixels = cv2.imdecode(np.frombuffer(picture_bytes(path), np.uint8), flags)
+    except FrameError as error:
+        raise DatasetError(f"{shown(path)} is missing or is not an image that is taken: it {error}") from None
     except cv2.error:
         pixels = None
     if pixels is None:

@@ -21,8 +21,9 @@ from runtime.errors import EngineError
 from runtime.labels import Label
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
-from runtime.media.frames import FrameFile, write_png
+from runtime.media.frames import FrameFile, add_max_pixels, write_png
 from runtime.media.outputs import refuse_overwrites
+from runtime.signature import add_require_signed
 from runtime.spec import EngineManifest
 
 # What the labels of a data set hold for each train id, where that is not the train id itself.
@@ -93,7 +94,10 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine, the data set or an output is not as it must be.
     """
     options = _parser().parse_args(argv)
-    found = evaluated(options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels)
+    found = evaluated(
+        options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels,
+        options.require_signed,
+    )  # fmt: skip
     print(json.dumps(found, indent=1) if options.json else as_text(found))
     return DONE
 
@@ -105,6 +109,7 @@ def evaluated(
     split: str,
     limit: int | None = None,
     save_labels: Path | None = None,
+    require_signed: Path | None = None,
 ) -> dict[str, Any]:
     """What engines are worth on a data set, as JSON values; `result` says what of each.
 
@@ -115,6 +120,7 @@ def evaluated(
         split: of it.
         limit: only so many frames, the first ones.
         save_labels: where masks are kept, in a folder an engine.
+        require_signed: a public key, whose owner must have signed every engine.
 
     Raises:
         PipelineError: an engine, the data set or an output is not as it must be.
@@ -126,7 +132,7 @@ def evaluated(
     chosen = pairs[:limit]
     writer = _label_writer(save_labels, STORED_IDS.get(dataset, ()), paths, chosen) if save_labels else None
     with ExitStack() as stack:
-        backends = [stack.enter_context(open_backend(path)) for path in paths]
+        backends = [stack.enter_context(open_backend(path, require_signed=require_signed)) for path in paths]
         tallies = evaluate(backends, chosen, len(opened.classes), writer)
     results = [result(*each, opened.classes) for each in zip(paths, manifests, tallies, strict=True)]
     return {"dataset": opened.name, "split": split, "frames_in_split": len(pairs), "engines": results}
@@ -235,5 +241,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="write masks as PNG to DIR/ENGINE: train ids, for cityscapes the labelIds that its evaluation takes",
     )
+    add_max_pixels(parser)
+    add_require_signed(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; shares 0..1, null: no pixel")
     return parser

@@ -1,23 +1,27 @@
 """Pictures on disk: finding them, reading them as frames, writing masks."""
 
+import argparse
 import glob
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.errors import FrameError, OutputError
-from runtime.media.headers import read_header, refuse_truncated
+from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
 
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a frame of 192 MB; a street camera has 2 to 12 million
-MAX_FILE_BYTES = MAX_PIXELS * 8  # four channels of 16 bits, not compressed
+MOST_PIXELS = (1 << 30) - 1  # that OpenCV itself decodes
+PIXEL_BYTES = 8  # four channels of 16 bits, not compressed: a file has no more of them
+MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
 
 
 class FrameFile(NamedTuple):
@@ -42,12 +46,59 @@ def read_frame(path: str | Path) -> np.ndarray:
             under `MIN_SIDE_PX` or more than `MAX_PIXELS` in all (found before anything is decoded).
     """
     try:
-        data = _read_file(Path(path))
-        refuse_size(*read_header(data)[1:])
-        refuse_truncated(data)
+        data = picture_bytes(Path(path), smallest=MIN_SIDE_PX)
         return _decode(data)
     except FrameError as error:
         raise FrameError(f"{shown(path)}: {error}") from None
+
+
+def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
+    """A picture's file, held to what a decoder may be given: of a size and a cost that are taken, and whole.
+
+    Args:
+        path: a frame or a label.
+        smallest: side in pixels.
+
+    Raises:
+        FrameError: why it is not; the message does not name the file.
+    """
+    data = _read_file(path)
+    refuse_size(*read_header(data)[1:], smallest=smallest)
+    refuse_truncated(data)
+    refuse_costly(data)
+    return without_notes(data)
+
+
+def most_pixels() -> int:
+    """How many pixels a picture, a label or a frame of a video may have."""
+    return _Allowed.pixels or MAX_PIXELS
+
+
+def allow_pixels(count: int | None) -> None:
+    """Let pictures have so many pixels, in this process from now on; None: `MAX_PIXELS`, as at first."""
+    _Allowed.pixels = count
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Let a command's user allow larger pictures: `--max-pixels`, which holds for the process."""
+    what = f"what a picture, a label or a frame of a video may have at most ({MAX_PIXELS})"
+    parser.add_argument("--max-pixels", type=_pixels_from_text, action=_Allow, metavar="N", help=what)
+
+
+class _Allowed:
+    pixels: int | None = None
+
+
+class _Allow(argparse.Action):
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, values)
+        allow_pixels(values)
+
+
+def _pixels_from_text(text: str) -> int:
+    if not (text.isdecimal() and len(text) < 20 and MIN_SIDE_PX**2 <= int(text) <= MOST_PIXELS):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, {MIN_SIDE_PX**2} to {MOST_PIXELS}")
+    return int(text)
 
 
 def locate_frames(
@@ -122,19 +173,20 @@ def quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(before)
 
 
-def refuse_size(height: int, width: int) -> None:
+def refuse_size(height: int, width: int, *, smallest: int = MIN_SIDE_PX) -> None:
     """Hold a picture's size to what is taken.
 
     Raises:
-        FrameError: a side under `MIN_SIDE_PX`, or more than `MAX_PIXELS` in all.
+        FrameError: a side under `smallest`, or more than `most_pixels` in all.
     """
-    if min(height, width) < MIN_SIDE_PX:
-        raise FrameError(f"is {height}x{width} pixels, too small: expected {MIN_SIDE_PX}x{MIN_SIDE_PX} or more")
-    if height * width > MAX_PIXELS:
+    if min(height, width) < smallest:
+        raise FrameError(f"is {height}x{width} pixels, too small: expected {smallest}x{smallest} or more")
+    if height * width > most_pixels():
         megapixels = f"{height * width / 1e6:.1f} megapixels"
+        side = math.isqrt(most_pixels())
         raise FrameError(
-            f"is {height}x{width}, {megapixels}, too large: expected at most {MAX_PIXELS // 10**6} megapixels "
-            f"(as 8000x8000); scale it down"
+            f"is {height}x{width}, {megapixels}, too large: expected at most {most_pixels() / 1e6:g} megapixels "
+            f"(as {side}x{side}); scale it down, or raise --max-pixels"
         )
 
 
@@ -154,8 +206,9 @@ def _read_file(path: Path) -> bytes:
         size = path.stat().st_size
         if size == 0:
             raise FrameError("is empty, expected an image")
-        if size > MAX_FILE_BYTES:
-            raise FrameError(f"has {size >> 20} MiB, expected an image of at most {MAX_FILE_BYTES >> 20} MiB")
+        if size > most_pixels() * PIXEL_BYTES:
+            largest = most_pixels() * PIXEL_BYTES >> 20
+            raise FrameError(f"has {size >> 20} MiB, expected an image of at most {largest} MiB")
         return path.read_bytes()
     except OSError as error:
         raise FrameError(f"cannot be read ({error.strerror})") from None

@@ -1,7 +1,8 @@
 """What an image file says of itself, read before any pixel is decoded: its kind, its size, and whether it is whole.
 
 A decoder finds out too late, when it has allocated a hundred megapixels, or says only that it failed; cv2.imread even
-hands back a JPEG that was cut, its missing half grey.
+hands back a JPEG that was cut, its missing half grey. And it takes hours for a small file that was made to cost much:
+what decides that cost is counted here, by the size that the decoder will use.
 """
 
 import re
@@ -17,12 +18,24 @@ from runtime.errors import FrameError
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 # ITU T.81, table B.1: the frame headers; C4, C8 and CC between them are tables and a reserved code.
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_BARE, JPEG_END = frozenset({0x01, 0xD8}), 0xD9
+JPEG_BARE, JPEG_END, JPEG_SCAN, JPEG_COMPONENTS = frozenset({0x01, 0xD8}), 0xD9, 0xDA, (1, 3, 4)
 BMP_HEADERS = frozenset({12, 40, 52, 56, 108, 124})
 BMP_RUN_LENGTH = frozenset({1, 2})
 # TIFF 6.0, section 8: types of an integer field and their struct codes.
 TIFF_INTEGERS = {1: "B", 3: "H", 4: "I"}
+# The same, and TIFF Technical Note 3: bytes of a value by its type.
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_PARTS = 256, 257, ((273, 279), (324, 325))
+TIFF_BITS, TIFF_SAMPLES, TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 258, 277, 322, 323
+MOST_STRIPS = 1 << 20  # tiles of 16x16 pixels in the largest picture are a quarter of that
+MOST_PARTS = 100_000  # chunks of a PNG, segments of a JPEG; each costs a microsecond
+TIFF_TILE, TIFF_PIXEL_BITS = 1 << 20, 256  # the smallest picture has whole tiles; 4 doubles are refused in other words
+# A scan of a progressive JPEG goes through all pixels once: 10 are usual, and 20 of the largest picture are a second.
+MOST_SCANNED = 20 * 64_000_000
+# W3C PNG, 11.3: of what a decoder may skip, what our pixels depend on: transparency, orientation, the first moment.
+# Texts and profiles are compressed: libpng would expand a thousand of them, which costs minutes, for nobody.
+MOST_NOTES_BYTES = 1 << 16  # that FFmpeg expands, to 64 MB at most
+PNG_KEPT = frozenset({b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT"})
 
 
 class Header(NamedTuple):
@@ -40,6 +53,7 @@ class Kind(NamedTuple):
     magic: re.Pattern[bytes]
     size: Callable[[bytes], tuple[int, int]]
     refuse_cut: Callable[[bytes], None]
+    refuse_costly: Callable[[bytes], None] = lambda data: None
 
 
 def read_header(data: bytes) -> Header:
@@ -71,6 +85,39 @@ def refuse_truncated(data: bytes) -> None:
         raise FrameError(f"truncated: {len(data)} bytes are there, this {kind.name} goes on") from None
 
 
+def refuse_costly(data: bytes) -> None:
+    """Refuse what would take a decoder far longer, or far more memory, than the picture's size says.
+
+    Raises:
+        FrameError: fields that stand twice or share their bytes, or more scans or parts than any camera writes.
+    """
+    kind = _kind(data)
+    try:
+        kind.refuse_costly(data)
+    except struct.error:
+        raise FrameError(f"truncated: this {kind.name} ends inside its header, after {len(data)} bytes") from None
+
+
+def refuse_costly_packet(data: bytes, header: Header) -> None:
+    """The same of a packet of a video whose frames are pictures: whatever is in it counts, of which there may be two.
+
+    Raises:
+        FrameError: it has more scans, or more bytes of texts and profiles, than a camera writes.
+    """
+    if header.kind == "JPEG":
+        _refuse_scans(data.count(bytes((0xFF, JPEG_SCAN))), header.height, header.width)
+    if len(data) - len(without_notes(data)) > MOST_NOTES_BYTES:
+        raise FrameError(f"has texts and profiles of more than {MOST_NOTES_BYTES} bytes, which nothing needs")
+
+
+def without_notes(data: bytes) -> bytes:
+    """The same picture for a decoder: a PNG without its texts, profiles and private chunks, any other as it is."""
+    if _kind(data).name != "PNG":
+        return data
+    kept = [part for name, part in _png_chunks(data) if name[:1].isupper() or name in PNG_KEPT]
+    return data[:8] + b"".join(kept)
+
+
 def _kind(data: bytes) -> Kind:
     for kind in KINDS:
         if kind.magic.match(data):
@@ -85,25 +132,42 @@ def _refuse_short(data: bytes, end: int) -> None:
 
 # PNG: W3C Portable Network Graphics, 5.3: length, type, data, CRC; the first chunk is IHDR, the last IEND.
 def _png_size(data: bytes) -> tuple[int, int]:
-    width, height = struct.unpack_from(">II", data, 16)
+    name, width, height = struct.unpack_from(">4sII", data, 12)
+    if name != b"IHDR":
+        raise FrameError("damaged: this PNG does not begin with its header")
     return height, width
 
 
-def _png_refuse_cut(data: bytes) -> None:
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    # Name and whole chunk of each, up to the end.
     view, at, name = memoryview(data), 8, b""
-    while name != b"IEND":
+    for _ in range(MOST_PARTS):
+        if name == b"IEND":
+            return
         length, name = struct.unpack_from(">I4s", data, at)
-        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
-        # A small first letter marks what a decoder may skip (5.4): a damaged comment does not spoil the picture.
-        if name[:1].isupper() and zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
-            raise FrameError(f"damaged: the checksum of its {name.decode('ascii', 'replace')} chunk is wrong")
+        _refuse_short(data, at + 12 + length)
+        yield name, view[at : at + 12 + length]
         at += 12 + length
+    raise FrameError(f"damaged: this PNG has more than {MOST_PARTS} chunks")
+
+
+def _png_refuse_cut(data: bytes) -> None:
+    for name, chunk in _png_chunks(data):
+        # A small first letter marks what a decoder may skip (5.4): a damaged comment does not spoil the picture.
+        if name[:1].isupper() and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            raise FrameError(f"damaged: the checksum of its {_printable(name)} chunk is wrong")
+
+
+def _printable(name: bytes) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name.decode("ascii", "replace"))
 
 
 # JPEG: ITU T.81, annex B. Segments are stepped over by their length, so a thumbnail's own end marker is not met.
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     at, marker = 2, 0
-    while marker != JPEG_END:
+    for _ in range(MOST_PARTS):
+        if marker == JPEG_END:
+            return
         found = JPEG_MARKER.search(data, at)
         if found is None:
             raise struct.error
@@ -111,6 +175,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         yield marker, at
         if marker not in JPEG_BARE and marker != JPEG_END:
             at += max(2, struct.unpack_from(">H", data, at)[0])
+    raise FrameError(f"damaged: this JPEG has more than {MOST_PARTS} segments")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
@@ -126,6 +191,23 @@ def _jpeg_refuse_cut(data: bytes) -> None:
         pass
 
 
+def _jpeg_refuse_costly(data: bytes) -> None:
+    markers = [(marker, at) for marker, at in _jpeg_segments(data)]
+    frames = [at for marker, at in markers if marker in JPEG_FRAMES]
+    if len(frames) != 1 or struct.unpack_from(">B", data, frames[0] + 7)[0] not in JPEG_COMPONENTS:
+        raise FrameError("damaged: this JPEG holds other than one picture of 1, 3 or 4 components")
+    height, width = struct.unpack_from(">HH", data, frames[0] + 3)
+    _refuse_scans(sum(marker == JPEG_SCAN for marker, _ in markers), height, width)
+
+
+def _refuse_scans(scans: int, height: int, width: int) -> None:
+    if scans * height * width > MOST_SCANNED:
+        raise FrameError(
+            f"has {scans} scans of {height}x{width} pixels, which would take too long to decode: expected at most "
+            f"{max(1, MOST_SCANNED // (height * width))}; save it again"
+        )
+
+
 # WebP: RFC 9649, 2.3 to 2.7.
 def _webp_size(data: bytes) -> tuple[int, int]:
     (chunk,) = struct.unpack_from("4s", data, 12)
@@ -135,6 +217,8 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    if chunk != b"VP8 ":
+        raise FrameError("damaged: this WebP does not begin with its picture")
     width, height = struct.unpack_from("<HH", data, 26)
     return height & 0x3FFF, width & 0x3FFF
 
@@ -162,43 +246,81 @@ def _bmp_refuse_cut(data: bytes) -> None:
 
 
 # TIFF 6.0, section 2: a directory of 12-byte fields; the pixels lie in strips or tiles anywhere in the file.
-def _tiff_fields(data: bytes) -> dict[int, tuple[int, ...]]:
-    order = "<" if data[:1] == b"I" else ">"
+class Field(NamedTuple):
+    """An entry of a TIFF's directory; its values are read by those who want them."""
+
+    kind: int
+    values: int
+    at: int  # of the first
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its values."""
+        return TIFF_BYTES.get(self.kind, 0) * self.values
+
+
+def _tiff_directory(data: bytes) -> Iterator[tuple[int, Field]]:
+    order = _tiff_order(data)
     (directory,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, directory)
-    fields = {}
     for at in range(directory + 2, directory + 2 + 12 * count, 12):
-        tag, kind, values = struct.unpack_from(f"{order}HHI", data, at)
-        if kind in TIFF_INTEGERS:
-            layout = f"{order}{values}{TIFF_INTEGERS[kind]}"
-            inline = struct.calcsize(layout) <= 4
-            fields[tag] = struct.unpack_from(layout, data, at + 8 if inline else _tiff_offset(order, data, at))
-    return fields
+        tag, kind, values, offset = struct.unpack_from(f"{order}HHII", data, at)
+        inline = TIFF_BYTES.get(kind, 0) * values <= 4
+        yield tag, Field(kind, values, at + 8 if inline else offset)
 
 
-def _tiff_offset(order: str, data: bytes, at: int) -> int:
-    (offset,) = struct.unpack_from(f"{order}I", data, at + 8)
-    return int(offset)
+def _tiff_order(data: bytes) -> str:
+    return "<" if data[:1] == b"I" else ">"
+
+
+def _tiff_values(data: bytes, tag: int) -> tuple[int, ...]:
+    # Of the first field of that tag: of its others `_tiff_refuse_costly` tells.
+    field = next((field for found, field in _tiff_directory(data) if found == tag), None)
+    if field is None or field.kind not in TIFF_INTEGERS:
+        return ()
+    _refuse_short(data, field.at + field.size)
+    if field.values > MOST_STRIPS:  # before so many values are made
+        raise FrameError(f"damaged: this TIFF has more than {MOST_STRIPS} strips or tiles")
+    return struct.unpack_from(f"{_tiff_order(data)}{field.values}{TIFF_INTEGERS[field.kind]}", data, field.at)
 
 
 def _tiff_size(data: bytes) -> tuple[int, int]:
-    fields = _tiff_fields(data)
-    if not (fields.get(TIFF_HEIGHT) and fields.get(TIFF_WIDTH)):
+    height, width = (_tiff_values(data, tag) for tag in (TIFF_HEIGHT, TIFF_WIDTH))
+    if not (height and width):
         raise FrameError("damaged: this TIFF does not say its size")
-    return fields[TIFF_HEIGHT][0], fields[TIFF_WIDTH][0]
+    return height[0], width[0]
 
 
 def _tiff_refuse_cut(data: bytes) -> None:
-    fields = _tiff_fields(data)
+    for _, field in _tiff_directory(data):
+        _refuse_short(data, field.at + field.size if field.kind in TIFF_INTEGERS else 0)
     for offsets, counts in TIFF_PARTS:
-        for offset, count in zip(fields.get(offsets, ()), fields.get(counts, ()), strict=False):
+        for offset, count in zip(_tiff_values(data, offsets), _tiff_values(data, counts), strict=False):
             _refuse_short(data, offset + count)
+
+
+def _tiff_refuse_costly(data: bytes) -> None:
+    # A decoder takes the first of two fields of one tag, other programs the last; and it keeps every array it meets.
+    fields = list(_tiff_directory(data))
+    if len({tag for tag, _ in fields}) != len(fields):
+        raise FrameError("damaged: a field of this TIFF stands twice")
+    if sum(field.size for _, field in fields if field.size > 4) > len(data):
+        raise FrameError("damaged: the fields of this TIFF take more bytes than it has")
+    if any(sum(_tiff_values(data, counts)) > len(data) for _, counts in TIFF_PARTS):
+        raise FrameError("damaged: the strips of this TIFF take more bytes than it has")
+    height, width = _tiff_size(data)
+    tile = [*_tiff_values(data, TIFF_TILE_HEIGHT)[:1], *_tiff_values(data, TIFF_TILE_WIDTH)[:1]]
+    if len(tile) == 2 and tile[0] * tile[1] > max(height * width, TIFF_TILE):
+        raise FrameError(f"damaged: a tile of this TIFF has {tile[0]}x{tile[1]} pixels, all of it {height}x{width}")
+    samples, bits = (_tiff_values(data, tag)[:1] or (1,) for tag in (TIFF_SAMPLES, TIFF_BITS))
+    if samples[0] * bits[0] > TIFF_PIXEL_BITS:
+        raise FrameError(f"has {samples[0]} samples of {bits[0]} bits a pixel, expected at most 4 of 16")
 
 
 KINDS = (
     Kind("PNG", re.compile(rb"\x89PNG\r\n\x1a\n"), _png_size, _png_refuse_cut),
-    Kind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg_size, _jpeg_refuse_cut),
+    Kind("JPEG", re.compile(rb"\xff\xd8\xff"), _jpeg_size, _jpeg_refuse_cut, _jpeg_refuse_costly),
     Kind("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL), _webp_size, _webp_refuse_cut),
     Kind("BMP", re.compile(rb"BM"), _bmp_size, _bmp_refuse_cut),
-    Kind("TIFF", re.compile(rb"II\*\x00|MM\x00\*"), _tiff_size, _tiff_refuse_cut),
+    Kind("TIFF", re.compile(rb"II\*\x00|MM\x00\*"), _tiff_size, _tiff_refuse_cut, _tiff_refuse_costly),
 )

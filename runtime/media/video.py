@@ -11,7 +11,8 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.commands import install
 from runtime.errors import FrameError, LibraryError
-from runtime.media.frames import refuse_size, shown
+from runtime.media.frames import most_pixels, refuse_size, shown
+from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.pipeline import END, End
 
 EXTENSIONS = frozenset(
@@ -21,6 +22,8 @@ EXTENSIONS = frozenset(
 END_SLACK_S = 1.0
 # A rate is constant where nearly all frames come in nearly equal steps; milliseconds round a 60th of a second by 3%.
 REGULAR, REGULAR_SHARE = 0.1, 0.8
+# FFmpeg's decoders whose frames are pictures, each with a size of its own that need not be the video's.
+PICTURES = frozenset({"apng", "bmp", "mjpeg", "mjpegb", "png", "tiff", "webp"})
 
 
 class TimedFrame(NamedTuple):
@@ -48,11 +51,14 @@ class VideoReader(ClosedOnExit):
         """
         self._av = library()
         self._name = shown(path)
+        self._bounds = {"max_pixels": str(most_pixels())}
         self._container = self._opened(path)
         self._stream = self._container.streams.best("video")
         if self._stream is None:
             self._container.close()
             raise FrameError(f"{self._name}: has no pictures, expected a video")
+        # FFmpeg's own bound, before it makes a frame: while it looks what is in the file, and when a size changes.
+        self._stream.codec_context.options = self._bounds
         self._stream.thread_type = "AUTO"
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.time_base = Fraction(self._stream.time_base)
@@ -100,7 +106,7 @@ class VideoReader(ClosedOnExit):
         if not path.is_file():
             raise FrameError(f"{self._name}: {'is not a file' if path.exists() else 'does not exist'}")
         try:
-            return self._av.open(str(path))
+            return self._av.open(str(path), options=self._bounds)
         except self._av.error.InvalidDataError:
             raise FrameError(f"{self._name}: is not a video, or cut off before anything can be read of it") from None
         except OSError as error:
@@ -117,6 +123,10 @@ class VideoReader(ClosedOnExit):
         for packet in self._packets():
             if isinstance(packet, FrameError):
                 yield packet
+                return
+            refused = self._refused_packet(packet)
+            if refused:
+                yield refused
                 return
             if packet.is_corrupt:
                 damaged.add(packet.pts)
@@ -143,6 +153,24 @@ class VideoReader(ClosedOnExit):
             yield from self._container.demux(self._stream)
         except (self._av.error.FFmpegError, OSError) as error:
             yield FrameError(f"{self._name}: cannot be read behind {self._at_s():.2f} s ({error.strerror})")
+
+    def _refused_packet(self, packet: Any) -> FrameError | None:
+        announced = self._stream.codec_context
+        if announced.height * announced.width > most_pixels():
+            return self._refusal(announced.height, announced.width)
+        if announced.name not in PICTURES:
+            return None
+        data = bytes(packet)
+        try:
+            header = read_header(data)
+        except FrameError:
+            return None  # the decoder says what is wrong with it
+        try:
+            refuse_size(header.height, header.width, smallest=1)
+            refuse_costly_packet(data, header)
+        except FrameError as error:
+            return FrameError(f"{self._name}: {error}")
+        return None
 
     def _refusal(self, height: int, width: int) -> FrameError | None:
         try:

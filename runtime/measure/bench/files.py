@@ -39,6 +39,7 @@ from runtime.media.streams import segment_stream
 from runtime.media.video import VideoReader
 from runtime.reference import resize_frame
 from runtime.samples import STREET
+from runtime.signature import add_require_signed, refuse_unsigned
 
 VERSION = 1  # of the JSON document
 BEGIN = "<!-- files: made by `make figures` -->"
@@ -180,6 +181,8 @@ def main(argv: Sequence[str]) -> int:
         rewrite(options.page, BEGIN, "\n\n".join(table(read_document(path)) for path in options.documents))
         return DONE
     engine = options.engine or chosen_engine()
+    if options.require_signed:
+        refuse_unsigned(engine, read_manifest(engine), options.require_signed)
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     before = load()
     document = {
@@ -204,6 +207,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add("documents", type=Path, nargs="*", metavar="FILE", help="with --page: what --json wrote")
     add("--page", type=Path, help="write the table of the files into it, and measure nothing")
     add("--engine", type=Path, help="the engine (by default the newest of this machine)")
+    add_require_signed(parser)
     add("--frames", type=count_from_text, default=20, help="of each input (%(default)s)")
     add("--rounds", type=count_from_text, default=6, help="runs of each input in each way (%(default)s)")
     add("--frame", type=Path, default=STREET, help="an image (the bundled street)")

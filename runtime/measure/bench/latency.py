@@ -27,6 +27,7 @@ from runtime.measure.worker import ENGINE, PATIENCE_S, Job, Worker, mask_of, war
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
+from runtime.signature import add_require_signed, refuse_unsigned
 
 FRAME_SIZE = (1024, 2048)  # the size that the project's figures are quoted at
 OF_TORCH = ("torch", "torch-compile", "torch-cuda-graph")  # rivals that take a torch program, the others a plain graph
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _options(argv)
     engine = options.engine or chosen_engine()
+    if options.require_signed:
+        refuse_unsigned(engine, read_manifest(engine), options.require_signed)
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     if options.kernels:
         found = kernels.measure(engine, frame, options.rounds)
@@ -145,6 +148,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m runtime.bench", description=__doc__)
     parser.add_argument("--engine", type=Path, help="the engine (by default the newest of this machine)")
+    add_require_signed(parser)
     parser.add_argument("--plain", type=Path, metavar="ENGINE", help="a plain FP32 graph's engine on onnxruntime")
     parser.add_argument("--torch", type=Path, metavar="FILE", help="what python -m export.to_torch wrote")
     parser.add_argument(

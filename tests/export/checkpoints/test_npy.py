@@ -125,3 +125,45 @@ def test_whatever_byte_is_damaged_ends_in_an_error_or_in_tensors(tmp_path):
             except WeightsError:
                 outcomes.add(WeightsError)
     assert len(outcomes) == 2
+
+
+def array_pickle(shape, data, code=b"f4"):
+    """A pickle of {"layer": {"w": array}} whose shape and bytes need not fit."""
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tU\1btR"
+    state = (
+        b"(K\1" + shape + b"cnumpy\ndtype\n(U\2" + code + b"K\0K\1tR(K\3U\1<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    )
+    return b"\x80\2}U\5layer}U\1w" + made + state + b"\x89" + data + b"tbss."
+
+
+@pytest.mark.parametrize("shape", [b"(J\xff\xff\xff\x7ft", b"(J\xff\xff\xff\xfft", b"(K\2K\3t", b"(Nt", b"K\2"])
+def test_an_array_whose_shape_is_not_that_of_its_bytes_is_refused(shape, tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy(array_pickle(shape, b"U\x08" + bytes(8))))
+    assert "are damaged" in refused(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("code", [b"O8", b"V8", b"M8", b"c8", b"S8"])
+def test_an_array_of_another_type_is_refused(code, tmp_path):
+    (tmp_path / "a.npy").write_bytes(npy(array_pickle(b"(K\1t", b"U\x08" + bytes(8), code)))
+    assert "another type than" in refused(tmp_path / "a.npy")
+
+
+def test_arrays_that_share_their_bytes_are_summed_before_they_are_made(tmp_path):
+    shared = np.zeros(1000, np.float32)
+    np.save(tmp_path / "a.npy", {"layer": {str(i): shared for i in range(2)}})
+    assert len(read_npy(tmp_path / "a.npy")) == 2
+    content = pickle.dumps({"layer": {str(i): shared for i in range(50)}}, 2)
+    assert len(content) < 10_000
+    (tmp_path / "a.npy").write_bytes(npy(content))
+    assert "views of one memory" in refused(tmp_path / "a.npy")
+
+
+def test_an_archive_of_arrays_is_read_and_a_compressed_one_is_not(tmp_path):
+    arrays = {"conv.weight": np.ones((2, 3), np.float16), "conv.bias": np.arange(3), "f": np.asfortranarray(np.eye(3))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    tensors = read_weights(tmp_path / "a.npz").tensors
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {k: v.tolist() for k, v in arrays.items()}
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    assert "compressed" in refused(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", a=np.array({}, object))
+    assert "another type than" in refused(tmp_path / "a.npz")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from export.registry import find
-from export.training.checkpoint import State, load_checkpoint, save_checkpoint, save_weights
+from export.training.checkpoint import State, before, load_checkpoint, save_checkpoint, save_weights
 from export.training.curve import write_curve
 from export.training.recipe import Recipe
 from export.training.train import begin
@@ -167,3 +167,55 @@ def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path):
     (tmp_path / "checkpoint.pt").mkdir()
     with pytest.raises(IsADirectoryError):
         load_checkpoint(tmp_path / "checkpoint.pt", small_state(), RECIPE)
+
+
+def refused_or_before(path, state):
+    """What `load_checkpoint` says of it: "refused", "before", or "taken"."""
+    try:
+        load_checkpoint(path, state, RECIPE)
+    except WeightsError:
+        return "refused"
+    return "before" if state.step == 1 else "taken"
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_taken(tmp_path):
+    path, rng, fresh = tmp_path / "checkpoint.pt", random.Random(0), small_state()
+    save_checkpoint(path, small_state(), RECIPE)
+    good = path.read_bytes()
+    for _ in range(250):
+        flipped = bytearray(good)
+        flipped[rng.randrange(len(good))] ^= 1 << rng.randrange(8)
+        path.write_bytes(flipped)
+        assert refused_or_before(path, fresh) == "refused"
+    path.write_bytes(good)
+    assert refused_or_before(path, fresh) == "taken"
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 0.999])
+def test_in_place_of_a_damaged_checkpoint_the_one_before_it_is_taken_and_said(at, tmp_path, capsys):
+    path, state = tmp_path / "checkpoint.pt", small_state()
+    state.step = 1
+    save_checkpoint(path, state, RECIPE)
+    state.step = 2
+    save_checkpoint(path, state, RECIPE)
+    assert refused_or_before(path, small_state()) == "taken" and not capsys.readouterr().err
+    damaged = bytearray(path.read_bytes())
+    damaged[int(at * (len(damaged) - 1))] ^= 1
+    path.write_bytes(damaged)
+    assert refused_or_before(path, small_state()) == "before"
+    assert "the one before it is taken, checkpoint-before.pt" in capsys.readouterr().err
+    before(path).write_bytes(path.read_bytes())
+    assert refused_or_before(path, small_state()) == "refused"
+
+
+def test_a_checkpoint_from_before_checksums_is_read(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(written({**whole(), "counters": (3, 4, 5.0)}))
+    state = small_state()
+    load_checkpoint(path, state, RECIPE)
+    assert (state.epoch, state.step, state.spent_s) == (3, 4, 5.0)
+
+
+def test_a_checkpoint_is_one_that_torch_reads(tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.pt", small_state(), RECIPE)
+    assert set(torch.load(tmp_path / "checkpoint.pt", weights_only=True)) >= {"net", "ema", "recipe"}

@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
         error = av.error
 
         @staticmethod
-        def open(path):
+        def open(path, **_):
             raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(video, "library", lambda: Refusing)
