@@ -12,7 +12,19 @@ from typing import Any
 from runtime.bars import say
 
 ARTIFACTS = Path("artifacts")
+CACHE_NAME = "street-segmentation"
 READ_BYTES = 1 << 20  # at a time
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again; where the user has no home, one that nothing can be written to."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named / CACHE_NAME
+    try:
+        return Path.home() / ".cache" / CACHE_NAME
+    except RuntimeError:  # an account without an entry, and no HOME, as containers run programs
+        return Path(os.devnull) / CACHE_NAME
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -46,7 +58,7 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 def is_sealed(path: Path) -> bool:
     """Whether a file is there and is to the last bit what `write_sealed` wrote."""
-    return path.is_file() and _seal(path).is_file() and _seal(path).read_text() == sha256_of(path)
+    return path.is_file() and _seal(path).is_file() and _seal(path).read_bytes() == sha256_of(path).encode()
 
 
 def key_of(parts: dict[str, Any]) -> str:

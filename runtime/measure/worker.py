@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -54,9 +54,11 @@ class Worker:
         Raises:
             EngineError: it could not be opened; the message is the child's.
         """
+        from runtime.threads import asked  # not above: in a child that is another code's, which may not have it
+
         self.name = job.files[0].name
         self._process = subprocess.Popen(
-            [*PYTHON, __file__, job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
+            [*PYTHON, __file__, str(asked() or 0), job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(job.code),
@@ -185,6 +187,17 @@ def frames_per_s(paths: list[Any], frame: np.ndarray, frames: int) -> float:
     return len(paths) * frames / (time.perf_counter() - start)
 
 
+def _held_to(threads: int) -> AbstractContextManager[None]:
+    # 0: to what the code that is measured takes by itself.
+    if not threads:
+        return nullcontext()
+    try:
+        from runtime.threads import for_command
+    except ImportError:
+        raise EngineError("its code is older than --threads and cannot be held to a number: leave it out") from None
+    return for_command(threads)
+
+
 def _environment(code: Path) -> dict[str, str]:
     # This code before any other; what the user added stays, and a relative folder of theirs stays where it was meant.
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -219,6 +232,7 @@ if __name__ == "__main__":
 
     to_parent = _answers()
     try:
-        serve(to_parent, *sys.argv[1:])
+        with _held_to(int(sys.argv[1])):
+            serve(to_parent, *sys.argv[2:])
     except PipelineError as problem:
         to_parent({"error": str(problem)})

@@ -27,6 +27,7 @@ from runtime.measure.worker import CODE, ENGINE, Job, Worker
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
+from runtime.threads import for_command
 
 SLOWER, AMBIGUOUS, NO_BASELINE = 3, 4, 5
 EXIT_CODES = {
@@ -55,6 +56,11 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine cannot be opened, or a file not be read or written.
     """
     options = _options(argv)
+    with for_command(options.threads):
+        return _judged(options, argv)
+
+
+def _judged(options: argparse.Namespace, argv: Sequence[str]) -> int:
     candidate = options.engines[-1]
     frame = resize_frame(read_frame(options.frame), *(options.frame_size or _network_size(candidate)))
     found = fingerprint(candidate, read_manifest(candidate), frame.shape[:2], command_line("runtime.regress", argv))
@@ -262,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (%(default)s)")
     parser.add_argument("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
+    cli.add_threads(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the order of turns (%(default)s)")
     parser.add_argument("--counts-alone", action="store_true", help="judge layers and bytes, where time means nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples too")
