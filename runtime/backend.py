@@ -1,6 +1,7 @@
 """What an engine looks like from outside, and how one is opened."""
 
 import importlib
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -171,6 +172,9 @@ def checked_engine(path: str | Path) -> tuple[BackendModule, bytes, EngineManife
         EngineError: missing, damaged, without manifest, or built for another machine.
         LibraryError: its inference library is not installed.
     """
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        given = repr(path) if isinstance(path, (str, os.PathLike)) else type(path).__name__
+        raise EngineError(f"an engine is named by its path, got {given}")
     manifest = read_manifest(path)
     module = backend_module(manifest.backend)
     refuse_other_target(path, manifest, module.this_target(manifest.backend))

@@ -47,6 +47,8 @@ class Camera(ClosedOnExit):
         Raises:
             FrameError: there is no such camera, or it gives no frame.
         """
+        if not isinstance(given, str):
+            raise FrameError(f"a camera is camera:0, /dev/video0 or the address of a stream, got {given!r:.40}")
         self.name = shown_address(given)
         self.taken = self.dropped = 0
         self._stop = stop or threading.Event()

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+import runtime
 from runtime import reference
 from runtime.backend import check_frame, open_backend
-from runtime.errors import FrameError
+from runtime.errors import EngineError, FrameError
 from runtime.lanes import open_lanes
 from tests.helpers.engines import built_engine
 
@@ -64,3 +65,19 @@ def test_what_is_no_palette_is_refused(given):
 def test_what_is_no_mask_of_the_frame_is_refused(given):
     with pytest.raises(ValueError, match=r"the mask of this frame is uint8 \(4, 5\), got "):
         reference.overlay(np.zeros((4, 5, 3), np.uint8), given, np.zeros((256, 3), np.uint8), 0.5)
+
+
+NO_PATHS = (None, b"x", 7, np.zeros((9, 9, 3), np.uint8), [Path("a.png")])
+
+
+@pytest.mark.parametrize("given", NO_PATHS, ids=lambda it: type(it).__name__)
+def test_what_is_no_path_is_refused_in_one_line(given):
+    with pytest.raises(FrameError, match=rf"^a picture is read by its path, got {type(given).__name__}$"):
+        runtime.read_frame(given)
+    for opened in (open_backend, open_lanes):
+        with pytest.raises(EngineError, match=rf"^an engine is named by its path, got {type(given).__name__}$"):
+            opened(given)
+    with pytest.raises(FrameError, match=r"^a camera is camera:0, /dev/video0 or the address of a stream, got "):
+        runtime.Camera(given)
+    with pytest.raises(EngineError, match=r"^an engine is named by its path, got ''$"):
+        open_backend("")

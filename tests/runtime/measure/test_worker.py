@@ -13,6 +13,7 @@ from runtime.errors import EngineError
 from runtime.lanes import Lanes
 from runtime.measure import worker as worker_module
 from runtime.measure.worker import ENGINE, Job, Worker, frames_per_s, serve
+from runtime.threads import count, limited, usable
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_code import sleeping_code
 from tests.helpers.pictures import gradient
@@ -144,3 +145,23 @@ def test_frames_in_flight_multiply_the_throughput_and_not_the_latency():
 
     alone, four = (frames_per_s([Sleeping()] * n, gradient(), 5) for n in (1, 4))
     assert alone < 50 and four > 2 * alone
+
+
+def test_a_worker_is_held_to_the_threads_that_were_asked(tmp_path, frame, monkeypatch):
+    with limited(1):
+        monkeypatch.setattr(worker_module, "__file__", str(tmp_path / "child.py"))
+        (tmp_path / "child.py").write_text("import json, sys; print(json.dumps({'error': f'held to {sys.argv[1]}'}))")
+        with pytest.raises(EngineError, match="held to 1"):
+            Worker(Job(ENGINE, (tmp_path / "any.engine",)), frame)
+    with worker_module._held_to(1):
+        assert count() == 1
+    with worker_module._held_to(0):
+        assert count() == usable()
+
+
+def test_code_that_is_older_than_threads_says_that_it_cannot_be_held_to_a_number(monkeypatch):
+    monkeypatch.setitem(sys.modules, "runtime.threads", None)
+    with pytest.raises(EngineError, match="its code is older than --threads and cannot be held to a number"):
+        worker_module._held_to(1)
+    with worker_module._held_to(0):
+        pass
