@@ -187,10 +187,20 @@ regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS
 test: $(VENV)/.installed ## everything that needs no GPU and no data set
 	$(PY) -m pytest -m 'not gpu and not data and not package'
 
-test-package: $(VENV)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (five minutes)
+# What is being worked on: the whole suite is for CI.
+check: $(VENV)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
+	@$(MAKE) --no-print-directory lint
+	tests=$$($(PY) .ci/changed.py $(if $(filter command,$(firstword $(origin BASE))),'$(BASE)'))
+	case "$$tests" in
+	"") echo "no code has changed: no test is run" ;;
+	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	esac
+
+test-package: $(VENV)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
 	$(PY) -m pytest -m package tests/package
 
-test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (five minutes)
+test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (three minutes)
 	@PYTHON='$(PYTHON)' PIP_OPTIONS='$(PIP_OPTIONS)' .ci/lowest
 
 test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
@@ -201,7 +211,7 @@ test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the
 lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.10
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy --strict runtime
+	$(VENV)/bin/mypy --strict --cache-dir .mypy_cache/strict runtime
 	$(VENV)/bin/mypy export engines calib streetseg
 	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
 

@@ -179,7 +179,7 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
     check_frame(frame)
     check_mask(mask, frame)
     keep, shades = overlay_shades(palette, alpha)
-    blended: np.ndarray = ((frame * keep + shades[mask]) >> 8).astype(np.uint8)
+    blended: np.ndarray = ((frame.astype(np.uint16) * keep + shades[mask]) >> 8).astype(np.uint8)
     return blended
 
 

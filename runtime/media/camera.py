@@ -13,6 +13,7 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
+from runtime.media.frames import quiet_opencv
 from runtime.media.pipeline import END, End
 from runtime.media.video import TimedFrame
 
@@ -134,16 +135,13 @@ def _opened(given: str) -> Any:
     # OpenCV's FFmpeg writes of every lost packet on stderr, over our own lines, and is asked to be quiet only so.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
+    with quiet_opencv():
         if index:
             capture = cv2.VideoCapture(int(index[1]))
         else:
             limit_ms = round(STALL_S * 1e3)
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
             capture = cv2.VideoCapture(given, cv2.CAP_FFMPEG, limits)
-    finally:
-        cv2.utils.logging.setLogLevel(before)
     if not capture.isOpened():
         raise FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
     # One frame in the driver's queue, not four: the newest is what is wanted.

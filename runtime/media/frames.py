@@ -4,6 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,13 +99,29 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
     import cv2
 
     image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # came with OpenCV 4.12
+        settings += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
     data = cv2.imencode(".png", image, settings)[1].tobytes()
     try:
         write_atomically(Path(path), data)
     except OSError as error:
         hint = "free some space or give another folder with -o"
         raise OutputError(f"{shown(path)} cannot be written ({error.strerror}): {hint}") from None
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV writes nothing on stderr: what it cannot read is told by our own line."""
+    import cv2
+
+    # OpenCV 5 has it in a module of its own, OpenCV 4 at the top, where 0 is silent.
+    logging = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
+    before = logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
 
 
 def refuse_size(height: int, width: int) -> None:
@@ -153,13 +170,11 @@ def _decode(data: bytes) -> np.ndarray:
     # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
     # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with quiet_opencv():
+            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         decoded = None
-    finally:
-        cv2.utils.logging.setLogLevel(before)
     if decoded is None:
         raise FrameError("damaged: OpenCV cannot decode it")
     if decoded.dtype == np.uint16:

@@ -101,9 +101,7 @@ def test_a_command_of_a_module_that_misses_an_extra_is_one_line(tmp_path):
         env={"PATH": "", "PYTHONPATH": f"{tmp_path}:{ROOT}"},
     )  # fmt: skip
     assert done.returncode == cli.FAILED
-    assert (
-        done.stderr == "error: onnx is not installed, and is needed here: pip install 'street-segmentation[export]'\n"
-    )
+    assert done.stderr == "error: onnx is not installed, and is needed here: pip install 'street-segmentation[build]'\n"
 
 
 def test_python_m_runtime_lists_its_commands(capsys):
