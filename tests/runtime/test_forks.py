@@ -157,7 +157,15 @@ parents.close()
 @pytest.mark.parametrize("order", [1, -1], ids=["openvino is open", "onnxruntime is open"])
 def test_a_forked_child_that_ends_by_itself_ends_with_its_own_code(engines, order):
     # In a process of its own, two seconds: the libraries' destructors run at its end, and one that hangs is to be seen.
-    command = [sys.executable, "-c", ENDS, *map(str, list(engines.values())[::order])]
+    # Python 3.12 and later warn of every fork beside threads, which is what this is about.
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        ENDS,
+        *map(str, list(engines.values())[::order]),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "said at the end\n", "")
 
@@ -284,9 +292,11 @@ def test_warming_up_beside_frames_takes_each_lane_when_it_is_free(engines):
             return found
 
         working = [pool.submit(work) for _ in range(3)]
-        for _ in range(20):
-            assert np.array_equal(lanes.warm_up(frame, 2), expected)
-        stop.set()
+        try:
+            for _ in range(20):
+                assert np.array_equal(lanes.warm_up(frame, 2), expected)
+        finally:
+            stop.set()
         assert all(all(each.result()) for each in working)
 
 
