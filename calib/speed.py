@@ -23,7 +23,7 @@ from engines.build import auto_backend, build_engine, graph_precision
 from runtime.arguments import Parser
 from runtime.artifacts import key_of
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run
-from runtime.measure.gate.regress import measure
+from runtime.measure.gate.measuring import measure
 from runtime.measure.gate.verdict import Rule, signed_rank_p
 from runtime.measure.worker import ENGINE, Job
 from runtime.media.frames import read_frame
@@ -70,7 +70,8 @@ class Variants:
     def compare(self, base: Path, candidate: Path, rounds: int) -> Timing:
         """Frame in memory to mask in memory, in turns."""
         jobs = [Job(ENGINE, (engine,)) for engine in (base, candidate)]
-        samples = measure(jobs, self.frame, Rule(rounds=rounds, frames=1, batches=1), seed=0).samples_ms[:, :, 0]
+        rule = Rule(rounds=rounds, frames=1, batches=1)
+        samples = measure(jobs, self.frame, rule, seed=0, settle=False).samples_ms[:, :, 0]
         ratios = np.log(samples[1] / samples[0])
         return Timing(float(np.exp(np.median(ratios))), signed_rank_p(-ratios))
 

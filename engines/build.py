@@ -16,6 +16,7 @@ import numpy as np
 
 import runtime
 from engines.built import INT8_SHARE, Built
+from engines.contract import refuse_other_contract
 from engines.proof import Build, Engine, proven
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sources_sha256, write_atomically
@@ -77,7 +78,7 @@ def build_engine(
         The engine's path; its manifest and the referee's logits of the street frame stand beside it.
 
     Raises:
-        GraphError: not an ONNX file of ours, or of another precision.
+        GraphError: not an ONNX file of ours, of another precision, or not what its metadata say.
         EngineError: the library refuses it, executes another precision, or computes something else than the graph says.
         LibraryError: the library is not installed, or its device is not here.
         DatasetError, FrameError: of `data`.
@@ -206,6 +207,7 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     found = graph_precision(onnx)
     if found != precision:
         raise GraphError(f"the graph of {spec.name} is {found}, asked was {precision}: the types are in the graph")
+    refuse_other_contract(onnx, spec)
     log(f"building {path.name}")
     start = time.monotonic()
     try:

@@ -8,7 +8,7 @@ from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
 from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
-from engines.openvino_sums import keep_sums, sums_saturate
+from engines.openvino_sums import keep_joined, keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
@@ -48,6 +48,8 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
             quantize_frame(model)
             if sums_saturate():
                 keep_sums(model)
+            else:
+                keep_joined(model)
         view_windows(model)
         engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
         executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))

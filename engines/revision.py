@@ -5,13 +5,11 @@
 
 import argparse
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.arguments import Parser
@@ -19,6 +17,9 @@ from runtime.artifacts import ARTIFACTS
 from runtime.cli import log, run
 from runtime.errors import EngineError
 from runtime.measure.gate import regress
+from runtime.measure.gate.options import parsed
+from runtime.measure.scratch import REPOSITORY, TREE, ended_as_interrupted, scratch
+from runtime.measure.worker import OWN_GROUP
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,17 +37,13 @@ def worktree(revision: str, root: Path) -> Iterator[Path]:
     Raises:
         NoBase: there is no such revision, or no git.
     """
-    with _terminated_as_interrupted(), tempfile.TemporaryDirectory(prefix="revision-") as folder:
-        tree = Path(folder) / "tree"
+    with scratch() as folder:
+        tree = folder / TREE
+        (folder / REPOSITORY).write_text(str(root.resolve()))  # first: who tidies up later must know whose it is
         _git(root, "worktree", "add", "--detach", "--quiet", str(tree), f"{revision}^{{commit}}", what=revision)
-        try:
-            (root / ARTIFACTS).mkdir(exist_ok=True)
-            (tree / ARTIFACTS).symlink_to((root / ARTIFACTS).resolve())
-            yield tree
-        finally:
-            (tree / ARTIFACTS).unlink(missing_ok=True)
-            shutil.rmtree(tree, ignore_errors=True)
-            _git(root, "worktree", "prune", what="the worktrees")
+        (root / ARTIFACTS).mkdir(exist_ok=True)
+        (tree / ARTIFACTS).symlink_to((root / ARTIFACTS).resolve())
+        yield tree
 
 
 def built_engine(tree: Path, variables: Sequence[str]) -> Path:
@@ -64,14 +61,31 @@ def built_engine(tree: Path, variables: Sequence[str]) -> Path:
     make = ["make", "--no-print-directory", "-C", str(tree), "-o", f"{venv}/.installed", "engine", f"VENV={venv}"]
     environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
     environment["MAKELEVEL"] = "1"  # as part of a make: some bases refuse a VENV of the command line
-    done = subprocess.run([*make, *variables], env=environment, capture_output=True, text=True)
-    for line in done.stderr.splitlines():
+    with ended_as_interrupted():
+        code, out, err = _output([*make, *variables], environment)
+    for line in err.splitlines():
         log(f"  {line}")
-    lines = done.stdout.splitlines()
+    lines = out.splitlines()
     engine = tree / lines[-1] if lines else tree
-    if done.returncode or not engine.is_file():
-        raise EngineError(f"make engine {' '.join(variables)} fails: {(done.stderr or 'no output').splitlines()[-1]}")
+    if code or not engine.is_file():
+        raise EngineError(f"make engine {' '.join(variables)} fails: {(err or 'no output').splitlines()[-1]}")
     return engine
+
+
+def _output(command: Sequence[str], environment: dict[str, str]) -> tuple[int, str, str]:
+    # Code, stdout and stderr. In a group of its own, which ends with this process's interest in it: what make started
+    # would go on and write into a tree that is gone.
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **OWN_GROUP
+    )
+    try:
+        out, err = child.communicate()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise
+    return child.returncode, out, err
 
 
 def main(argv: Sequence[str]) -> int:
@@ -81,6 +95,7 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: this tree's engine cannot be built or measured.
     """
     options, rest = _parser().parse_known_args(argv)
+    parsed(["BASE", "CANDIDATE", *rest], regress.__doc__)  # a mistake is told now, not after two builds
     weights = [f"WEIGHTS={options.weights.resolve()}"] if options.weights else []
     variables = [
         f"MODEL={options.model}", f"PRECISION={options.precision}", f"BACKEND={options.backend}",
@@ -111,16 +126,6 @@ def _git(root: Path, *arguments: str, what: str) -> None:
         raise NoBase("git is not installed") from None
     if done.returncode:
         raise NoBase(f"git cannot take {what}: {done.stderr.strip().splitlines()[-1]}")
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    # By default SIGTERM ends Python without any `finally`; as an interrupt it does not.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from runtime.cli import DONE, FAILED, count_from_text, log, run, size_from_text
 from runtime.errors import GraphError
 from runtime.manifest import read_manifest
 from runtime.measure.fingerprint import command_line, fingerprint, load
-from runtime.measure.gate.regress import measure
+from runtime.measure.gate.measuring import measure
 from runtime.measure.gate.verdict import Rule
 from runtime.measure.worker import ENGINE, Job
 from runtime.media.frames import read_frame
@@ -78,9 +78,11 @@ def loaded(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def judged(base: Path, candidate: Path, frame: np.ndarray, rule: Rule, seed: int) -> dict[str, object]:
+def judged(
+    base: Path, candidate: Path, frame: np.ndarray, rule: Rule, seed: int, *, settle: bool = True
+) -> dict[str, object]:
     """One run of the gate."""
-    verdict = measure([Job(ENGINE, (base,)), Job(ENGINE, (candidate,))], frame, rule, seed).verdict
+    verdict = measure([Job(ENGINE, (base,)), Job(ENGINE, (candidate,))], frame, rule, seed, settle=settle).verdict
     assert verdict is not None
     return verdict._asdict() | {"seed": seed}
 
@@ -89,7 +91,7 @@ def settled(model: onnx.ModelProto, base: Path, frame: np.ndarray, folder: Path)
     """The engine with the fewest idle layers that is slow enough, how many, and its slowdown."""
     for count in range(1, MOST_LAYERS + 1):
         engine = engine_of(with_idle_layers(model, count), f"slowed-{count}", folder)
-        slowdown = float(str(judged(base, engine, frame, SETTLING, 0)["slowdown"]))
+        slowdown = float(str(judged(base, engine, frame, SETTLING, 0, settle=False)["slowdown"]))
         log(f"{count} idle layers: {slowdown:+.1%}")
         if 1 + slowdown >= SLOWED:
             return engine, count, slowdown

@@ -1,5 +1,6 @@
 """Several ways to do the same, measured in turns: rounds of frames, in an order drawn from a seed."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -18,25 +19,31 @@ def turns(random: np.random.Generator, rounds: int, frames: int, paths: int) -> 
     return random.permuted(order, axis=1).reshape(rounds, frames * paths)
 
 
-def take_turns(calls: Sequence[Callable[[], float]], order: np.ndarray) -> np.ndarray:
+def take_turns(calls: Sequence[Callable[[], float]], order: np.ndarray, until: float = math.inf) -> np.ndarray:
     """Call each path when it is its turn; a bar on a terminal moves between rounds, where nothing is timed.
 
     Args:
         calls: one a path; each returns the milliseconds that it took.
         order: what `turns` gives.
+        until: the value of `time.monotonic` from which no round is begun any more.
 
     Returns:
         float64 (paths, rounds, frames) milliseconds.
     """
-    taken = np.array([[calls[path]() for path in row] for row in progress(order, "measure", len(order), "round")])
-    return by_path(taken, order, len(calls))
+    taken: list[list[float]] = []
+    for row in progress(order, "measure", len(order), "round"):
+        if time.monotonic() >= until:
+            break
+        taken.append([calls[path]() for path in row])
+    rows = np.array(taken, np.float64).reshape(-1, order.shape[1])
+    return by_path(rows, order[: len(rows)], len(calls))
 
 
 def by_path(taken_ms: np.ndarray, order: np.ndarray, paths: int) -> np.ndarray:
     """Milliseconds in the order they were taken, float (rounds, turns), sorted into (paths, rounds, frames)."""
     rounds = len(order)
     sorted_ms = np.take_along_axis(taken_ms, np.argsort(order, axis=1, kind="stable"), axis=1)
-    of_path: np.ndarray = sorted_ms.reshape(rounds, paths, -1).transpose(1, 0, 2)
+    of_path: np.ndarray = sorted_ms.reshape(rounds, paths, taken_ms.shape[1] // paths).transpose(1, 0, 2)
     return of_path
 
 

@@ -1,29 +1,32 @@
 """A way from frame to mask in a process of its own, which times frames when it is told to.
 
-The parent's half is `Worker`. Between its turns a worker is stopped: the thread pools of inference libraries go on
-spinning for milliseconds after their work, on the cores of whoever is measured next. The child's half is this file run
-as a program; it imports the `runtime` of the folder it is given, so that a base is measured with the code it had.
+This is the parent's half, the child's is `serving.py`. Between its turns a worker is stopped: the thread pools of
+inference libraries go on spinning for milliseconds after their work, on the cores of whoever is measured next. The
+child imports the `runtime` of the folder it is given, so that a base is measured with the code it had, and says which
+file that was. It is not waited for without end.
 """
 
 import json
 import os
-import resource
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
+import msgspec
 import numpy as np
 
 from runtime.errors import EngineError
+from runtime.threads import asked
 
 CODE = Path(__file__).parents[2]  # of this project
+CHILD = Path(__file__).with_name("serving.py")
 # A group of its own: if the parent is killed while the child is stopped, the system hangs up on the orphaned group.
 OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
 # Neither the folder of this file nor the user's is a place to import from: a runtime.py or numpy.py may lie there.
@@ -31,6 +34,12 @@ OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) 
 BEFORE_P = "import sys; del sys.path[0], sys.argv[0]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
 PYTHON = (sys.executable, "-P") if sys.version_info >= (3, 11) else (sys.executable, "-c", BEFORE_P)
 ENGINE = "engine"  # the kind of path that `open_backend` opens; the others are those of `rivals.py`
+# How long an answer is waited for: torch.compile takes minutes for a first frame, and TensorRT-RTX to open an engine.
+PATIENCE_S = 300.0
+# Once some frames are known: so many times the slowest, and not less than this, for a machine that is busy by then.
+MANY_FRAMES, LEAST_PATIENCE_S = 50, 30.0
+
+A = TypeVar("A")
 
 
 class Job(NamedTuple):
@@ -41,32 +50,89 @@ class Job(NamedTuple):
     code: Path = CODE
 
 
-class Worker:
-    """A child process that has a path open."""
+class Opened(msgspec.Struct):
+    """A child's first answer: the files of the `runtime` that it runs, the package first."""
 
-    def __init__(self, job: Job, frame: Path) -> None:
+    files: Annotated[list[str], msgspec.Meta(min_length=1)]
+
+
+class Timed(msgspec.Struct):
+    """One frame: its milliseconds by the child's clock, in all and by stage."""
+
+    ms: float
+    stages_ms: dict[str, float] = {}
+
+
+class Peak(msgspec.Struct):
+    """The most memory so far."""
+
+    mib: float
+
+
+class Rate(msgspec.Struct):
+    """Frames a second with several in flight."""
+
+    frames_per_s: float
+
+
+class Done(msgspec.Struct):
+    """Nothing but that it is done."""
+
+
+class Facts(msgspec.Struct):
+    """What the child's own code reads in a manifest that another code may not."""
+
+    model: str
+    weights_sha256: str
+    precision: str
+    backend: str
+    network_size: tuple[int, int]
+
+
+class Failure(msgspec.Struct):
+    """What the child could not do."""
+
+    error: str
+
+
+ANSWERS: dict[str, Any] = {"frame": Timed, "mask": Done, "throughput": Rate, "peak": Peak, "facts": Facts}
+
+
+class Worker:
+    """A child process that has a path open; `runtime` is the file of the package that it runs."""
+
+    def __init__(self, job: Job, frame: Path, patience_s: float = PATIENCE_S) -> None:
         """Start it and wait until its path is open.
 
         Args:
             job: what it runs.
             frame: a .npy file, uint8 (H, W, 3) RGB.
+            patience_s: how long any answer is waited for; later `patience_s` may be set anew.
 
         Raises:
-            EngineError: it could not be opened; the message is the child's.
+            EngineError: it could not be opened, with the child's message; or it runs another code than the job's.
         """
-        from runtime.threads import asked  # not above: in a child that is another code's, which may not have it
-
         self.name = job.files[0].name
+        self.patience_s = patience_s
+        self._unread = b""
         self._process = subprocess.Popen(
-            [*PYTHON, __file__, str(asked() or 0), job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
+            [
+                *PYTHON,
+                str(CHILD),
+                str(asked() or 0),
+                job.kind,
+                str(frame),
+                *(str(path.resolve()) for path in job.files),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(job.code),
-            text=True,
             **OWN_GROUP,
         )
         try:
-            self._answer()
+            files = [Path(file) for file in self._answer(Opened, "to open").files]
+            _refuse_other_code(files, job.code)
+            self.runtime = files[0]
         except BaseException:
             self.close()
             raise
@@ -74,19 +140,20 @@ class Worker:
 
     def frame_ms(self) -> float:
         """Milliseconds of one frame by the child's clock."""
-        return float(self.ask(do="frame")["ms"])
+        return float(self.ask(do="frame").ms)
 
-    def ask(self, **order: Any) -> dict[str, Any]:
-        """Continue the child, give it one of the orders of `serve`, stop it again; its answer.
+    def ask(self, **order: Any) -> Any:
+        """Continue the child, give it one of the orders of `serving.serve`, stop it again; its answer, of `ANSWERS`.
 
         Raises:
-            EngineError: it failed; the message is the child's.
+            EngineError: it failed, with the child's message; it died, answered nonsense, or not at all in time.
         """
         assert self._process.stdin is not None
         self._process.send_signal(signal.SIGCONT)
         with suppress(BrokenPipeError):  # it died: no answer comes, which is told below
-            print(json.dumps(order), file=self._process.stdin, flush=True)
-        answer = self._answer()
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        answer = self._answer(ANSWERS[order["do"]], f"for its {order['do']}")
         self._stop()
         return answer
 
@@ -112,15 +179,40 @@ class Worker:
         """Calls `close`."""
         self.close()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, kind: type[A], what: str) -> A:
+        line = self._line(what)
+        try:
+            answer = msgspec.json.decode(line, type=dict[str, Any])
+            if "error" in answer:
+                raise EngineError(f"{self.name}: {msgspec.convert(answer, Failure).error}")
+            return msgspec.convert(answer, kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            shown = line[:60].decode(errors="replace").strip()
+            ended = "" if line.endswith(b"\n") else ", which is cut short"
+            raise EngineError(f"{self.name}: its process answered {shown!r}{ended}") from None
+
+    def _line(self, what: str) -> bytes:
+        # Read as it comes, not by `readline`: that would wait for ever for the rest of a line.
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise EngineError(f"{self.name}: its process ended with code {self._process.wait()} while it was measured")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise EngineError(f"{self.name}: {answer['error']}")
-        return answer
+        until = time.monotonic() + self.patience_s
+        while b"\n" not in self._unread:
+            if not select.select([self._process.stdout], [], [], max(until - time.monotonic(), 0))[0]:
+                raise EngineError(
+                    f"{self.name}: its process did not answer within {self.patience_s:g} s {what}: it is frozen, "
+                    "or the machine is far too busy"
+                )
+            data = os.read(self._process.stdout.fileno(), 65536)
+            if not data:
+                return self._unread or self._died()
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line + b"\n"
+
+    def _died(self) -> bytes:
+        with suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(LEAST_PATIENCE_S)
+            raise EngineError(f"{self.name}: its process ended with code {code} while it was measured")
+        raise EngineError(f"{self.name}: its process closed its output while it was measured")
 
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -128,111 +220,46 @@ class Worker:
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
-def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, *files: str) -> None:
-    """The child: open the path, say so, then answer each line of JSON on stdin.
-
-    Orders: `{"do": "frame"}` gives ms and the stages of one frame; `{"do": "mask", "file"}` writes its mask as .npy;
-    `{"do": "throughput", "frames", "in_flight"}` gives an engine's frames a second with so many at once;
-    `{"do": "peak"}` gives the most memory so far, in MiB.
-    """
-    frame = np.load(frame_path)
-    path = _open(kind, files)
-
-    def throughput(frames: int, in_flight: int) -> dict[str, Any]:
-        from runtime.lanes import open_lanes
-
-        with open_lanes(files[0], in_flight) as lanes:
-            lanes.warm_up(frame, 2)  # a lane captures its CUDA graph before its second frame
-            return {"frames_per_s": frames_per_s([lanes] * in_flight, frame, frames)}
-
-    def mask(file: str) -> dict[str, Any]:
-        np.save(file, path.segment(frame))
-        return {}
-
-    orders: dict[str, Callable[..., dict[str, Any]]] = {
-        "frame": lambda: _timed(path, frame),
-        "mask": mask,
-        "throughput": throughput,
-        "peak": lambda: {"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
-    }
-    answer({})
-    for line in sys.stdin:
-        order = json.loads(line)
-        answer(orders[order.pop("do")](**order))
-
-
-def frames_per_s(paths: list[Any], frame: np.ndarray, frames: int) -> float:
-    """How many frames a second come out while each of `paths` has one in flight.
+def warm_up(workers: Sequence[Worker], frames: int) -> float:
+    """Frames that are not counted; from then on a process is waited for as its own frames suggest.
 
     Args:
-        paths: each has `segment`, and a thread of its own here.
-        frame: uint8 (H, W, 3) RGB.
-        frames: how many each does; before them each does one that is not timed.
+        workers: they take turns.
+        frames: of each, 1 or more.
+
+    Returns:
+        the seconds that one turn of all of them takes, messages and stops included: of several the last.
     """
-    ready = threading.Barrier(len(paths) + 1)
-
-    def work(path: Any) -> None:
-        path.segment(frame)
-        ready.wait()
-        for _ in range(frames):
-            path.segment(frame)
-
-    threads = [threading.Thread(target=work, args=(path,), daemon=True) for path in paths]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    start = time.perf_counter()
-    for thread in threads:
-        thread.join()
-    return len(paths) * frames / (time.perf_counter() - start)
+    for worker in list(workers) * (frames - 1):
+        worker.frame_ms()
+    start = time.monotonic()
+    for worker in workers:
+        began = time.monotonic()
+        worker.frame_ms()
+        took = time.monotonic() - began
+        worker.patience_s = min(worker.patience_s, max(LEAST_PATIENCE_S, MANY_FRAMES * took))
+    return time.monotonic() - start
 
 
-def _held_to(threads: int) -> AbstractContextManager[None]:
-    # 0: to what the code that is measured takes by itself.
-    if not threads:
-        return nullcontext()
-    try:
-        from runtime.threads import for_command
-    except ImportError:
-        raise EngineError("its code is older than --threads and cannot be held to a number: leave it out") from None
-    return for_command(threads)
+def mask_of(worker: Worker, folder: Path) -> np.ndarray:
+    """The worker's mask of its frame, uint8 (H, W); `folder` holds it for a moment."""
+    worker.ask(do="mask", file=str(folder / "mask.npy"))
+    mask: np.ndarray = np.load(folder / "mask.npy")
+    return mask
 
 
 def _environment(code: Path) -> dict[str, str]:
     # This code before any other; what the user added stays, and a relative folder of theirs stays where it was meant.
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(code), *(str(Path(path).absolute()) for path in given)])}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(code.absolute()), *(str(Path(path).absolute()) for path in given)]),
+    }
 
 
-def _timed(path: Any, frame: np.ndarray) -> dict[str, Any]:
-    start = time.perf_counter_ns()
-    path.segment(frame)
-    return {"ms": (time.perf_counter_ns() - start) / 1e6, "stages_ms": getattr(path, "stages_ms", {})}
-
-
-def _open(kind: str, files: tuple[str, ...]) -> Any:
-    if kind == ENGINE:
-        from runtime.backend import open_backend
-
-        return open_backend(files[0])
-    from runtime.measure.rivals import open_rival
-
-    return open_rival(kind, [Path(file) for file in files])
-
-
-def _answers() -> Callable[[dict[str, Any]], None]:
-    # What a library prints on standard output must not come between two answers: it goes to stderr.
-    own = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return lambda answer: print(json.dumps(answer), file=own, flush=True)
-
-
-if __name__ == "__main__":
-    from runtime.errors import PipelineError
-
-    to_parent = _answers()
-    try:
-        with _held_to(int(sys.argv[1])):
-            serve(to_parent, *sys.argv[2:])
-    except PipelineError as problem:
-        to_parent({"error": str(problem)})
+def _refuse_other_code(files: Sequence[Path], code: Path) -> None:
+    # As Python found them, or as they lie on the disk: a tree may be named by a link.
+    for file in files:
+        ways = [(file.absolute(), code.absolute()), (file.resolve(), code.resolve())]
+        if not any(found.is_relative_to(asked) for found, asked in ways):
+            raise EngineError(f"{code} holds no package runtime of its own: {file} would have run in its place")

@@ -103,8 +103,7 @@ def test_a_candidate_that_builds_no_engine_is_an_error(project):
         main(["HEAD"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_worktree(project, number):
+def waiting(project: Path) -> tuple[subprocess.Popen[str], Path]:
     child = subprocess.Popen(
         [sys.executable, "-c", WAIT, str(project)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -112,10 +111,56 @@ def test_an_interrupt_leaves_no_worktree(project, number):
     assert child.stdout is not None
     tree = Path(child.stdout.readline().strip())
     assert tree.is_dir() and worktrees(project) == 2
+    return child, tree
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_leaves_no_worktree(project, number):
+    child, tree = waiting(project)
     time.sleep(0.1)
     child.send_signal(number)
     child.communicate(timeout=30)
-    assert not tree.exists() and worktrees(project) == 1
+    assert not tree.parent.exists() and worktrees(project) == 1
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_the_worktree_that_a_killed_run_left_goes_with_the_next_one(project, locked):
+    child, left = waiting(project)
+    child.kill()
+    child.communicate()
+    assert left.is_dir() and worktrees(project) == 2
+    if locked:  # as git has it while it makes one
+        git(project, "worktree", "lock", str(left))
+    with worktree("HEAD", project) as tree:
+        assert tree.is_dir() and worktrees(project) == 2
+    assert not left.parent.exists() and worktrees(project) == 1
+
+
+def test_an_interrupt_while_an_engine_is_built_ends_what_make_started(project, tmp_path):
+    (project / "Makefile").write_text(
+        f"engine:\n\t@(sleep 20; touch {tmp_path}/written) & echo $$! > {tmp_path}/pid; wait\n"
+    )
+    program = "import sys; from pathlib import Path; from engines.revision import built_engine\n"
+    program += "built_engine(Path(sys.argv[1]), [])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen([sys.executable, "-c", program, str(project)], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (pid := (tmp_path / "pid")).is_file() or not pid.read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.terminate()
+    child.wait(10)  # and not as long as what make started holds its output
+    stat = Path(f"/proc/{pid.read_text().strip()}/stat")
+    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_mistake_in_the_gates_options_is_told_before_anything_is_built(project, monkeypatch, capsys):
+    monkeypatch.setattr(revision, "built_engine", None)
+    with pytest.raises(SystemExit):
+        main(["HEAD", "--rounds", "8", "--batches", "1"])
+    assert "must be 9 or more" in capsys.readouterr().err
 
 
 def test_outside_of_git_there_is_no_baseline(tmp_path):

@@ -87,7 +87,7 @@ def test_an_engine_is_evaluated_on_a_folder_of_frames_and_labels(stranger, place
 
 
 def test_an_engine_is_as_fast_as_itself_or_it_is_too_noisy_to_tell(stranger, place, engine):
-    words = (engine, engine, "--rounds", "4", "--batches", "1", "--frames", "3", "--json", "regress.json")
+    words = (engine, engine, "--rounds", "9", "--batches", "1", "--frames", "3", "--json", "regress.json")
     regressed(stranger, place, "python", "-m", "runtime.regress", *words)
     assert json.loads((place / "regress.json").read_text())
 
@@ -113,7 +113,7 @@ def test_modules_of_the_users_folder_are_not_taken_for_ours(stranger, place, eng
     path = place / engine
     stranger.run("streetseg", "infer", "street.jpg", "-o", "masks", "--engine", path, cwd=hostile)
     assert (hostile / "masks").is_dir()
-    regressed(stranger, hostile, "streetseg", "regress", path, path, "--rounds", "4", "--batches", "1", "--frames", "3")
+    regressed(stranger, hostile, "streetseg", "regress", path, path, "--rounds", "9", "--batches", "1", "--frames", "3")
     stranger.run("streetseg", "train", "--help", cwd=hostile)
     graph = last_line(stranger.run("streetseg", "export", "--model", "enet", "--size", SIZE, cwd=hostile))
     assert (hostile / graph).is_file()

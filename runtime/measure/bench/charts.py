@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 WIDTH, LABELS, ROW = 860, 270, 26  # px; of a chart, of the column of names, and from one row to the next
-OURS, OTHERS = "#1f6feb", "#8c959f"
+OURS, ELSEWHERE, OTHERS = "#1f6feb", "#8250df", "#8c959f"
 STAGES = {"preprocess": "#e3b341", "network": "#1f6feb", "postprocess": "#2da44e"}
 TICKS = 5  # about; on round values
 LINE = 14  # px that a name needs
@@ -31,27 +31,28 @@ class Point(NamedTuple):
     miou: float
 
 
-def distributions(samples_ms: Mapping[str, Sequence[float]], ours: str) -> str:
+def distributions(samples_ms: Mapping[str, Sequence[float]], ours: str, color: str = OURS) -> str:
     """A row a path: every sample a dot on one logarithmic axis, the median a bar, p99 a tick.
 
     Args:
         samples_ms: by name of the path.
         ours: the path that is drawn in colour.
+        color: which one.
     """
     logs = {name: np.log10(np.asarray(values)) for name, values in samples_ms.items()}
     together = np.concatenate(list(logs.values()))
     scale = _Scale(float(together.min()) - 0.03, float(together.max()) + 0.03)
     marks = _log_ticks(scale, len(samples_ms))
     for row, (name, values) in enumerate(logs.items()):
-        y, color = row * ROW + 18, OURS if name == ours else OTHERS
+        y, shown = row * ROW + 18, color if name == ours else OTHERS
         marks.append(_label(name, y))
         marks += [
-            _dot(scale.x(v), y, 4, color, f"{name}, frame {i}: {10**v:.1f} ms", 'fill-opacity="0.35"')
+            _dot(scale.x(v), y, 4, shown, f"{name}, frame {i}: {10**v:.1f} ms", 'fill-opacity="0.35"')
             for i, v in enumerate(values, 1)
         ]
         median, p99 = scale.x(float(np.median(values))), scale.x(float(np.percentile(values, 99)))
-        marks.append(f'<rect x="{median - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{color}"/>')
-        marks.append(f'<rect x="{p99 - 0.5:.1f}" y="{y - 7}" width="1" height="14" fill="{color}"/>')
+        marks.append(f'<rect x="{median - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{shown}"/>')
+        marks.append(f'<rect x="{p99 - 0.5:.1f}" y="{y - 7}" width="1" height="14" fill="{shown}"/>')
         marks.append(_text(median, y - 11, f"{10 ** float(np.median(values)):.1f}", "small middle"))
     return _svg(marks, len(samples_ms) * ROW + 40, "Latency of single frames by path", top=12)
 
@@ -77,10 +78,15 @@ def stage_bars(stages_ms: Mapping[str, Mapping[str, float]]) -> str:
             )
             start += ms
         marks.append(_text(scale.x(start) + 5, y + 4, f"{start:.1f}", "small"))
-    legend = "".join(
-        f'<span class="key"><i style="background:{color}"></i>{escape(stage)}</span>' for stage, color in STAGES.items()
+    return legend(STAGES) + _svg(marks, len(stages_ms) * ROW + 40, "Median of each stage by path")
+
+
+def legend(colors: Mapping[str, str]) -> str:
+    """A line that says what each colour is; by name."""
+    keys = (
+        f'<span class="key"><i style="background:{color}"></i>{escape(name)}</span>' for name, color in colors.items()
     )
-    return f'<p class="legend">{legend}</p>' + _svg(marks, len(stages_ms) * ROW + 40, "Median of each stage by path")
+    return f'<p class="legend">{"".join(keys)}</p>'
 
 
 def speed_against_accuracy(points: Sequence[Point]) -> str:

@@ -5,8 +5,6 @@ FILE...` the table of such files is written between its two marks instead; `make
 """
 
 import argparse
-import json
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -26,9 +24,11 @@ from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench.latency import FRAME_SIZE
-from runtime.measure.bench.tables import read_figures, rewrite, title
+from runtime.measure.bench.tables import rewrite, title
+from runtime.measure.documents import SEQUENTIAL, Files, encoded, read
 from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.rounds import take_turns, turns
+from runtime.measure.scratch import scratch
 from runtime.media.frames import FrameFile, read_frame, write_png
 from runtime.media.outputs import OF_A_VIDEO, SAVES, Look, plan_outputs
 from runtime.media.pictures import Run, Task, segment_pictures
@@ -45,7 +45,6 @@ VERSION = 1  # of the JSON document
 BEGIN = "<!-- files: made by `make figures` -->"
 RATE, JPEG_QUALITY = 25, 95
 STEP_PX = 4  # that the picture moves from frame to frame
-SEQUENTIAL = "sequential"
 
 
 class Way(NamedTuple):
@@ -113,9 +112,9 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
     Returns:
         JSON values: input -> way -> frames a second and milliseconds a frame by stage, a value a round.
     """
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with scratch() as folder, ExitStack() as stack:
         log(f"writing {count} frames as PNG, JPEG and H.264")
-        inputs = write_inputs(Path(folder), frame, count)
+        inputs = write_inputs(folder, frame, count)
         one = stack.enter_context(open_lanes(engine, 1))
         ways = {SEQUENTIAL: Way(one_after_another, one), "overlapped, 1 lane": Way(overlapped, one)}
         several = open_lanes(engine)
@@ -128,8 +127,8 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
         for kind, files in inputs.items():
             for name, way in ways.items():
                 kept = found[kind][name] = {"frames_per_s": [], "stages_ms": {stage: [] for stage in WHOLE}}
-                pass_through(files, Path(folder) / "out", way)
-                calls.append(_pass(files, Path(folder) / "out", way, count, kept))
+                pass_through(files, folder / "out", way)
+                calls.append(_pass(files, folder / "out", way, count, kept))
         log(f"measuring {rounds} rounds of {len(calls)} runs")
         take_turns(calls, turns(np.random.default_rng(0), rounds, 1, len(calls)))
     return found
@@ -167,13 +166,8 @@ def table(document: dict[str, Any]) -> str:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A document that `--json` wrote; see `runtime.measure.bench.tables.read_figures`."""
-    return read_figures(
-        path,
-        "runtime.bench_files",
-        VERSION,
-        lambda document: [ways[SEQUENTIAL]["frames_per_s"] for ways in document["inputs"].values()],
-    )
+    """A document that `--json` wrote; see `runtime.measure.documents.read`."""
+    return read(path, Files, "runtime.bench_files", VERSION)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -205,7 +199,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
         "load": {"before": before, "after": load()},
     }
     if options.json:
-        write_atomically(options.json, json.dumps(document, indent=1).encode())
+        write_atomically(options.json, encoded(document, Files))
     print(table(document))
     return DONE
 

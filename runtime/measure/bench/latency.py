@@ -4,8 +4,6 @@
 """
 
 import argparse
-import json
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,10 +18,12 @@ from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench import kernels
 from runtime.measure.bench.tables import VERSION, as_text
+from runtime.measure.documents import Bench, Kernels, encoded
 from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.rivals import RIVALS
 from runtime.measure.rounds import percentiles, take_turns, turns
-from runtime.measure.worker import ENGINE, Job, Worker
+from runtime.measure.scratch import scratch
+from runtime.measure.worker import ENGINE, PATIENCE_S, Job, Worker, mask_of, warm_up
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
@@ -47,25 +47,24 @@ def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, i
     Returns:
         JSON values: for each path its samples and percentiles in total and by stage, memory, and agreement of masks.
     """
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        np.save(frame_path := Path(folder) / "frame.npy", frame)
+    with scratch() as folder, ExitStack() as stack:
+        np.save(frame_path := folder / "frame.npy", frame)
         workers = {}
         for name, job in jobs.items():
-            log(f"opening {name}")
+            log(f"opening {name}; a process that is silent for {PATIENCE_S:.0f} s ends it")
             workers[name] = stack.enter_context(Worker(job, frame_path))
-        masks = {name: _mask(worker, Path(folder) / "mask.npy") for name, worker in workers.items()}
-        for worker in list(workers.values()) * warmup:
-            worker.frame_ms()
+        masks = {name: mask_of(worker, folder) for name, worker in workers.items()}
+        warm_up(list(workers.values()), warmup)
         log(f"measuring {rounds} rounds of {', '.join(workers)}")
         stages: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
         calls = [_frame_and_stages(worker, stages[name]) for name, worker in workers.items()]
         samples = take_turns(calls, turns(np.random.default_rng(0), rounds, 1, len(calls)))[:, :, 0]
         found = {name: _path(samples[i], stages[name]) for i, name in enumerate(workers)}
         for i, (name, worker) in enumerate(workers.items()):
-            found[name]["peak_mib"] = worker.ask(do="peak")["mib"]
+            found[name]["peak_mib"] = worker.ask(do="peak").mib
             found[name]["mask_agreement"] = float((masks[name] == masks[ENGINE]).mean())
             found[name]["times_slower"] = float(np.median(samples[i] / samples[0]))
-        per_s = workers[ENGINE].ask(do="throughput", frames=rounds, in_flight=in_flight)["frames_per_s"]
+        per_s = workers[ENGINE].ask(do="throughput", frames=rounds, in_flight=in_flight).frames_per_s
     found[ENGINE]["throughput"] = {"in_flight": in_flight, "frames_per_s": per_s, "frames": in_flight * rounds}
     return found
 
@@ -89,7 +88,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
         print(kernels.as_text(found))
         if options.json:
             kept = {"version": VERSION, "fingerprint": _fingerprint(engine, frame, argv), "kernels": found}
-            write_atomically(options.json, json.dumps(kept, indent=1).encode())
+            write_atomically(options.json, encoded(kept, Kernels))
         return DONE
     before = load()
     paths = measure(_jobs(engine, options), frame, options.rounds, options.warmup, options.in_flight)
@@ -102,7 +101,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
         "paths": paths,
     }
     if options.json:
-        write_atomically(options.json, json.dumps(document, indent=1).encode())
+        write_atomically(options.json, encoded(document, Bench))
     print(as_text(document))
     return DONE
 
@@ -118,17 +117,11 @@ def _jobs(engine: Path, options: argparse.Namespace) -> dict[str, Job]:
     return jobs
 
 
-def _mask(worker: Worker, path: Path) -> np.ndarray:
-    worker.ask(do="mask", file=str(path))
-    mask: np.ndarray = np.load(path)
-    return mask
-
-
 def _frame_and_stages(worker: Worker, stages: list[dict[str, float]]) -> Callable[[], float]:
     def call() -> float:
         answer = worker.ask(do="frame")
-        stages.append(answer["stages_ms"])
-        return float(answer["ms"])
+        stages.append(answer.stages_ms)
+        return float(answer.ms)
 
     return call
 

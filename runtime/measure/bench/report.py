@@ -1,14 +1,13 @@
 """One HTML file of what was measured, with nothing to load: `python -m runtime.report -o report.html`; `make report`.
 
 Latency and stages come from `runtime.bench --json`, accuracies from `runtime.evaluate --json`; the engines are timed in
-turns and drawn on one frame here.
+turns and drawn on one frame here. A file is of "this engine" only if one of the engines was measured in it on this
+machine; what others measured stands below, by machine and date.
 """
 
 import argparse
 import base64
-import json
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from html import escape
 from pathlib import Path
@@ -20,20 +19,24 @@ from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, write_atomically
 from runtime.cli import DONE, log
 from runtime.commands import command
-from runtime.errors import EngineError, PipelineError
+from runtime.errors import EngineError
 from runtime.kernels.cpu import overlay
 from runtime.labels import palette
 from runtime.manifest import read_manifest
 from runtime.measure.bench import charts
 from runtime.measure.bench.tables import conditions, read_document, title
+from runtime.measure.documents import Evaluation, read
+from runtime.measure.fingerprint import machine, today
 from runtime.measure.rivals import RIVALS
 from runtime.measure.rounds import take_turns, turns
-from runtime.measure.worker import ENGINE, Job, Worker
+from runtime.measure.scratch import scratch
+from runtime.measure.worker import ENGINE, Job, Worker, mask_of, warm_up
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 
 ROUNDS, WARMUP = 20, 3
+OURS_HERE = "this engine"
 SHOWN_WIDTH = 640  # px of the frame in the report
 JPEG_QUALITY = 92
 DIFFERENT = (255, 0, 60)
@@ -70,7 +73,10 @@ def main(argv: Sequence[str]) -> int:
     accuracies = _accuracies(options.evaluate)
     frame = read_frame(options.frame)
     drawn = draw(options.engines, frame) if options.engines else []
-    html = page(documents, drawn, accuracies, frame, _colors(options.engines))
+    mine = {read_manifest(engine).engine_sha256 for engine in options.engines}
+    here = [document for document in documents if is_of_here(document["fingerprint"], mine)]
+    others = [document for document in documents if document not in here]
+    html = page(here, others, drawn, accuracies, frame, _colors(options.engines))
     write_atomically(options.output, html.encode())
     print(options.output)
     return DONE
@@ -88,12 +94,11 @@ def draw(engines: Sequence[Path], frame: np.ndarray) -> list[Drawn]:
         raise EngineError(
             f"the engines are of sizes {sorted(sizes)}; build them with one SIZE to draw them side by side"
         )
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        np.save(path := Path(folder) / "frame.npy", resize_frame(frame, *sizes.pop()))
+    with scratch() as folder, ExitStack() as stack:
+        np.save(path := folder / "frame.npy", resize_frame(frame, *sizes.pop()))
         workers = [stack.enter_context(Worker(Job(ENGINE, (engine,)), path)) for engine in engines]
-        masks = [_mask(worker, Path(folder) / "mask.npy") for worker in workers]
-        for worker in workers * WARMUP:
-            worker.frame_ms()
+        masks = [mask_of(worker, folder) for worker in workers]
+        warm_up(workers, WARMUP)
         log(f"measuring {ROUNDS} rounds of {len(workers)} engines")
         samples = take_turns([w.frame_ms for w in workers], turns(np.random.default_rng(0), ROUNDS, 1, len(workers)))
     medians = np.median(samples, axis=(1, 2))
@@ -102,8 +107,17 @@ def draw(engines: Sequence[Path], frame: np.ndarray) -> list[Drawn]:
     return [Drawn(*each) for each in zip(names, stems, map(float, medians), masks, strict=True)]
 
 
+def is_of_here(found: dict[str, Any], engines: Collection[str]) -> bool:
+    """Whether a fingerprint is of this machine and of one of the engines, which are named by their sha256."""
+    now = machine()
+    same = all(found["machine"][part] == now[part] for part in ("cpu", "features", "threads", "system"))
+    gpus = [side["gpu"] and side["gpu"]["name"] for side in (found["machine"], now)]
+    return same and gpus[0] == gpus[1] and found["engine"]["engine_sha256"] in engines
+
+
 def page(
-    documents: Sequence[dict[str, Any]],
+    here: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
     drawn: Sequence[Drawn],
     accuracies: dict[str, tuple[float, str]],
     frame: np.ndarray,
@@ -112,37 +126,53 @@ def page(
     """The whole HTML text.
 
     Args:
-        documents: of `runtime.bench`.
+        here: documents of `runtime.bench`, of these engines on this machine.
+        others: of other engines or machines.
         drawn: what `draw` gives.
         accuracies: by an engine's stem, its mIoU and on what it was evaluated.
         frame: uint8 (H, W, 3) RGB, of which the masks are.
         colors: uint8 (256, 3), what `palette` gives; None without engines.
     """
     parts = ["<h1>Street-scene segmentation: figures</h1>"]
-    for document in documents:
-        parts += _bench_section(document)
+    for document in here:
+        parts += _bench_section(document, OURS_HERE, charts.OURS)
     parts += ["<h2>Speed against accuracy</h2>", *_accuracy_section(drawn, accuracies)]
     if drawn and colors is not None:
         parts += ["<h2>One frame through every precision</h2>", *_frames_section(drawn, frame, colors)]
+    for document in others:
+        parts += _bench_section(document, title(document["fingerprint"]).partition(" (")[0], charts.ELSEWHERE)
     head = f'<meta charset="utf-8"><title>Figures</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _bench_section(document: dict[str, Any]) -> list[str]:
-    names = {name: "this engine" if name == ENGINE else RIVALS[name].split(",")[0] for name in document["paths"]}
+def _bench_section(document: dict[str, Any], ours: str, color: str) -> list[str]:
+    names = {name: ours if name == ENGINE else RIVALS[name].split(",")[0] for name in document["paths"]}
     paths = {names[name]: path for name, path in document["paths"].items()}
     stages = {
         name: {stage: values["p50"] for stage, values in path["stages_ms"].items()} for name, path in paths.items()
     }
+    when = measured_at(document["fingerprint"])
+    told = f"measured here, {when}" if color == charts.OURS else f"measured elsewhere or of another engine: {when}"
+    colors = {f"{ours}, {told}": color, "rivals in the same run": charts.OTHERS}
     return [
         f"<h2>{escape(title(document['fingerprint']))}</h2>",
+        f'<p class="note">{escape(told[0].upper() + told[1:])}.</p>',
         "<h3>Latency of single frames</h3>",
         '<p class="note">A dot a frame, the bar is the median, the thin tick p99; the axis is logarithmic.</p>',
-        charts.distributions({name: path["samples_ms"] for name, path in paths.items()}, names[ENGINE]),
+        charts.legend(colors),
+        charts.distributions({name: path["samples_ms"] for name, path in paths.items()}, ours, color),
         "<h3>Where the time goes</h3>",
         charts.stage_bars(stages),
         f'<p class="note">{escape(conditions(document))}</p>',
     ]
+
+
+def measured_at(found: dict[str, Any]) -> str:
+    """Machine and date of a fingerprint, in words; older ones hold no date but the revision."""
+    where, gpu = found["machine"], found["machine"]["gpu"]
+    revision = f", at revision {found['revision'][:10]}" if found["revision"] else ""
+    date = found.get("measured") or f"date not recorded{revision}"
+    return f"{gpu['name'] + '; ' if gpu else ''}{where['cpu']}, {where['threads']} threads; {date}"
 
 
 def _accuracy_section(drawn: Sequence[Drawn], accuracies: dict[str, tuple[float, str]]) -> list[str]:
@@ -151,7 +181,12 @@ def _accuracy_section(drawn: Sequence[Drawn], accuracies: dict[str, tuple[float,
         return [f'<p class="note">No accuracy was given: {command("evaluate", data="path")} measures it.</p>']
     points = [charts.Point(each.name, each.ms, accuracies[each.stem][0]) for each in known]
     where = sorted({accuracies[each.stem][1] for each in known})
-    return [charts.speed_against_accuracy(points), f'<p class="note">{escape("; ".join(where))}</p>']
+    now = measured_at({"machine": machine(), "revision": None, "measured": today()})
+    return [
+        charts.legend({"these engines, measured here in turns": charts.OURS}),
+        charts.speed_against_accuracy(points),
+        f'<p class="note">Times: {escape(now)}. {escape("; ".join(where))}</p>',
+    ]
 
 
 def _frames_section(drawn: Sequence[Drawn], frame: np.ndarray, colors: np.ndarray) -> list[str]:
@@ -203,12 +238,6 @@ def _figure(pixels: np.ndarray, caption: str) -> str:
     )
 
 
-def _mask(worker: Worker, path: Path) -> np.ndarray:
-    worker.ask(do="mask", file=str(path))
-    mask: np.ndarray = np.load(path)
-    return mask
-
-
 def _colors(engines: Sequence[Path]) -> np.ndarray | None:
     return palette(read_manifest(engines[0]).spec.classes) if engines else None
 
@@ -216,13 +245,11 @@ def _colors(engines: Sequence[Path]) -> np.ndarray | None:
 def _accuracies(paths: Sequence[Path]) -> dict[str, tuple[float, str]]:
     found: dict[str, tuple[float, str]] = {}
     for path in paths:
-        try:
-            document = json.loads(path.read_text())
-            for engine in document["engines"]:
-                where = f"mIoU on {engine['frames']} frames of {document['dataset']} {document['split']}"
+        document = read(path, Evaluation, "runtime.evaluate")
+        for engine in document["engines"]:
+            where = f"mIoU on {engine['frames']} frames of {document['dataset']} {document['split']}"
+            if engine["miou"] is not None:  # no pixel had a label
                 found[engine["engine"]] = (float(engine["miou"]), where)
-        except (ValueError, KeyError, TypeError) as error:
-            raise PipelineError(f"{path} is no document of runtime.evaluate --json ({error!r})") from None
     return found
 
 

@@ -4,9 +4,8 @@
 network and precision into the one and every row into the other, each between its two marks; `make figures`.
 """
 
-import json
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE
 from runtime.errors import PipelineError
+from runtime.measure.documents import Bench, read
 from runtime.measure.rivals import RIVALS
 from runtime.measure.worker import ENGINE
 
@@ -135,30 +135,8 @@ def rewrite(page: Path, begin: str, body: str) -> None:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A document that `runtime.bench --json` wrote; see `read_figures`."""
-    return read_figures(path, "runtime.bench", VERSION, lambda document: document["paths"][ENGINE])
-
-
-def read_figures(path: Path, module: str, version: int, figures: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-    """A document of figures.
-
-    Args:
-        path: of the JSON.
-        module: whose `--json` wrote it.
-        version: that this tree understands.
-        figures: what of it is shown; not empty.
-
-    Raises:
-        PipelineError: it is none, or of another version.
-    """
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["version"] == version and figures(document):
-            return document
-        reason = f"of version {document['version']}, or empty; expected version {version}"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = repr(error)
-    raise PipelineError(f"{path} is no document of {module} ({reason}); measure it again: {module} --json")
+    """A document that `runtime.bench --json` wrote; see `runtime.measure.documents.read`."""
+    return read(path, Bench, "runtime.bench", VERSION)
 
 
 def _executed(document: dict[str, Any]) -> str:

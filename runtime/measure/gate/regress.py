@@ -4,29 +4,41 @@ Exit codes: 0 pass, 3 slower (or over the budget), 4 ambiguous, 5 no baseline, 1
 """
 
 import argparse
-import json
-import tempfile
+import math
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from runtime import cli
-from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.errors import EngineError, PipelineError
 from runtime.manifest import read_manifest
-from runtime.measure.fingerprint import command_line, differences, fingerprint, load
+from runtime.measure import documents
+from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.gate import proxies
+from runtime.measure.gate.comparable import (
+    MODULE,
+    VERSION,
+    NoBaseline,
+    facts_of,
+    facts_told,
+    masks_compared,
+    refuse_unlike,
+    stored_document,
+    stored_mask,
+    stored_times,
+)
+from runtime.measure.gate.measuring import Measured, Stored, least_rounds, measure
+from runtime.measure.gate.options import bounds_of, parsed, rule_of
 from runtime.measure.gate.report import as_junit, as_markdown, as_text
-from runtime.measure.gate.verdict import Rule, Verdict, judge_apart, judge_pairs
-from runtime.measure.rounds import percentiles, take_turns, turns
+from runtime.measure.gate.verdict import Rule, Verdict
+from runtime.measure.rounds import percentiles
 from runtime.measure.worker import CODE, ENGINE, Job, Worker
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
-from runtime.samples import STREET
+from runtime.spec import EngineManifest
 from runtime.threads import for_command
 
 SLOWER, AMBIGUOUS, NO_BASELINE = 3, 4, 5
@@ -37,16 +49,6 @@ EXIT_CODES = {
     "ambiguous": AMBIGUOUS,
     "no baseline": NO_BASELINE,
 }
-VERSION = 1  # of the JSON document
-WARMUP = 3
-
-
-class Measured(NamedTuple):
-    """Some engines in turns: float64 (engines, rounds, frames) milliseconds, and each process's most memory."""
-
-    samples_ms: np.ndarray
-    peaks_mib: list[float]
-    verdict: Verdict | None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,95 +57,96 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         PipelineError: an engine cannot be opened, or a file not be read or written.
     """
-    options = _options(argv)
+    options = parsed(argv, __doc__)
     with for_command(options.threads):
         return _judged(options, argv)
 
 
 def _judged(options: argparse.Namespace, argv: Sequence[str]) -> int:
     candidate = options.engines[-1]
-    frame = resize_frame(read_frame(options.frame), *(options.frame_size or _network_size(candidate)))
-    found = fingerprint(candidate, read_manifest(candidate), frame.shape[:2], command_line("runtime.regress", argv))
-    stored, reasons = _stored(options.baseline, found) if options.baseline else (None, [])
-    if reasons:
-        return _finish(options, {"version": VERSION, "outcome": "no baseline", "reasons": reasons, "candidate": found})
+    manifest = read_manifest(candidate)
+    frame = resize_frame(read_frame(options.frame), *(options.frame_size or _network_size(manifest)))
+    found = fingerprint(candidate, manifest, frame.shape[:2], command_line(MODULE, argv))
+    try:
+        return _finish(options, _compared(options, frame, found))
+    except NoBaseline as none:
+        side = {"engine": candidate.name, "counts": {}, "fingerprint": found}
+        document = {"version": VERSION, "outcome": "no baseline", "reasons": none.reasons, "candidate": side}
+        return _finish(options, document)
+
+
+def _compared(options: argparse.Namespace, frame: np.ndarray, found: dict[str, Any]) -> dict[str, Any]:
+    # The whole document. What can be refused is refused before anything is measured.
+    rule, paired = rule_of(options), len(options.engines) == 2
+    stored = stored_document(options.baseline, options, found) if options.baseline else None
+    if stored:
+        _refuse_other_rounds(options.baseline, stored_times(stored), rule)
+    check = _Check(options, found["engine"])
     before = load()
     sides: list[dict[str, Any]] = [{"engine": path.name, "counts": _counts(path)} for path in options.engines[:-1]]
-    sides += [{"engine": candidate.name, "counts": proxies.count(candidate)}]
-    verdict = None
-    if not options.counts_alone:
-        measured = measure(_jobs(options), frame, rule_of(options), options.seed, stored)
-        verdict = measured.verdict
-        sides = [side | _times(measured, i) for i, side in enumerate(sides)]
+    sides += [{"engine": options.engines[-1].name, "counts": proxies.count(options.engines[-1])}]
     sides[-1]["fingerprint"] = found
+    measured = None
+    if not options.counts_alone:
+        times = stored_times(stored) if stored else None
+        measured = measure(_jobs(options), frame, rule, options.seed, times, bounds_of(options), check=check)
+        sides = [side | _times(measured, i) for i, side in enumerate(sides)]
+        sides[-1]["mask"] = documents.text_from_mask(measured.masks[-1])
+    base_mask = measured.masks[0] if measured and paired else stored_mask(stored) if stored else None
     document = {
         "version": VERSION,
-        "rule": rule_of(options)._asdict(),
+        "rule": rule._asdict(),
         "seed": options.seed,
         "load": {"before": before, "after": load()},
-        "base": sides[0] if len(sides) == 2 else stored and stored["candidate"],
+        "base": sides[0] if paired else stored and stored["candidate"],
         "candidate": sides[-1],
-        "paired": len(sides) == 2,
+        "paired": paired,
+        "across": check.across,
+        "masks": masks_compared(base_mask, measured.masks[-1]) if measured else None,
     }
-    return _finish(options, document | conclusions(document, verdict, options.budget_ms))
+    return document | conclusions(document, measured, options.budget_ms)
 
 
-def measure(
-    jobs: Sequence[Job], frame: np.ndarray, rule: Rule, seed: int, stored: dict[str, Any] | None = None
-) -> Measured:
-    """Batches of rounds until the verdict is clear or the rule has no more.
+class _Check:
+    """That a pair is alike: before anything is opened, or else by what the base's own code says of it."""
 
-    Args:
-        jobs: base and candidate; or the candidate alone, to be held to `stored` or to nothing.
-        frame: uint8 (H, W, 3) RGB, the same for all.
-        rule: how much to measure, and what is slower.
-        seed: of the order of turns.
-        stored: an earlier document whose candidate is the base.
-    """
-    random = np.random.default_rng(seed)
-    batches: list[np.ndarray] = []
-    verdict: Verdict | None = None
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        np.save(frame_path := Path(folder) / "frame.npy", frame)
-        workers = [stack.enter_context(Worker(job, frame_path)) for job in jobs]
-        for worker in workers * WARMUP:
-            worker.frame_ms()
-        for number in range(1, rule.batches + 1):
-            order = turns(random, rule.rounds, rule.frames, len(workers))
-            batches.append(take_turns([worker.frame_ms for worker in workers], order))
-            verdict = judge(np.concatenate(batches, axis=1), rule, stored)
-            if verdict is None or verdict.outcome != "doubtful":
-                break
-            cli.log(f"batch {number} of {rule.batches}: {verdict.slowdown:+.1%}, p = {verdict.p:.2g}, still in doubt")
-        peaks = [float(worker.ask(do="peak")["mib"]) for worker in workers]
-    return Measured(np.concatenate(batches, axis=1), peaks, verdict)
+    def __init__(self, options: argparse.Namespace, candidate: dict[str, Any]) -> None:
+        self.across: list[str] = []
+        self._options, self._candidate, self._told = options, candidate, False
+        if len(options.engines) == 2:
+            _refuse_no_code(options.base_code)
+            base = facts_of(options.engines[0], own_code=bool(options.base_code))
+            self._told = base is None
+            if base is not None:
+                self.across = refuse_unlike(base, candidate, options.across)
+            elif options.counts_alone:
+                raise NoBaseline(
+                    [f"{options.engines[0]} has a manifest that only its own code reads: nothing is known"]
+                )
+
+    def __call__(self, workers: Sequence[Worker]) -> None:
+        if self._told:
+            self.across = refuse_unlike(facts_told(workers[0]), self._candidate, self._options.across)
+        if self._options.base_code:
+            cli.log(f"the base runs {workers[0].runtime}")
 
 
-def judge(samples_ms: np.ndarray, rule: Rule, stored: dict[str, Any] | None) -> Verdict | None:
-    """The verdict over the rounds' medians; None for an engine alone without a stored base."""
-    medians = np.median(samples_ms, axis=2)
-    if len(medians) == 2:
-        return judge_pairs(medians[0], medians[1], rule)
-    if stored is None:
-        return None
-    return judge_apart(np.median(stored["candidate"]["samples_ms"], axis=1), medians[0], rule)
-
-
-def conclusions(document: dict[str, Any], verdict: Verdict | None, budget_ms: float | None) -> dict[str, Any]:
+def conclusions(document: dict[str, Any], measured: Measured | None, budget_ms: float | None) -> dict[str, Any]:
     """Outcome and reasons: of the times, or the counts where nothing was timed, and of the budget.
 
     Args:
         document: with base and candidate; a base of None is an engine that is only recorded.
-        verdict: of the times, None where there is none.
+        measured: the times, None where nothing was timed.
         budget_ms: what the candidate's p99 must not exceed.
     """
+    verdict = measured.verdict if measured else None
     base, candidate = document["base"], document["candidate"]
     changed = proxies.changes(base["counts"], candidate["counts"]) if base else []
     compared: str
     if verdict:
         compared = "ambiguous" if verdict.outcome == "doubtful" else verdict.outcome
     else:
-        compared = outcome_of_counts(changed) if base else "recorded"
+        compared = _without_a_verdict(changed, measured) if base else "recorded"
     budget = None
     if budget_ms is not None:
         p99 = candidate["percentiles_ms"]["p99"]
@@ -151,7 +154,8 @@ def conclusions(document: dict[str, Any], verdict: Verdict | None, budget_ms: fl
     return {
         "outcome": "slower" if budget and not budget["kept"] else compared,
         "compared": compared,
-        "verdict": verdict._asdict() if verdict else None,
+        "verdict": _as_json(verdict) if verdict else None,
+        "stopped": measured.stopped if measured else None,
         "budget": budget,
         "changes": [{**change._asdict(), "in_words": change.in_words} for change in changed],
     }
@@ -165,9 +169,29 @@ def outcome_of_counts(changed: Sequence[proxies.Change]) -> str:
     return "slower" if True in grown else "pass"
 
 
-def rule_of(options: argparse.Namespace) -> Rule:
-    """The rule that the options ask for."""
-    return Rule(options.margin, options.alpha, options.rounds, options.frames, options.batches)
+def _without_a_verdict(changed: Sequence[proxies.Change], measured: Measured | None) -> str:
+    # Counts tell what was not timed; what was timed too briefly for any verdict is in doubt.
+    return "ambiguous" if measured else outcome_of_counts(changed)
+
+
+def _as_json(verdict: Verdict) -> dict[str, Any]:
+    # JSON has no infinity: a slowdown that nothing bounds is none.
+    values = verdict._asdict()
+    return values | {"slowdown_most": verdict.slowdown_most if math.isfinite(verdict.slowdown_most) else None}
+
+
+def _refuse_no_code(folder: Path | None) -> None:
+    # What has no package is refused before it is opened; which file a process really ran it says itself.
+    if folder and not (folder / "runtime").is_dir():
+        raise EngineError(f"--base-code {folder}: there is no folder runtime in it, so the base has no code of its own")
+
+
+def _refuse_other_rounds(path: Path, stored: Stored, rule: Rule) -> None:
+    rounds, frames = stored.samples_ms.shape
+    if rounds < least_rounds(rule):
+        raise PipelineError(f"{path} holds {rounds} rounds and proves nothing: {least_rounds(rule)} or more are needed")
+    if frames != rule.frames:
+        raise PipelineError(f"{path} holds rounds of {frames} frames, not of {rule.frames}: give --frames {frames}")
 
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
@@ -184,14 +208,14 @@ def _counts(base: Path) -> dict[str, int]:
         return {"engine_bytes": base.stat().st_size} if base.is_file() else {}
 
 
-def _network_size(engine: Path) -> tuple[int, int]:
-    preprocess = read_manifest(engine).spec.preprocess
-    return preprocess.height, preprocess.width
+def _network_size(manifest: EngineManifest) -> tuple[int, int]:
+    return manifest.spec.preprocess.height, manifest.spec.preprocess.width
 
 
 def _times(measured: Measured, index: int) -> dict[str, Any]:
     samples = measured.samples_ms[index]
     return {
+        "runtime": str(measured.runtimes[index]),
         "frames": samples.size,
         "percentiles_ms": percentiles(samples),
         "peak_mib": measured.peaks_mib[index],
@@ -199,79 +223,16 @@ def _times(measured: Measured, index: int) -> dict[str, Any]:
     }
 
 
-def _stored(path: Path, here: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
-    # the earlier document, or why it cannot be a base
-    if not path.is_file():
-        return None, [f"{path} does not exist; record one: python -m runtime.regress ENGINE --record {path}"]
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["version"] != VERSION:
-            return None, [f"{path} is of version {document['version']}, expected {VERSION}; record it again"]
-        return document, differences(document["candidate"]["fingerprint"], here)
-    except (ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f"{path} is no document of runtime.regress ({error!r}); record it again") from None
-
-
 def _finish(options: argparse.Namespace, document: dict[str, Any]) -> int:
     document["exit_code"] = EXIT_CODES[document["outcome"]]
-    encoded = json.dumps(document, indent=1)
+    kind = documents.NoBase if document["outcome"] == "no baseline" else documents.Gate
+    encoded = documents.encoded(document, kind)
     outputs = {
-        options.record: encoded, options.json: encoded, options.junit: as_junit(document),
-        options.markdown: as_markdown(document),
+        options.json: encoded, options.junit: as_junit(document).encode(),
+        options.markdown: as_markdown(document).encode(), options.record: encoded,
     }  # fmt: skip
-    for path, text in outputs.items():
+    for path, content in outputs.items():
         if path:
-            write_atomically(path, text.encode())
+            write_atomically(path, content)
     print(as_text(document))
     return int(document["exit_code"])
-
-
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _parser()
-    options = parser.parse_args(argv)
-    alone = options.baseline or options.record
-    if len(options.engines) > 2 or (len(options.engines) == 2) == bool(alone):
-        parser.error("give BASE_ENGINE NEW_ENGINE, or one engine and --baseline FILE or --record FILE")
-    if options.counts_alone and (options.record or options.budget_ms is not None):
-        parser.error("--counts-alone times nothing: there is nothing to record and no budget to hold")
-    if options.baseline and options.record:
-        parser.error("--record writes a baseline and --baseline reads one: give one of them")
-    return options
-
-
-def _parser() -> argparse.ArgumentParser:
-    rule = Rule()
-    parser = Parser(prog="python -m runtime.regress", description=__doc__)
-    parser.add_argument("engines", type=Path, nargs="+", metavar="ENGINE", help="base and candidate; or one alone")
-    parser.add_argument("--baseline", type=Path, metavar="FILE", help="hold one engine to what was recorded here")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="measure one engine and keep it as a baseline")
-    parser.add_argument(
-        "--base-code", type=Path, metavar="DIR", help="the tree whose runtime/ runs the base (this one)"
-    )
-    parser.add_argument(
-        "--margin", type=cli.number_from_text, default=rule.margin, help="slowdown let pass, a share (%(default)s)"
-    )
-    parser.add_argument(
-        "--alpha", type=cli.number_from_text, default=rule.alpha, help="largest p that is believed (%(default)s)"
-    )
-    parser.add_argument(
-        "--budget-ms", type=cli.number_from_text, metavar="MS", help="p99 of a frame must not exceed it; for 30 Hz 33.3"
-    )
-    parser.add_argument(
-        "--rounds", type=cli.count_from_text, default=rule.rounds, help="rounds of a batch (%(default)s)"
-    )
-    parser.add_argument(
-        "--frames", type=cli.count_from_text, default=rule.frames, help="frames a round and engine (%(default)s)"
-    )
-    parser.add_argument(
-        "--batches", type=cli.count_from_text, default=rule.batches, help="batches at most, in doubt (%(default)s)"
-    )
-    parser.add_argument("--frame", type=Path, default=STREET, help="an image (%(default)s)")
-    parser.add_argument("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
-    cli.add_threads(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the order of turns (%(default)s)")
-    parser.add_argument("--counts-alone", action="store_true", help="judge layers and bytes, where time means nothing")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples too")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="a summary fit for a pull request")
-    return parser

@@ -29,7 +29,7 @@ def as_markdown(document: dict[str, Any]) -> str:
     changes = _change_lines(document)
     if changes:
         lines += ["", "What is done for a frame:", "", *(f"- {line}" for line in changes)]
-    found = document["candidate"].get("fingerprint", document["candidate"])
+    found = document["candidate"]["fingerprint"]
     machine, engine = found["machine"], found["engine"]
     lines += [
         "",
@@ -48,6 +48,9 @@ def as_junit(document: dict[str, Any]) -> str:
     if budget:
         checks["p99 within the budget"] = ("pass" if budget["kept"] else "slower", _budget_line(budget))
     suite = ET.Element("testsuite", name="latency", tests=str(len(checks)))
+    if document.get("masks"):
+        properties = ET.SubElement(suite, "properties")
+        ET.SubElement(properties, "property", name="masks_changed", value=str(document["masks"]["changed"]))
     for name, (outcome, message) in checks.items():
         case = ET.SubElement(suite, "testcase", classname="runtime.regress", name=name)
         kind = {"slower": "failure", "ambiguous": "error", "no baseline": "skipped", "recorded": "skipped"}.get(outcome)
@@ -68,18 +71,32 @@ def _headline(document: dict[str, Any]) -> str:
 def _reasons(document: dict[str, Any]) -> list[str]:
     if document["outcome"] == "no baseline":
         return [str(reason) for reason in document["reasons"]]
-    verdict, budget = document["verdict"], document["budget"]
+    verdict, budget, stopped = document["verdict"], document["budget"], document["stopped"]
     lines = [_verdict_line(verdict, document["rule"], paired=document["paired"])] if verdict else []
+    lines += [stopped] if stopped else []
     lines += [_budget_line(budget)] if budget else []
-    return lines or ["nothing was timed" if not _timed(document) else "one engine, held to nothing"]
+    if not lines:
+        lines = ["one engine, held to nothing" if _timed(document) else "nothing was timed"]
+    return [*lines, *_mask_lines(document), *(f"compared although {line}" for line in document["across"])]
+
+
+def _mask_lines(document: dict[str, Any]) -> list[str]:
+    masks = document["masks"]
+    if masks is None:
+        return ["masks are not compared: the baseline holds none"] * bool(_timed(document) and document["base"])
+    if not masks["changed_px"]:
+        return [f"the same mask in both: {masks['pixels']} pixels"]
+    return [f"the mask differs on {masks['changed']:.4%} of pixels: {masks['changed_px']} of {masks['pixels']}"]
 
 
 def _verdict_line(verdict: dict[str, Any], rule: dict[str, Any], *, paired: bool) -> str:
-    how = "rounds in turns, signed-rank test" if paired else "rounds of two runs at two times, Mann-Whitney test"
+    how = "in turns, signed-rank test" if paired else "of two runs at two times, Mann-Whitney test"
+    most, frames = verdict["slowdown_most"], verdict["frames"]
+    bound = "not bounded" if most is None else f"less than {most:+.2%} but for a chance of {verdict['alpha']:.2g}"
     return (
-        f"median slowdown {verdict['slowdown']:+.2%}, less than {verdict['slowdown_most']:+.2%} but for a chance of "
-        f"{rule['alpha']}; p = {verdict['p']:.2g} over {verdict['rounds']} {how}; fails above {rule['margin']:.0%} "
-        f"with p < {rule['alpha']}"
+        f"median slowdown {verdict['slowdown']:+.2%}, {bound}; p = {verdict['p']:.2g} over {verdict['rounds']} rounds "
+        f"of {frames} frame{'s' * (frames > 1)} {how}; fails above {rule['margin']:.0%} with p < "
+        f"{verdict['alpha']:.2g}, this look's share of {rule['alpha']:g}"
     )
 
 
@@ -106,8 +123,9 @@ def _table(document: dict[str, Any]) -> list[str]:
     rows = ["| ms | p50 | p90 | p99 | max | frames | peak MiB | engine MiB |", "|---|---|---|---|---|---|---|---|"]
     for name, side in _sides(document).items():
         times = " | ".join(f"{side['percentiles_ms'][key]:.1f}" for key in ("p50", "p90", "p99", "max"))
-        size = side["counts"]["engine_bytes"] / 2**20
-        rows.append(f"| {name} | {times} | {side['frames']} | {side['peak_mib']:.0f} | {size:.1f} |")
+        nbytes = side["counts"].get("engine_bytes")
+        size = "" if nbytes is None else f"{nbytes / 2**20:.1f}"
+        rows.append(f"| {name} | {times} | {side['frames']} | {side['peak_mib']:.0f} | {size} |")
     return rows
 
 

@@ -21,15 +21,21 @@ Outcome = Literal["pass", "slower", "doubtful"]
 class Rule(NamedTuple):
     """When a candidate counts as slower.
 
-    `margin` is the slowdown that is let pass, a share; `alpha` the largest p of a slowdown that is believed. `rounds`
-    of `frames` a side are a batch; while the result is doubtful another batch is added, up to `batches`.
+    `margin` is the slowdown that is let pass, a share; `alpha` the chance of a false alarm that is taken, over all the
+    looks at what was measured so far (see `looks.py`). `rounds` of `frames` a side are a batch; there are at most
+    `batches`.
     """
 
     margin: float = 0.05
     alpha: float = 0.002
     rounds: int = 30
     frames: int = 9
-    batches: int = 3
+    batches: int = 4
+
+    @property
+    def most_rounds(self) -> int:
+        """The rounds of all batches."""
+        return self.rounds * self.batches
 
 
 class Verdict(NamedTuple):
@@ -37,7 +43,7 @@ class Verdict(NamedTuple):
 
     `slowdown` is candidate over base less 1: the median of the rounds' own, or of the two medians where the rounds are
     no pairs. It lies below `slowdown_most` but for a chance of `alpha` or less. `p` is that of rounds like these, or
-    worse ones, if the two were equal.
+    worse ones, if the two were equal; `alpha` what it had to stay below. A round had `frames` a side.
     """
 
     outcome: Outcome
@@ -45,6 +51,8 @@ class Verdict(NamedTuple):
     slowdown_most: float
     p: float
     rounds: int
+    alpha: float = Rule().alpha
+    frames: int = 1
 
 
 def judge_pairs(base_ms: np.ndarray, candidate_ms: np.ndarray, rule: Rule) -> Verdict:
@@ -61,7 +69,8 @@ def judge_pairs(base_ms: np.ndarray, candidate_ms: np.ndarray, rule: Rule) -> Ve
 def judge_apart(base_ms: np.ndarray, candidate_ms: np.ndarray, rule: Rule) -> Verdict:
     """The verdict over the rounds of two runs at two times; float (rounds,) each."""
     slowdown = float(np.median(candidate_ms) / np.median(base_ms)) - 1
-    most = median_bounds(candidate_ms, rule.alpha / 2)[1] / median_bounds(base_ms, rule.alpha / 2)[0] - 1
+    least = median_bounds(base_ms, rule.alpha / 2)[0]  # minus infinity where too few rounds say nothing
+    most = median_bounds(candidate_ms, rule.alpha / 2)[1] / least - 1 if least > 0 else math.inf
     return _verdict(slowdown, most, rank_sum_p(base_ms, candidate_ms), len(candidate_ms), rule)
 
 
@@ -72,7 +81,7 @@ def _verdict(slowdown: float, most: float, p: float, rounds: int, rule: Rule) ->
         outcome = "slower"
     elif slowdown <= rule.margin and most < 2 * rule.margin:
         outcome = "pass"
-    return Verdict(outcome, slowdown, most, p, rounds)
+    return Verdict(outcome, slowdown, most, p, rounds, rule.alpha)
 
 
 def signed_rank_p(differences: np.ndarray) -> float:

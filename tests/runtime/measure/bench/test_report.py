@@ -17,7 +17,8 @@ from runtime import cli
 from runtime.errors import EngineError, PipelineError
 from runtime.measure.bench import charts, latency
 from runtime.measure.bench.charts import Point
-from runtime.measure.bench.report import main
+from runtime.measure.bench.report import main, measured_at
+from runtime.measure.fingerprint import today
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
 
@@ -142,3 +143,60 @@ def test_names_of_engines_that_lie_together_do_not_cover_each_other_and_a_dot_sa
 def test_every_sample_says_its_frame_and_its_time():
     svg = ET.fromstring(charts.distributions({"a": [10.0, 20.0]}, "a"))
     assert [dot.findtext("title") for dot in svg.iter("circle")] == ["a, frame 1: 10.0 ms", "a, frame 2: 20.0 ms"]
+
+
+def sections(html: str) -> list[str]:
+    return html.split("<h2>")[1:]
+
+
+def test_what_was_measured_here_is_this_engine_with_its_date_and_a_legend(report):
+    first = sections(report.read_text())[0]
+    assert f'"></i>this engine, measured here, {measured_at(fingerprint_of(report))}</span>' in first
+    assert today() in first and charts.OURS in first and "rivals in the same run" in first
+    accuracy = next(part for part in sections(report.read_text()) if part.startswith("Speed against accuracy"))
+    assert today() in accuracy and "measured here in turns" in accuracy
+
+
+def fingerprint_of(report: Path) -> dict:
+    return json.loads((report.parent / "bench.json").read_text())["fingerprint"]
+
+
+OTHERS = {
+    "machine": lambda found: found["machine"].update(cpu="An abacus"),
+    "engine": lambda found: found["engine"].update(engine_sha256="0" * 64),
+    "gpu": lambda found: found["machine"].update(gpu={"name": "NVIDIA Abacus", "driver_version": "1"}),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_another_machine_or_engine_gave_is_not_this_engine(report, tmp_path, kind):
+    document = json.loads((report.parent / "bench.json").read_text())
+    OTHERS[kind](document["fingerprint"])
+    document["fingerprint"]["measured"] = "2026-01-02"
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    engines = [str(path) for path in report.parent.glob("tiny-openvino-*.engine")]
+    output = tmp_path / "report.html"
+    assert main(["--bench", str(tmp_path / "other.json"), "--engines", *engines, "-o", str(output)]) == cli.DONE
+    html = output.read_text()
+    last = sections(html)[-1]
+    assert "this engine" not in html and "icnet fp32 on openvino, measured elsewhere or of another engine: " in last
+    assert "2026-01-02" in last and (kind != "machine" or "An abacus" in last) and charts.ELSEWHERE in last
+
+
+def test_figures_without_a_date_say_so_with_their_revision():
+    found = {"machine": {"cpu": "Abacus", "threads": 2, "gpu": None}, "revision": "0123456789abcdef"}
+    assert measured_at(found) == "Abacus, 2 threads; date not recorded, at revision 0123456789"
+
+
+@pytest.mark.parametrize("wrong", [{"engines": []}, {"dataset": 3}, {"engines": [{"engine": "a", "frames": 1}]}])
+def test_an_evaluation_with_odd_fields_is_one_line(tmp_path, wrong):
+    whole = {"dataset": "camvid", "split": "val", "engines": [{"engine": "a", "frames": 1, "miou": 0.5}]}
+    (tmp_path / "x.json").write_text(json.dumps(whole | wrong))
+    with pytest.raises(PipelineError, match=r"no document of runtime\.evaluate \("):
+        main(["--evaluate", str(tmp_path / "x.json"), "-o", str(tmp_path / "report.html")])
+
+
+def test_an_engine_without_an_miou_is_drawn_without_one(tmp_path):
+    whole = {"dataset": "camvid", "split": "val", "engines": [{"engine": "a", "frames": 1, "miou": None}]}
+    (tmp_path / "x.json").write_text(json.dumps(whole))
+    assert main(["--evaluate", str(tmp_path / "x.json"), "-o", str(tmp_path / "report.html")]) == cli.DONE

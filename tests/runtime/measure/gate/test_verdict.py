@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from runtime.measure.gate.looks import judged, looks, looks_apart
 from runtime.measure.gate.verdict import (
     Rule,
-    Verdict,
     judge_apart,
     judge_pairs,
     median_bounds,
@@ -22,7 +22,8 @@ from tests.helpers import noise
 from tests.helpers.noise import NOISES
 
 RULE = Rule()
-TRIALS = 1000
+TRIALS = 300
+FEW_ROUNDS = 4  # of 120
 MOST_FALSE_ALARMS = 0.01
 MOST_ALARMS_BELOW = 0.05  # 2 % are slower in truth, and the worst noise adds the rest up to the margin
 LEAST_CAUGHT = 0.95
@@ -32,46 +33,64 @@ EXACT = 1e-12  # sums of up to 2^16 float64 chances
 Noise = Callable[[np.random.Generator, int], np.ndarray]
 
 
-def simulated(kind: Noise, slowdown: float, judge: Callable[..., Verdict] = judge_pairs) -> Counter[str]:
-    """Outcomes of the gate as `runtime.regress` runs it, on simulated times instead of a clock's."""
+def simulated(kind: Noise, slowdown: float, rule: Rule = RULE, trials: int = TRIALS) -> tuple[Counter[str], list[int]]:
+    """Outcomes of the gate as `runtime.regress` runs it, and after how many rounds, on simulated times."""
     random = np.random.default_rng(7)
     outcomes: Counter[str] = Counter()
-    for _ in range(TRIALS):
-        rounds: list[np.ndarray] = []
-        for _ in range(RULE.batches):
-            order = turns(random, RULE.rounds, RULE.frames, 2)
-            times = kind(random, order.size).reshape(order.shape) * (1 + slowdown * order)
-            rounds.append(np.median(by_path(times, order, 2), axis=2))
-            verdict = judge(*np.concatenate(rounds, axis=1), RULE)
+    rounds = []
+    plan = looks(rule, rule.most_rounds)
+    for _ in range(trials):
+        order = turns(random, rule.most_rounds, rule.frames, 2)
+        times = kind(random, order.size).reshape(order.shape) * (1 + slowdown * order)
+        samples = by_path(times, order, 2)
+        for look in plan:
+            verdict = judged(samples[:, : look.rounds], look, rule)
             if verdict.outcome != "doubtful":
                 break
         outcomes[verdict.outcome] += 1
-    return outcomes
+        rounds.append(look.rounds)
+    return outcomes, rounds
 
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_equal_engines_are_called_slower_in_under_one_of_a_hundred_runs(kind):
-    outcomes = simulated(kind, 0.0)
+    outcomes, _ = simulated(kind, 0.0)
     assert outcomes["slower"] < MOST_FALSE_ALARMS * TRIALS
     assert outcomes["pass"] > LEAST_PASSED * TRIALS
 
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_a_slowdown_of_ten_percent_is_caught_in_over_95_of_a_hundred_runs(kind):
-    assert simulated(kind, 0.10)["slower"] > LEAST_CAUGHT * TRIALS
+    assert simulated(kind, 0.10)[0]["slower"] > LEAST_CAUGHT * TRIALS
 
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_a_slowdown_below_the_margin_is_seldom_an_alarm(kind):
-    assert simulated(kind, 0.02)["slower"] < MOST_ALARMS_BELOW * TRIALS
+    assert simulated(kind, 0.02)[0]["slower"] < MOST_ALARMS_BELOW * TRIALS
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_build_that_takes_2_4_times_as_long_is_settled_in_few_rounds(kind):
+    outcomes, rounds = simulated(kind, 1.4)
+    assert outcomes == {"slower": TRIALS} and max(rounds) <= FEW_ROUNDS
 
 
 def test_without_pairs_equal_engines_never_pass_on_a_machine_that_drifts():
-    assert simulated(noise.drift, 0.0, judge_apart)["pass"] == 0
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        stored, times = noise.drift(random, 2 * 30 * 9).reshape(2, 1, 30, 9)
+        for look in looks_apart(RULE, RULE.rounds):
+            assert judged(times, look, RULE, np.median(stored[0], axis=1)).outcome != "pass"
 
 
 def test_a_faster_candidate_passes():
-    assert simulated(noise.bursts, -0.3) == {"pass": TRIALS}
+    assert simulated(noise.bursts, -0.3)[0] == {"pass": TRIALS}
+
+
+def test_a_base_of_too_few_rounds_bounds_nothing():
+    base = np.array([10.0, 10.1])
+    verdict = judge_apart(base, np.full(30, 10.0), RULE)
+    assert verdict.outcome == "doubtful" and verdict.slowdown_most == math.inf
 
 
 def test_too_few_rounds_are_doubtful_however_slow_the_candidate():
