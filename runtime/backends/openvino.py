@@ -11,9 +11,11 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
+from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
+from runtime.threads import bound
 
 DEVICE = "CPU"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -69,9 +71,12 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
     """The plugin's options for an execution type; an exported engine forgets them, so opening it gives them again.
 
-    Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too.
+    Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too. Threads it counts by the
+    affinity, and knows nothing of a quota.
     """
-    return {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": str(lanes)}
+    options = {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": str(lanes)}
+    threads = bound()
+    return options if threads is None else {**options, "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def executed_types(compiled: Any) -> dict[str, int]:
@@ -116,11 +121,37 @@ class OpenVinoBackend(ClosedOnExit):
         self._request = compiled.create_infer_request()
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
+        self._guard = Guard(f"the engine of {spec.name}", self)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        watch = Stopwatch()
         check_frame(frame)
+        with self._guard:
+            return self._segment(frame)
+
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        with self._guard:
+            mask = self._segment(frame)
+            return mask, overlay(frame, mask, palette, alpha)
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        with self._guard:
+            logits = self._infer(self._resizer.resize(frame))
+            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+            return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+    def close(self) -> None:
+        """Free the engine and its buffers; see `runtime.backend.Backend`."""
+        if not self._guard.foreign:
+            with self._guard:
+                self._request = None
+
+    def _segment(self, frame: np.ndarray) -> np.ndarray:
+        watch = Stopwatch()
         image = self._resizer.resize(frame)
         watch.lap("preprocess")
         logits = self._infer(image)
@@ -129,22 +160,6 @@ class OpenVinoBackend(ClosedOnExit):
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask
-
-    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
-        mask = self.segment(frame)
-        return mask, overlay(frame, mask, palette, alpha)
-
-    def logits(self, frame: np.ndarray) -> np.ndarray:
-        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
-        logits = self._infer(self._resizer.resize(frame))
-        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-        return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-    def close(self) -> None:
-        """Free the engine and its buffers; a second call does nothing."""
-        self._request = None
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         # uint8 (height, width, 3) -> a view of the engine's (h, w, channels), valid until the next call: float32, or
