@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, cast
 import numpy as np
 
 from runtime.errors import EngineError
+from runtime.first_use import prove_once
 from runtime.forks import Guard
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
@@ -158,13 +159,20 @@ def open_backend(path: str | Path, *, threads: int | None = None, require_signed
         require_signed: a public key, whose owner must have signed it.
 
     Raises:
-        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
+        EngineError: missing, damaged, without manifest, not signed as asked, built for another machine, or wrong on
+            this one.
         LibraryError: its inference library is not installed.
         ValueError: threads is no number of threads.
     """
     with limited(threads), Guard("an engine that is being opened"):
         module, engine, manifest = checked_engine(path, require_signed)
-        return module.open_engine(engine, manifest)
+        backend = module.open_engine(engine, manifest)
+        try:
+            prove_once(path, manifest, backend)
+        except BaseException:
+            backend.close()
+            raise
+        return backend
 
 
 def checked_engine(

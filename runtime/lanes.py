@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine
 from runtime.errors import EngineError
+from runtime.first_use import prove_once
 from runtime.forks import Guard
 from runtime.spec import EngineManifest
 from runtime.threads import limited
@@ -185,14 +186,17 @@ def open_lanes(
         module, engine, manifest = checked_engine(path, require_signed)
         if isinstance(module, SharesEngine):
             return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
-        return Lanes(_opened_one_by_one(module, engine, manifest, lanes or int(getattr(module, "LANES", 1))))
+        return Lanes(_opened_one_by_one(path, module, engine, manifest, lanes or int(getattr(module, "LANES", 1))))
 
 
-def _opened_one_by_one(module: BackendModule, engine: bytes, manifest: EngineManifest, count: int) -> list[Backend]:
+def _opened_one_by_one(
+    path: str | Path, module: BackendModule, engine: bytes, manifest: EngineManifest, count: int
+) -> list[Backend]:
     opened: list[Backend] = []
     try:
         for _ in range(count):
             opened.append(module.open_engine(engine, manifest))
+        prove_once(path, manifest, opened[0])
     except BaseException:
         for backend in opened:
             backend.close()

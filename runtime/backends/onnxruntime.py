@@ -10,7 +10,7 @@ from runtime.backend import ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.manifest import installed_version, this_system
-from runtime.spec import BackendName, EngineManifest, Target
+from runtime.spec import ANY, BackendName, EngineManifest, Target
 from runtime.threads import asked, count
 
 CUDA = "CUDAExecutionProvider"
@@ -25,7 +25,7 @@ def this_target(backend: BackendName) -> Target:
     Raises:
         LibraryError: onnxruntime is not installed.
     """
-    return Target("onnxruntime", installed_version(*reversed(PACKAGES)), "any", "any", this_system())
+    return Target("onnxruntime", installed_version(*reversed(PACKAGES)), ANY, ANY, this_system())
 
 
 def providers(available: list[str]) -> list[str]:

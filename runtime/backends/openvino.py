@@ -1,15 +1,13 @@
 """OpenVINO on the CPU: the default where there is no GPU."""
 
 import io
-import os
-import platform
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
+from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
@@ -32,21 +30,6 @@ def this_target(backend: BackendName) -> Target:
         LibraryError: OpenVINO is not installed.
     """
     return Target("openvino", installed_version("openvino"), cpu_name(), " ".join(cpu_features()), this_system())
-
-
-def cpu_name() -> str:
-    """The processor's own name for itself."""
-    return _cpuinfo("model name") or platform.processor() or "unknown CPU"
-
-
-def cpu_features() -> tuple[str, ...]:
-    """The vector and matrix units that decide what an engine is compiled to, in alphabetical order.
-
-    Last, if the environment holds the library to fewer units than the CPU has, to which: `max_cpu_isa=avx2`.
-    """
-    wanted = ("asimd", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_")
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return (*sorted(flag for flag in flags if flag.startswith(wanted)), *_cap())
 
 
 def execution_type(precision: Precision, capabilities: list[str]) -> str:
@@ -198,16 +181,3 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled
-
-
-def _cap() -> tuple[str, ...]:
-    # Source: oneDNN's developer guide, "CPU Dispatcher Control"; of both names the first that is set counts.
-    names = [name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
-    value = os.environ[names[0]].lower() if names else ""
-    return (f"max_cpu_isa={value}",) if value not in ("", "all", "default") else ()
-
-
-def _cpuinfo(field: str) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0].strip() == field), "")

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtime.backends.openvino import cpu_features, cpu_name
+from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import this_system
