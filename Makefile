@@ -184,8 +184,11 @@ report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA
 regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
 
-test: $(VENV)/.installed ## everything that needs no GPU and no data set
-	$(PY) -m pytest -m 'not gpu and not data and not package'
+test: $(VENV)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
+	$(PY) -m pytest -m 'not gpu and not data and not package and not slow'
+
+test-slow: $(VENV)/.installed ## what takes more than ten seconds (four minutes)
+	$(PY) -m pytest -m 'slow and not gpu and not data and not package'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -230,4 +233,4 @@ bundle: $(VENV)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: wha
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow test-package test-lowest test-gpu lint clean
