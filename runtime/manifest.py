@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
 from runtime.commands import command
 from runtime.errors import EngineError, LibraryError
+from runtime.json_values import read_json, told
 from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
 
 ENGINES = ARTIFACTS / "engines"
@@ -81,14 +82,14 @@ def read_manifest(path: str | Path) -> EngineManifest:
         )
     fields: Any = None
     try:
-        fields = json.loads(beside.read_text())
+        fields = read_json(beside)
         checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
         manifest = from_json(EngineManifest, json.dumps(fields))
     except (ValueError, OSError) as error:
         version = fields.get("version") if isinstance(fields, dict) else MANIFEST_VERSION
         if version != MANIFEST_VERSION:
             raise EngineError(
-                f"manifest {beside} is of version {version}, this program reads {MANIFEST_VERSION}; "
+                f"manifest {beside} is of version {told(version)}, this program reads {MANIFEST_VERSION}; "
                 f"build it again: {_build_command()}"
             ) from None
         raise EngineError(f"manifest {beside} is not readable ({error}); build it again: {_build_command()}") from None
