@@ -21,7 +21,7 @@ from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
-from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame, shown
+from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame
 from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
 from runtime.media.pictures import Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
@@ -30,6 +30,7 @@ from runtime.media.results import STAGES, WHOLE, Report, stage_table
 from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.video import VideoReader, first_frame, is_video
 from runtime.signature import add_require_signed
+from runtime.texts import shown
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
@@ -91,12 +92,12 @@ class Session:
             OutputError: an output cannot be written.
         """
         self._warm_up(plan)
-        if plan.pictures:
+        if plan.pictures and not self._stop.is_set():
             self._do_pictures(plan.pictures)
         for task in plan.videos:
             if not self._stop.is_set():
                 self._do_video(task)
-        if plan.camera:
+        if plan.camera and not self._stop.is_set():
             self._do_camera(plan.camera)
 
     def print_report(self, engine: Path) -> None:
@@ -165,8 +166,9 @@ class Session:
                 frame = first_frame(path) if is_video(path) else read_frame(path)
             except FrameError:
                 continue  # it will be said in its turn
-            mask = self._lanes.warm_up(frame, self._options.warmup)
-            self._warm_up_writing(task, frame, mask)
+            mask = self._lanes.warm_up(frame, self._options.warmup, self._stop)
+            if not self._stop.is_set():
+                self._warm_up_writing(task, frame, mask)
             return
 
     def _warm_up_writing(self, task: Task, frame: np.ndarray, mask: np.ndarray) -> None:
@@ -222,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
     add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip
-    add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
+    add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
     add_max_pixels(parser)
@@ -263,14 +265,8 @@ def _seconds_from_text(text: str) -> float:
     return seconds
 
 
-def _count_from_text(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 0 or more")
-    return int(text)
-
-
 def _lanes_from_text(text: str) -> int:
-    lanes = _count_from_text(text)
+    lanes = cli.amount_from_text(text)
     if not 1 <= lanes <= MOST_LANES:
         raise argparse.ArgumentTypeError(f"{text!r} lanes, expected 1 to {MOST_LANES}")
     return lanes

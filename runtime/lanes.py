@@ -66,14 +66,21 @@ class Lanes(ClosedOnExit):
                 self._free.append(backend)
                 self._changed.notify_all()
 
-    def warm_up(self, frame: np.ndarray, runs: int) -> np.ndarray:
+    def warm_up(self, frame: np.ndarray, runs: int, stop: threading.Event | None = None) -> np.ndarray:
         """Segment the frame so many times, once or more, on every lane, for what a first frame costs.
+
+        Args:
+            frame: as `segment` takes it.
+            runs: on each lane.
+            stop: when it is set, no further run is begun.
 
         Returns:
             uint8 (H, W) train ids: its mask, which the next frame overwrites.
         """
         for backend in self._backends:
-            for _ in range(runs):
+            for run in range(runs):
+                if run and stop is not None and stop.is_set():
+                    break
                 mask = backend.segment(frame)
         return mask
 

@@ -5,7 +5,6 @@ slower, and say so once.
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from runtime import reference
+from runtime.bars import say
 from runtime.spec import ModelSpec, Preprocess
 
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -181,7 +181,7 @@ def _compiled_loops() -> ModuleType | None:
     try:
         loops.compile_loops()
     except ImportError as error:
-        print(f"numba does not load ({error}): pre- and post-processing run in NumPy, slowly", file=sys.stderr)
+        say(f"numba does not load ({error}): pre- and post-processing run in NumPy, slowly")
         return None
     return loops
 

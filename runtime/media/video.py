@@ -1,7 +1,9 @@
 """Videos as frames, through PyAV: any container and codec of its FFmpeg, timestamps as they are, sound left out."""
 
+import errno
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +12,12 @@ import numpy as np
 
 from runtime.backend import ClosedOnExit
 from runtime.commands import install
-from runtime.errors import FrameError, LibraryError
-from runtime.media.frames import most_pixels, refuse_size, shown
+from runtime.errors import FrameError, LibraryError, PipelineError
+from runtime.libraries import refusing
+from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.pipeline import END, End
+from runtime.texts import shown
 
 EXTENSIONS = frozenset(
     {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
@@ -106,11 +110,13 @@ class VideoReader(ClosedOnExit):
         if not path.is_file():
             raise FrameError(f"{self._name}: {'is not a file' if path.exists() else 'does not exist'}")
         try:
-            return self._av.open(str(path), options=self._bounds)
-        except self._av.error.InvalidDataError:
-            raise FrameError(f"{self._name}: is not a video, or cut off before anything can be read of it") from None
-        except OSError as error:
-            raise FrameError(f"{self._name}: cannot be read ({error.strerror})") from None
+            with refusing_video(FrameError, f"{self._name}: cannot be read"):
+                return self._av.open(str(path), options=self._bounds)
+        except FrameError as error:
+            if isinstance(error.__cause__, self._av.error.InvalidDataError):
+                what = "is not a video, or cut off before anything can be read of it"
+                raise FrameError(f"{self._name}: {what}") from None
+            raise
 
     def _announced_seconds(self) -> float | None:
         if self._stream.duration:
@@ -131,8 +137,9 @@ class VideoReader(ClosedOnExit):
             if packet.is_corrupt:
                 damaged.add(packet.pts)
             try:
-                frames = packet.decode()
-            except (self._av.error.FFmpegError, OSError):
+                with refusing_video(FrameError, self._name):
+                    frames = packet.decode()
+            except FrameError:
                 yield self._damage(packet.pts)
                 continue
             for frame in frames:
@@ -150,9 +157,15 @@ class VideoReader(ClosedOnExit):
 
     def _packets(self) -> Iterator[Any]:
         try:
-            yield from self._container.demux(self._stream)
-        except (self._av.error.FFmpegError, OSError) as error:
-            yield FrameError(f"{self._name}: cannot be read behind {self._at_s():.2f} s ({error.strerror})")
+            packets = iter(self._container.demux(self._stream))
+            while packet := self._next_packet(packets):
+                yield packet
+        except FrameError as error:
+            yield error
+
+    def _next_packet(self, packets: Iterator[Any]) -> Any:
+        with refusing_video(FrameError, f"{self._name}: cannot be read behind {self._at_s():.2f} s"):
+            return next(packets, None)
 
     def _refused_packet(self, packet: Any) -> FrameError | None:
         announced = self._stream.codec_context
@@ -232,6 +245,26 @@ def library() -> Any:
     except ImportError as error:
         raise LibraryError(f"videos need PyAV, which does not load ({error}): {install('video')}") from None
     return av
+
+
+@contextmanager
+def refusing_video(kind: type[PipelineError], what: str, hint: str = "") -> Iterator[None]:
+    """Whatever PyAV raises within is told as `what (its reason)` and the hint; see `runtime.libraries.refusing`.
+
+    Raises:
+        PipelineError: of that kind.
+        MemoryError: there is too little for it.
+    """
+    try:
+        with refusing(kind, what, hint):
+            yield
+    except kind as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError):  # FFmpeg's error has a number of the system's, and its words
+            if cause.errno == errno.ENOMEM:
+                raise MemoryError(what) from None
+            raise kind(f"{what} ({cause.strerror}){hint}") from cause
+        raise
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, count_from_text, log, size_from_text
+from runtime.cli import DONE, count_from_text, log, show, size_from_text
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench import kernels
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     if options.kernels:
         found = kernels.measure(engine, frame, options.rounds)
-        print(kernels.as_text(found))
+        show(kernels.as_text(found))
         if options.json:
             kept = {"version": VERSION, "fingerprint": _fingerprint(engine, frame, argv), "kernels": found}
             write_atomically(options.json, encoded(kept, Kernels))
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
     }
     if options.json:
         write_atomically(options.json, encoded(document, Bench))
-    print(as_text(document))
+    show(as_text(document))
     return DONE
 
 
