@@ -236,6 +236,9 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
 	$(PY) -m pytest -m package tests/package
 
+fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
+	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
+
 test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (three minutes)
 	@.ci/lowest
 
@@ -267,4 +270,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS O
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean
+.PHONY: fuzz help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean

@@ -9,7 +9,7 @@ from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_
 from runtime.cli import log
 from runtime.commands import command, option
 from runtime.errors import GraphError
-from runtime.json_values import read_json
+from runtime.json_values import read_json, told
 from runtime.spec import NAME, ModelSpec, from_json, to_json
 
 TABLES = ARTIFACTS / "calib"
@@ -88,17 +88,17 @@ def _read(path: Path) -> CalibrationTable:
 def _check(table: CalibrationTable) -> None:
     # Raises ValueError for what no calibration leaves: a scale that half precision cannot hold ruins a layer.
     if not NAME.fullmatch(table.model):
-        raise ValueError(f"the model is {table.model!r}")
+        raise ValueError(f"the model is {told(table.model)}")
     for name, values in table.means.items():
         if not values or not all(abs(value) <= LARGEST for value in values):
-            raise ValueError(f"the means of {name!r} are not finite numbers of half precision, or none")
+            raise ValueError(f"the means of {told(name)} are not finite numbers of half precision, or none")
     for name, by_method in table.ranges.items():
         if set(by_method) != set(METHODS):
-            raise ValueError(f"tensor {name!r} has ranges by {sorted(by_method)}, expected {sorted(METHODS)}")
+            raise ValueError(f"tensor {told(name)} has ranges by {told(sorted(by_method))}, expected {sorted(METHODS)}")
         # What never was anything but zero has no range.
         is_dead = not any(by_method.values()) and name in table.means and not any(table.means[name])
         if not is_dead and not all(SMALLEST <= value <= LARGEST for value in by_method.values()):
-            raise ValueError(f"a range of {name!r} is none: {by_method}")
+            raise ValueError(f"a range of {told(name)} is none: {told(by_method)}")
 
 
 def table_or_none(path: Path) -> CalibrationTable | None:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 DONE, FAILED, USAGE = 0, 1, 2
 MOST_COUNTED = 1_000_000  # frames, rounds, epochs: more is a slip of the keyboard
 MOST_SEED = 2**32 - 1
+LONGEST_LINE = 4000  # characters: names from a file may be of any length
 MOST_OF_A_REASON = 200  # characters
 INTERRUPTED = 130  # what a shell expects of Ctrl-C: it ends a script's loop
 
@@ -69,7 +70,8 @@ def show(*texts: object) -> None:
 
 def fail(message: str) -> int:
     """Print one line on stderr; returns the exit code of an error."""
-    log(f"error: {shown(message)}")
+    text = shown(message)
+    log(f"error: {text if len(text) <= LONGEST_LINE else text[:LONGEST_LINE] + '...'}")
     return FAILED
 
 

@@ -1,6 +1,5 @@
 """Videos as frames, through PyAV: any container and codec of its FFmpeg, timestamps as they are, sound left out."""
 
-import errno
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ END_SLACK_S = 1.0
 # A rate is constant where nearly all frames come in nearly equal steps; milliseconds round a 60th of a second by 3%.
 REGULAR, REGULAR_SHARE = 0.1, 0.8
 # FFmpeg's decoders whose frames are pictures, each with a size of its own that need not be the video's.
+NO_MEMORY = "FFmpeg has not enough memory for what it announces"
 PICTURES = frozenset({"apng", "bmp", "mjpeg", "mjpegb", "png", "tiff", "webp"})
 
 
@@ -61,6 +61,9 @@ class VideoReader(ClosedOnExit):
         if self._stream is None:
             self._container.close()
             raise FrameError(f"{self._name}: has no pictures, expected a video")
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
         # FFmpeg's own bound, before it makes a frame: while it looks what is in the file, and when a size changes.
         self._stream.codec_context.options = self._bounds
         self._stream.thread_type = "AUTO"
@@ -139,7 +142,10 @@ class VideoReader(ClosedOnExit):
             try:
                 with refusing_video(FrameError, self._name):
                     frames = packet.decode()
-            except FrameError:
+            except FrameError as error:
+                if isinstance(error.__cause__, MemoryError):
+                    yield error
+                    return
                 yield self._damage(packet.pts)
                 continue
             for frame in frames:
@@ -251,20 +257,23 @@ def library() -> Any:
 def refusing_video(kind: type[PipelineError], what: str, hint: str = "") -> Iterator[None]:
     """Whatever PyAV raises within is told as `what (its reason)` and the hint; see `runtime.libraries.refusing`.
 
+    FFmpeg's want of memory is of this one file, which announces more than there is: others go on.
+
     Raises:
-        PipelineError: of that kind.
-        MemoryError: there is too little for it.
+        PipelineError: of that kind, by FFmpeg's own error.
     """
+    import av
+
     try:
         with refusing(kind, what, hint):
             yield
     except kind as error:
         cause = error.__cause__
         if isinstance(cause, OSError):  # FFmpeg's error has a number of the system's, and its words
-            if cause.errno == errno.ENOMEM:
-                raise MemoryError(what) from None
             raise kind(f"{what} ({cause.strerror}){hint}") from cause
         raise
+    except av.error.MemoryError as error:
+        raise kind(f"{what} ({NO_MEMORY}){hint}") from error
 
 
 def _upright(frame: Any) -> np.ndarray:

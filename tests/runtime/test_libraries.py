@@ -43,9 +43,11 @@ def test_what_is_not_the_librarys_passes(within, error):
     assert passed.value is error
 
 
-def test_ffmpegs_want_of_memory_is_not_called_damage():
-    with pytest.raises(MemoryError), refusing_video(FrameError, "x"):
-        raise OSError(12, "Cannot allocate memory")
+def test_ffmpegs_want_of_memory_is_of_its_file_and_not_called_damage():
+    from av.error import MemoryError as NoMemory
+
+    with pytest.raises(FrameError, match=r"^x \(FFmpeg has not enough memory"), refusing_video(FrameError, "x"):
+        raise NoMemory(12, "Cannot allocate memory")
 
 
 def test_opencv(monkeypatch):
