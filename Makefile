@@ -220,8 +220,11 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	@$(call split,REGRESS_OPTIONS)
 	$(PY) -m engines.revision "$$BASE" --model "$$MODEL" --precision "$$PRECISION" --backend "$$BACKEND" --size "$$SIZE" $(weights) "$${REGRESS_OPTIONS[@]}"
 
-test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set
-	$(PY) -m pytest -m 'not gpu and not data and not package'
+test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
+	$(PY) -m pytest -m 'not gpu and not data and not package and not slow'
+
+test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
+	$(PY) -m pytest -m 'slow and not gpu and not data and not package'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -270,4 +273,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS O
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: fuzz help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean

@@ -17,7 +17,7 @@ import numpy as np
 import runtime
 from engines.built import INT8_SHARE, Built
 from engines.contract import refuse_other_contract
-from engines.proof import Build, Engine, proven
+from engines.proof import Build, Engine, proven, referee_of
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
@@ -25,13 +25,15 @@ from runtime.backends import tensorrt
 from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
+from runtime.first_use import record
 from runtime.kernels import nvidia
 from runtime.manifest import ENGINE_SUFFIX, ENGINES, manifest_path, read_manifest, verified_engine, write_engine
 from runtime.media.frames import add_max_pixels, read_frame
-from runtime.proof import Expected, bytes_from_expected, expected_path, told
+from runtime.proof import Expected, bytes_from_expected, expected, expected_path, told
 from runtime.samples import STREET
 from runtime.signature import check_key, sign_engine, signature_path
 from runtime.spec import (
+    ANY,
     BACKENDS,
     PRECISIONS,
     UNPROVEN,
@@ -192,8 +194,8 @@ def write_built(
     backend: BackendName,
     onnx_sha256: str,
     proof: Proof = UNPROVEN,
-) -> None:
-    """An engine for this machine and its manifest, as `runtime` opens them."""
+) -> EngineManifest:
+    """An engine for this machine and its manifest, as `runtime` opens them; the manifest."""
     manifest = EngineManifest(
         spec=spec,
         precision=precision,
@@ -206,6 +208,7 @@ def write_built(
         proof=proof,
     )
     write_engine(path, built.engine, manifest)
+    return manifest
 
 
 def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendName, frames: list[np.ndarray]) -> None:
@@ -226,7 +229,9 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     size_mib, took_s = len(built.engine) / 2**20, time.monotonic() - start
     log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {_listed(built.executed)}")
     proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, builder.build)
-    write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest(), proof)
+    manifest = write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest(), proof)
+    if proof.frames and manifest.target.device == ANY:
+        record(path, manifest)
 
 
 def _frames(data: Path | None) -> list[np.ndarray]:
@@ -239,13 +244,22 @@ def _frames(data: Path | None) -> list[np.ndarray]:
 def _proven(path: Path, onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> Proof:
     start = time.monotonic()
     try:
-        proof, expected = _compared(onnx, engine, frames, build)
+        proof, kept = _compared(onnx, engine, frames, build)
     except LibraryError as error:  # an engine may be built where it does not run
-        proof, expected = dataclasses.replace(UNPROVEN, note=str(error)), None
-    if expected is not None:
-        write_atomically(expected_path(path), bytes_from_expected(expected))
+        proof, kept = dataclasses.replace(UNPROVEN, note=str(error)), _of_the_referee(onnx, engine, frames[0])
+    if kept is not None:
+        write_atomically(expected_path(path), bytes_from_expected(kept))
     log(f"{told(proof)}{f' ({time.monotonic() - start:.1f} s)' * bool(proof.frames)}")
     return proof
+
+
+def _of_the_referee(onnx: bytes, engine: Engine, frame: np.ndarray) -> Expected | None:
+    # What a machine that has the device holds the engine to; None without the referee, too.
+    try:
+        with referee_of(onnx, engine.spec, engine.precision) as referee:
+            return expected(referee, frame)
+    except LibraryError:
+        return None
 
 
 def _compared(onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> tuple[Proof, Expected | None]:

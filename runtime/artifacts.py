@@ -13,7 +13,19 @@ from runtime.bars import say
 from runtime.errors import GraphError
 
 ARTIFACTS = Path("artifacts")
+CACHE_NAME = "street-segmentation"
 READ_BYTES = 1 << 20  # at a time
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again; where the user has no home, one that nothing can be written to."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():
+        return named / CACHE_NAME
+    try:
+        return Path.home() / ".cache" / CACHE_NAME
+    except RuntimeError:  # an account without an entry, and no HOME, as containers run programs
+        return Path(os.devnull) / CACHE_NAME
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """What an engine looks like from outside, and how one is opened."""
 
 import importlib
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -8,10 +9,14 @@ from typing import Protocol, TypeVar, cast
 
 import numpy as np
 
-from runtime.errors import EngineError, FrameError
+from runtime.errors import EngineError
+from runtime.first_use import prove_once
+from runtime.forks import Guard
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
+from runtime.reference import check_frame as check_frame
 from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.threads import limited
 
 Opened = TypeVar("Opened")
 
@@ -25,7 +30,11 @@ MODULES: dict[BackendName, str] = {
 
 
 class Backend(Protocol):
-    """An open engine. Not thread-safe: one thread at a time, and a result is the caller's to keep."""
+    """An open engine, for one thread at a time and the process that opened it; a result is the caller's to keep.
+
+    Another thread meanwhile, and a process that was forked from this one, are refused as an EngineError. The refusal
+    costs a frame a microsecond.
+    """
 
     spec: ModelSpec
     stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
@@ -40,7 +49,8 @@ class Backend(Protocol):
             uint8 (H, W) train ids, a new array.
 
         Raises:
-            FrameError: another shape or type.
+            FrameError: it is no array, or of another shape or type.
+            EngineError: another thread uses the engine, or another process opened it.
         """
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +67,8 @@ class Backend(Protocol):
             uint8 (H, W) and uint8 (H, W, 3) RGB, as `runtime.reference.overlay` defines it; new arrays.
 
         Raises:
-            FrameError: another shape or type.
+            FrameError: it is no array, or of another shape or type.
+            EngineError: another thread uses the engine, or another process opened it.
             ValueError: the palette has another shape or type, or alpha is out of range.
         """
 
@@ -69,7 +80,11 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Free everything; a second call does nothing."""
+        """Free everything; a second call does nothing, nor does one in a forked child: the engine is its parent's.
+
+        Raises:
+            EngineError: another thread uses the engine, which stays open.
+        """
 
     def __enter__(self: Opened) -> Opened:
         """The backend itself."""
@@ -135,19 +150,29 @@ def backend_module(backend: BackendName) -> BackendModule:
     return cast(BackendModule, importlib.import_module(MODULES[backend]))
 
 
-def open_backend(path: str | Path, *, require_signed: str | Path | None = None) -> Backend:
+def open_backend(path: str | Path, *, threads: int | None = None, require_signed: str | Path | None = None) -> Backend:
     """The engine at `path`, checked against its manifest and this machine, ready to run by one thread at a time.
 
     Args:
         path: of the engine.
+        threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
 
     Raises:
-        EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
+        EngineError: missing, damaged, without manifest, not signed as asked, built for another machine, or wrong on
+            this one.
         LibraryError: its inference library is not installed.
+        ValueError: threads is no number of threads.
     """
-    module, engine, manifest = checked_engine(path, require_signed)
-    return module.open_engine(engine, manifest)
+    with limited(threads), Guard("an engine that is being opened"):
+        module, engine, manifest = checked_engine(path, require_signed)
+        backend = module.open_engine(engine, manifest)
+        try:
+            prove_once(path, manifest, backend)
+        except BaseException:
+            backend.close()
+            raise
+        return backend
 
 
 def checked_engine(
@@ -159,6 +184,9 @@ def checked_engine(
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library, or the one that checks signatures, is not installed.
     """
+    if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
+        given = repr(path) if isinstance(path, (str, os.PathLike)) else type(path).__name__
+        raise EngineError(f"an engine is named by its path, got {given}")
     manifest = read_manifest(path)
     if require_signed is not None:
         refuse_unsigned(path, manifest, require_signed)
@@ -171,16 +199,3 @@ def checked_engine(
             f"Build it for one: {rebuild_command(manifest)}"
         )
     return module, engine, manifest
-
-
-def check_frame(frame: object) -> None:
-    """Refuse what is not a frame.
-
-    Raises:
-        FrameError: it is not an array, not uint8 (H, W, 3), or empty.
-    """
-    if not isinstance(frame, np.ndarray):
-        kind = f"{type(frame).__module__}.{type(frame).__qualname__}".removeprefix("builtins.")
-        raise FrameError(f"a frame is a NumPy array, uint8 (height, width, 3) RGB, got {kind}")
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
-        raise FrameError(f"a frame is uint8 (height, width, 3) RGB, got {frame.dtype} {frame.shape}")

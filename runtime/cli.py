@@ -20,6 +20,7 @@ from runtime.commands import missing
 from runtime.errors import ModelError, PipelineError
 from runtime.json_values import TOLD
 from runtime.texts import lines_shown, shown
+from runtime.threads import MOST
 
 T = TypeVar("T")
 
@@ -128,6 +129,25 @@ def _whole_from_text(text: str, least: int, most: int, what: str) -> int:
     if not (short and least <= int(text) <= most):
         raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not {what}, {least} to {most}")
     return int(text)
+
+
+def threads_from_text(text: str) -> int:
+    """'4' -> 4; an argparse type, for `--threads`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number from 1 to `runtime.threads.MOST`.
+    """
+    if not (text.isdecimal() and len(text) <= len(str(MOST)) and 1 <= int(text) <= MOST):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no number of threads, 1 to {MOST}")
+    return int(text)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The option `--threads`, whose value `runtime.threads.for_command` takes."""
+    parser.add_argument(
+        "--threads", type=threads_from_text, metavar="N",
+        help="of the CPU, at most (default: what affinity and cgroup quota grant)",
+    )  # fmt: skip
 
 
 def number_from_text(text: str) -> float:

@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.errors import FrameError
 from runtime.labels import cityscapes_colors, palette
-from runtime.lanes import Lanes, open_lanes
+from runtime.lanes import MOST_LANES, Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
@@ -31,10 +32,10 @@ from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.video import VideoReader, first_frame, is_video
 from runtime.signature import add_require_signed
 from runtime.texts import shown
+from runtime.threads import for_command
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
-MOST_LANES = 64
 SAID_OF_A_STREAM = 5  # lines about lost frames; the rest is counted
 
 
@@ -59,10 +60,11 @@ def main(argv: Sequence[str]) -> int:
     options = _options(argv)
     plan = _plan(options)
     engine = options.engine or chosen_engine()
-    with (
-        open_lanes(engine, options.lanes or _lanes_for(plan), require_signed=options.require_signed) as lanes,
-        cli.interruptible() as stop,
-    ):
+    with ExitStack() as stack:
+        stack.enter_context(for_command(options.threads))
+        lanes = open_lanes(engine, options.lanes or _lanes_for(plan), require_signed=options.require_signed)
+        stack.enter_context(lanes)
+        stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
         session = Session(lanes, options, stop)
         try:
@@ -231,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add_require_signed(parser)
     add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
         "or a camera, else what the engine does best)")  # fmt: skip
+    cli.add_threads(parser)
     add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")
     add("--stages", action="store_true", help="mean ms per stage, the busy share of each and frames a second; for one "
         "image the ms are always printed")  # fmt: skip

@@ -1,6 +1,7 @@
 """Several ways through one engine, for programs with more than one thread or more than one frame in flight."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,8 +9,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, checked_engine
+from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine
+from runtime.errors import EngineError
+from runtime.first_use import prove_once
+from runtime.forks import Guard
 from runtime.spec import EngineManifest
+from runtime.threads import limited
+
+MOST_LANES = 64
 
 
 @runtime_checkable
@@ -26,24 +33,37 @@ class SharesEngine(Protocol):
 
 
 class Lanes(ClosedOnExit):
-    """Backends over one engine. Thread-safe: any number of threads may call, as many run at once as there are lanes."""
+    """Backends over one engine. Thread-safe: any number of threads may call, as many run at once as there are lanes.
+
+    For the process that opened it: one that was forked from it is refused as an EngineError.
+    """
 
     def __init__(self, backends: Sequence[Backend]) -> None:
-        """Take over the backends: `close` closes them."""
+        """Take over the backends: `close` closes them.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not backends:
+            raise ValueError("lanes are one or more backends, got none")
         self.spec = backends[0].spec
         self.count = len(backends)
         self._backends = list(backends)
         self._free = list(backends)
+        self._holders: Counter[int] = Counter()  # lanes by the thread that has them
         self._changed = threading.Condition()
         self._closed = False
+        self._guard = Guard("this engine")
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`."""
+        check_frame(frame)
         with self.lane() as backend:
             return backend.segment(frame)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask and the overlay of one frame, when a lane is free; see `runtime.backend.Backend.overlay`."""
+        check_frame(frame)
         with self.lane() as backend:
             return backend.overlay(frame, palette, alpha)
 
@@ -52,22 +72,22 @@ class Lanes(ClosedOnExit):
         """A backend for this thread alone, when one is free; for its `stages_ms`.
 
         Raises:
+            EngineError: this thread has all lanes already and would wait for itself; or another process opened them.
             ValueError: the engine is closed, or was while this thread waited.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._free or self._closed)
-            if self._closed:
-                raise ValueError("the engine is closed")
-            backend = self._free.pop()
+        backend = self._taken(None)
         try:
             yield backend
         finally:
-            with self._changed:
-                self._free.append(backend)
-                self._changed.notify_all()
+            self._give_back(backend)
 
     def warm_up(self, frame: np.ndarray, runs: int, stop: threading.Event | None = None) -> np.ndarray:
-        """Segment the frame so many times, once or more, on every lane, for what a first frame costs.
+        """Segment the frame so many times on every lane, each when it is free, for what a first frame costs.
+
+        Args:
+            frame: uint8 (H, W, 3) RGB.
+            runs: once or more.
+            stop: when it is set, no further run is begun.
 
         Args:
             frame: as `segment` takes it.
@@ -75,18 +95,42 @@ class Lanes(ClosedOnExit):
             stop: when it is set, no further run is begun.
 
         Returns:
-            uint8 (H, W) train ids: its mask, which the next frame overwrites.
+            uint8 (H, W) train ids: its mask, a new array.
+
+        Raises:
+            FrameError: it is no frame.
+            EngineError: see `lane`.
+            ValueError: no runs, or the engine is closed.
         """
-        for backend in self._backends:
-            for run in range(runs):
-                if run and stop is not None and stop.is_set():
-                    break
-                mask = backend.segment(frame)
+        check_frame(frame)
+        if runs < 1:
+            raise ValueError(f"a warm-up has one run or more, got {runs}")
+        backends = list(self._backends)
+        if not backends:
+            raise ValueError("the engine is closed")
+        for backend in backends:
+            self._taken(backend)
+            try:
+                for run in range(runs):
+                    if run and stop is not None and stop.is_set():
+                        break
+                    mask = backend.segment(frame)
+            finally:
+                self._give_back(backend)
         return mask
 
     def close(self) -> None:
-        """Free everything, once the lanes in use are back; who waits for one is refused. A second call does nothing."""
+        """Free everything, once the lanes in use are back; who waits for one is refused.
+
+        A second call does nothing, nor does one in a forked child: the engine is its parent's.
+
+        Raises:
+            EngineError: this thread has a lane and would wait for itself.
+        """
+        if self._guard.foreign:
+            return
         with self._changed:
+            self._refuse_waiting_for_itself(1)
             self._closed = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: len(self._free) == len(self._backends))
@@ -95,29 +139,74 @@ class Lanes(ClosedOnExit):
             for backend in backends:
                 stack.callback(backend.close)
 
+    def _taken(self, wanted: Backend | None) -> Backend:
+        # The wanted lane or, with None, any, when it is free.
+        self._guard.refuse_foreign()
+        with self._changed:
+            self._refuse_waiting_for_itself(self.count if wanted is None else 1)
+            self._changed.wait_for(lambda: self._closed or (self._free if wanted is None else wanted in self._free))
+            if self._closed:
+                raise ValueError("the engine is closed")
+            backend = wanted or self._free[-1]
+            self._free.remove(backend)
+            self._holders[threading.get_ident()] += 1
+        return backend
 
-def open_lanes(path: str | Path, lanes: int | None = None, *, require_signed: str | Path | None = None) -> Lanes:
+    def _give_back(self, backend: Backend) -> None:
+        with self._changed:
+            self._holders[threading.get_ident()] -= 1
+            self._holders += Counter()  # drops those at zero
+            self._free.append(backend)
+            self._changed.notify_all()
+
+    def _refuse_waiting_for_itself(self, lanes: int) -> None:
+        held = self._holders[threading.get_ident()]
+        if held >= lanes:
+            raise EngineError(
+                f"this thread has {held} of the {self.count} lanes of {self.spec.name}'s engine and would wait for "
+                "itself: leave `with lanes.lane()` first"
+            )
+
+
+def open_lanes(
+    path: str | Path,
+    lanes: int | None = None,
+    *,
+    threads: int | None = None,
+    require_signed: str | Path | None = None,
+) -> Lanes:
     """The engine at `path`, for so many frames at once; checked as `runtime.backend.open_backend` does.
 
     Args:
         path: of the engine.
         lanes: by default what its backend does best, `LANES` of its module, or one where it has none.
+        threads: of the CPU that all of them use at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
+        ValueError: lanes or threads is no such number.
     """
-    module, engine, manifest = checked_engine(path, require_signed)
-    if isinstance(module, SharesEngine):
-        return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
+    if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or not 1 <= lanes <= MOST_LANES):
+        raise ValueError(f"lanes are a whole number from 1 to {MOST_LANES}, got {lanes!r:.40}")
+    with limited(threads), Guard("an engine that is being opened"):
+        module, engine, manifest = checked_engine(path, require_signed)
+        if isinstance(module, SharesEngine):
+            return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
+        return Lanes(_opened_one_by_one(path, module, engine, manifest, lanes or int(getattr(module, "LANES", 1))))
+
+
+def _opened_one_by_one(
+    path: str | Path, module: BackendModule, engine: bytes, manifest: EngineManifest, count: int
+) -> list[Backend]:
     opened: list[Backend] = []
-    count = lanes or int(getattr(module, "LANES", 1))
     try:
         for _ in range(count):
             opened.append(module.open_engine(engine, manifest))
+        prove_once(path, manifest, opened[0])
     except BaseException:
         for backend in opened:
             backend.close()
         raise
-    return Lanes(opened)
+    return opened

@@ -6,15 +6,14 @@ rounds differently moves them about as far; what is wrong moves them many times 
 
 import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from runtime import reference
-from runtime.backend import Backend
 from runtime.errors import EngineError
 from runtime.libraries import refusing
-from runtime.spec import Proof
+from runtime.spec import ModelSpec, Proof
 
 SUFFIX = ".referee.npz"
 REFEREE = "onnxruntime"
@@ -31,6 +30,20 @@ LEAST = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "bf16": 5e-2}
 MOST_VALUES = 2**18  # of the logits that are kept: enough for a mean, half a megabyte
 
 
+class Computes(Protocol):
+    """What of a `runtime.backend.Backend` a proof asks."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its network."""
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """Those of one frame."""
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """The mask of one frame."""
+
+
 class Expected(NamedTuple):
     """What the referee computed of one frame at the build."""
 
@@ -40,7 +53,7 @@ class Expected(NamedTuple):
     mask: np.ndarray  # uint8 (H, W), of the frame's own size
 
 
-def expected(referee: Backend, frame: np.ndarray) -> Expected:
+def expected(referee: Computes, frame: np.ndarray) -> Expected:
     """What the referee computes of a frame, uint8 (H, W, 3) RGB, and how far noise moves it."""
     logits = referee.logits(frame)
     own = apart(_some(logits), _some(referee.logits(noisy(frame))))
@@ -73,7 +86,7 @@ def bound(own: float, executed: dict[str, int]) -> float:
     return max([times * own, *(LEAST.get(kind, LEAST["bf16"]) for kind in executed)])
 
 
-def compared(engine: Backend, frame: np.ndarray, want: Expected, executed: dict[str, int]) -> Proof:
+def compared(engine: Computes, frame: np.ndarray, want: Expected, executed: dict[str, int]) -> Proof:
     """One frame through an engine, beside what the referee computed of it.
 
     Args:

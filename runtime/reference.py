@@ -11,8 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from runtime.errors import FrameError
 from runtime.spec import ModelSpec, Preprocess
 
+# What programs pass in its place, and how a frame is made of it, by the name of its type.
+REMEDIES = {
+    "NoneType": "was the picture read? cv2.imread gives None where it cannot read one",
+    "PIL.": "numpy.asarray(picture.convert('RGB')) is one",
+    "torch.": "tensor.cpu().numpy() is one, of a uint8 tensor that is height by width by 3",
+    "cv2.UMat": "matrix.get() is an array, BGR as OpenCV has it",
+    "list": "numpy.asarray(rows, numpy.uint8) is an array",
+    "tuple": "numpy.asarray(rows, numpy.uint8) is an array",
+    "bytes": "runtime.read_frame(path) reads a file",
+    "str": "runtime.read_frame(path) reads a file",
+    "pathlib.": "runtime.read_frame(path) reads a file",
+}
 ROWS_AT_ONCE = 16  # of the upsampled logits, which would be 159 MB at 1024x2048 with 19 classes
 
 
@@ -23,6 +36,21 @@ class AxisTable(NamedTuple):
     second: np.ndarray  # int32 (n_out,)
     weight_first: np.ndarray  # float32 (n_out,)
     weight_second: np.ndarray  # float32 (n_out,)
+
+
+def check_frame(frame: object) -> None:
+    """Refuse what is not a frame.
+
+    Raises:
+        FrameError: it is not an array, not uint8 (H, W, 3), or empty; what it is, and what makes a frame of it.
+    """
+    if not isinstance(frame, np.ndarray):
+        kind = f"{type(frame).__module__}.{type(frame).__qualname__}".removeprefix("builtins.")
+        remedy = next((f"; {remedy}" for name, remedy in REMEDIES.items() if kind.startswith(name)), "")
+        given = "None" if frame is None else kind
+        raise FrameError(f"a frame is a NumPy array, uint8 (height, width, 3) RGB, got {given}{remedy}")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+        raise FrameError(f"a frame is uint8 (height, width, 3) RGB, got {frame.dtype} {frame.shape}")
 
 
 def axis_table(n_in: int, n_out: int) -> AxisTable:
@@ -46,7 +74,11 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Returns:
         uint8 (height, width, 3).
+
+    Raises:
+        FrameError: it is no frame.
     """
+    check_frame(frame)
     across, down = axis_table(frame.shape[1], width), axis_table(frame.shape[0], height)
     resized = np.empty((height, width, 3), np.uint8)
     for start in range(0, height, ROWS_AT_ONCE):
@@ -76,6 +108,9 @@ def preprocess(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
 
     Returns:
         float32 (1, 3, height, width), normalised, channels in the network's order.
+
+    Raises:
+        FrameError: it is no frame.
     """
     resized = resize_frame(frame, preprocess.height, preprocess.width)
     channels = resized if preprocess.channel_order == "RGB" else resized[..., ::-1]
@@ -136,10 +171,26 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
 
     Returns:
         uint8 (H, W, 3) RGB.
+
+    Raises:
+        FrameError: it is no frame.
+        ValueError: the mask is not uint8 of the frame's size; or as `overlay_shades`.
     """
+    check_frame(frame)
+    check_mask(mask, frame)
     keep, shades = overlay_shades(palette, alpha)
     blended: np.ndarray = ((frame.astype(np.uint16) * keep + shades[mask]) >> 8).astype(np.uint8)
     return blended
+
+
+def check_mask(mask: object, frame: np.ndarray) -> None:
+    """Refuse what is not the mask of a frame.
+
+    Raises:
+        ValueError: it is not uint8 (H, W) of the frame's size.
+    """
+    if not isinstance(mask, np.ndarray) or mask.dtype != np.uint8 or mask.shape != frame.shape[:2]:
+        raise ValueError(f"the mask of this frame is uint8 {frame.shape[:2]}, got {_described(mask)}")
 
 
 def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.ndarray]:
@@ -148,12 +199,16 @@ def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.nda
     Raises:
         ValueError: the palette is not uint8 (256, 3), or alpha not from 0 to 1.
     """
-    if palette.dtype != np.uint8 or palette.shape != (256, 3):
-        raise ValueError(f"a palette is uint8 (256, 3), got {palette.dtype} {palette.shape}")
-    if not 0 <= alpha <= 1:
+    if not isinstance(palette, np.ndarray) or palette.dtype != np.uint8 or palette.shape != (256, 3):
+        raise ValueError(f"a palette is uint8 (256, 3), got {_described(palette)}")
+    if not isinstance(alpha, (int, float, np.number)) or not 0 <= alpha <= 1:
         raise ValueError(f"alpha is from 0 to 1, got {alpha}")
     share = round(256 * alpha)
     return np.uint16(256 - share), palette.astype(np.uint16) * np.uint16(share) + np.uint16(128)
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _across(values: np.ndarray, table: AxisTable) -> np.ndarray:

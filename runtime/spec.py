@@ -20,6 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")  # of a network: files ar
 MOST_SIDE = 2**15  # of a network's input
 MOST_BLOCK = 16
 MOST_CLASSES = 255  # ids are bytes, and 255 is no class
+ANY = "any"  # the device of an engine that fits every machine
 MANIFEST_VERSION = 2  # of the manifest's fields and their meaning
 
 T = TypeVar("T")

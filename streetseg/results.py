@@ -7,25 +7,32 @@ from typing import Any
 from runtime.arguments import raising
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
+from runtime.threads import limited
 from streetseg.stages import naming_extras
 
 
 @naming_extras
 def open(
-    engine: str | Path | None = None, *, lanes: int | None = None, require_signed: str | Path | None = None
+    engine: str | Path | None = None,
+    *,
+    lanes: int | None = None,
+    threads: int | None = None,
+    require_signed: str | Path | None = None,
 ) -> Lanes:
     """An engine, ready to segment frames by any number of threads; close it, or use it in a `with` statement.
 
     Args:
         engine: what `build` returned; None: the newest of this machine, told in one line on stderr.
         lanes: frames in the engine at once; None: what its backend does best.
+        threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
+        ValueError: lanes or threads is no such number.
     """
-    return open_lanes(engine or chosen_engine(), lanes, require_signed=require_signed)
+    return open_lanes(engine or chosen_engine(), lanes, threads=threads, require_signed=require_signed)
 
 
 @naming_extras
@@ -37,6 +44,7 @@ def evaluate(
     split: str = "val",
     limit: int | None = None,
     save_labels: str | Path | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """What engines are worth on labelled frames, side by side.
 
@@ -47,6 +55,7 @@ def evaluate(
         split: of the data set.
         limit: only so many frames, the first ones; None: all.
         save_labels: write masks as PNG to a folder an engine in this one; None: not.
+        threads: of the CPU, at most; None: as many as this process may use.
 
     Returns:
         JSON values, as `streetseg evaluate --json` prints them: for each of "engines" miou, pixel_accuracy,
@@ -57,12 +66,14 @@ def evaluate(
         ModelError: an unknown dataset.
         DatasetError: frames and labels are not as they must be.
         OutputError: a mask cannot be written.
+        ValueError: threads is no such number.
     """
     from runtime.accuracy.evaluate import evaluated
 
     given = [engines] if isinstance(engines, str | Path) else engines or ()
     folder = Path(save_labels) if save_labels else None
-    return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder)
+    with limited(threads):
+        return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder)
 
 
 @naming_extras

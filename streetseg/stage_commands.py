@@ -35,11 +35,12 @@ def engine(argv: Sequence[str]) -> int:
     parser.add_argument("--data", type=Path, help="a data set or folder: some frames of it are compared, too")
     _add_max_pixels(parser)
     parser.add_argument("--folder", type=Path, default=ENGINES, help="where engines are kept (%(default)s)")
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     asked = parser.parse_args(argv)
     path = stages.build(
         _source(parser, asked), precision=asked.precision, backend=asked.backend, size=asked.size,
         weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
-        prove=not asked.no_proof, data=asked.data, folder=asked.folder,
+        prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
     show(path)
     return DONE

@@ -176,6 +176,7 @@ def build(
     prove: bool = True,
     data: str | Path | None = None,
     folder: str | Path = ENGINES,
+    sign: str | Path | None = None,
 ) -> Path:
     """An engine for this machine, with all that it is made from: the whole chain, each step only if it is not done yet.
 
@@ -192,6 +193,7 @@ def build(
         prove: compare what the engine computes with its graph on onnxruntime.
         data: a data set or folder of which some frames are compared too.
         folder: where engines are kept.
+        sign: a private key (`streetseg keys`), with which the engine is signed whether it was there or is new.
 
     Returns:
         The engine's path; its manifest stands beside it. `streetseg.open` takes it.
@@ -217,7 +219,8 @@ def build(
         int8 = {"table": table, "method": method, "leave": leave}
         graph = export(str(model_or_graph), precision=kind, size=size or SIZE, weights=weights, plain=plain, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
-    return building.build_engine(graph, kind, library, Path(folder), prove=prove, data=frames)
+    key = Path(sign) if sign else None
+    return building.build_engine(graph, kind, library, Path(folder), prove=prove, data=frames, sign=key)
 
 
 def is_graph(model_or_graph: str | Path) -> bool:

@@ -47,6 +47,7 @@ from runtime.accuracy.metrics import mean_iou
 from runtime.cli import DONE, log, progress, show
 from runtime.errors import WeightsError
 from runtime.labels import Label
+from runtime.threads import count
 
 EMA_DECAY = 0.998
 LONGEST_STEP_S = 10.0  # a step that took longer was paused; only this much of it counts as time spent
@@ -265,6 +266,7 @@ def train(job: Job) -> dict[str, float]:
     Returns:
         mIoU on the validation frames, by size: native, and 1024x2048.
     """
+    torch.set_num_threads(min(count(), torch.get_num_threads()))  # it knows of no quota
     sizes = sizes_of(job)
     state = begin(job.network, len(job.classes), job.recipe, job.start, job.device)
     if job.compiled:

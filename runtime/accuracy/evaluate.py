@@ -15,7 +15,7 @@ from runtime.accuracy.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, o
 from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
 from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, count_from_text, progress, show
+from runtime.cli import DONE, add_threads, count_from_text, progress, show
 from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.labels import Label
@@ -25,6 +25,7 @@ from runtime.media.frames import FrameFile, add_max_pixels, write_png
 from runtime.media.outputs import refuse_overwrites
 from runtime.signature import add_require_signed
 from runtime.spec import EngineManifest
+from runtime.threads import count, for_command
 
 # What the labels of a data set hold for each train id, where that is not the train id itself.
 STORED_IDS = {"cityscapes": CITYSCAPES_IDS}
@@ -94,10 +95,12 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine, the data set or an output is not as it must be.
     """
     options = _parser().parse_args(argv)
-    found = evaluated(
+    given = (
         options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels,
         options.require_signed,
     )  # fmt: skip
+    with for_command(options.threads):
+        found = evaluated(*given)
     show(json.dumps(found, indent=1) if options.json else as_text(found))
     return DONE
 
@@ -135,7 +138,13 @@ def evaluated(
         backends = [stack.enter_context(open_backend(path, require_signed=require_signed)) for path in paths]
         tallies = evaluate(backends, chosen, len(opened.classes), writer)
     results = [result(*each, opened.classes) for each in zip(paths, manifests, tallies, strict=True)]
-    return {"dataset": opened.name, "split": split, "frames_in_split": len(pairs), "engines": results}
+    return {
+        "dataset": opened.name,
+        "split": split,
+        "frames_in_split": len(pairs),
+        "threads": count(),
+        "engines": results,
+    }
 
 
 def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label]) -> dict[str, Any]:
@@ -243,5 +252,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_max_pixels(parser)
     add_require_signed(parser)
+    add_threads(parser)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout; shares 0..1, null: no pixel")
     return parser

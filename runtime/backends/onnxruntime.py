@@ -1,5 +1,6 @@
 """onnxruntime: the referee. Pre- and post-processing are the NumPy definitions themselves."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,11 @@ import numpy as np
 from runtime import reference
 from runtime.backend import ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
+from runtime.forks import Guard
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
-from runtime.spec import BackendName, EngineManifest, Target
+from runtime.spec import ANY, BackendName, EngineManifest, Target
+from runtime.threads import asked, count
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -23,7 +26,7 @@ def this_target(backend: BackendName) -> Target:
     Raises:
         LibraryError: onnxruntime is not installed.
     """
-    return Target("onnxruntime", installed_version(*reversed(PACKAGES)), "any", "any", this_system())
+    return Target("onnxruntime", installed_version(*reversed(PACKAGES)), ANY, ANY, this_system())
 
 
 def providers(available: list[str]) -> list[str]:
@@ -43,6 +46,9 @@ def session_options() -> Any:
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = ERRORS
+    threads = count()
+    if asked() or threads < (os.cpu_count() or 1):  # by itself it takes the whole machine's, whatever is granted
+        options.intra_op_num_threads = threads
     return options
 
 
@@ -73,19 +79,13 @@ class OnnxRuntimeBackend(ClosedOnExit):
         self._input = session.get_inputs()[0].name
         self._dtype = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
         self._session = session
+        self._guard = Guard(f"the engine of {self.spec.name}", self)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        watch = Stopwatch()
         check_frame(frame)
-        values = reference.preprocess(frame, self.spec.preprocess)
-        watch.lap("preprocess")
-        logits = self._infer(values)
-        watch.lap("network")
-        mask = reference.segment(logits, self.spec, frame.shape)
-        watch.lap("postprocess")
-        self.stages_ms = watch.laps_ms
-        return mask
+        with self._guard:
+            return self._segment(frame)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
@@ -95,11 +95,25 @@ class OnnxRuntimeBackend(ClosedOnExit):
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame)
-        return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
+        with self._guard:
+            return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
 
     def close(self) -> None:
-        """Free the session; a second call does nothing."""
-        self._session = None
+        """Free the session; see `runtime.backend.Backend`."""
+        if not self._guard.foreign:
+            with self._guard:
+                self._session = None
+
+    def _segment(self, frame: np.ndarray) -> np.ndarray:
+        watch = Stopwatch()
+        values = reference.preprocess(frame, self.spec.preprocess)
+        watch.lap("preprocess")
+        logits = self._infer(values)
+        watch.lap("network")
+        mask = reference.segment(logits, self.spec, frame.shape)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask
 
     def _infer(self, values: np.ndarray) -> np.ndarray:
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)

@@ -1,20 +1,20 @@
 """OpenVINO on the CPU: the default where there is no GPU."""
 
 import io
-import os
-import platform
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
+from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import EngineError, LibraryError
+from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
+from runtime.threads import bound
 
 DEVICE = "CPU"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -31,21 +31,6 @@ def this_target(backend: BackendName) -> Target:
         LibraryError: OpenVINO is not installed.
     """
     return Target("openvino", installed_version("openvino"), cpu_name(), " ".join(cpu_features()), this_system())
-
-
-def cpu_name() -> str:
-    """The processor's own name for itself."""
-    return _cpuinfo("model name") or platform.processor() or "unknown CPU"
-
-
-def cpu_features() -> tuple[str, ...]:
-    """The vector and matrix units that decide what an engine is compiled to, in alphabetical order.
-
-    Last, if the environment holds the library to fewer units than the CPU has, to which: `max_cpu_isa=avx2`.
-    """
-    wanted = ("asimd", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_")
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return (*sorted(flag for flag in flags if flag.startswith(wanted)), *_cap())
 
 
 def execution_type(precision: Precision, capabilities: list[str]) -> str:
@@ -70,9 +55,12 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
     """The plugin's options for an execution type; an exported engine forgets them, so opening it gives them again.
 
-    Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too.
+    Without the hint a CPU with BF16 units runs everything in BF16, an FP32 engine too. Threads it counts by the
+    affinity, and knows nothing of a quota.
     """
-    return {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": str(lanes)}
+    options = {"INFERENCE_PRECISION_HINT": execution, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": str(lanes)}
+    threads = bound()
+    return options if threads is None else {**options, "INFERENCE_NUM_THREADS": str(threads)}
 
 
 def executed_types(compiled: Any) -> dict[str, int]:
@@ -117,11 +105,37 @@ class OpenVinoBackend(ClosedOnExit):
         self._request = compiled.create_infer_request()
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
+        self._guard = Guard(f"the engine of {spec.name}", self)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        watch = Stopwatch()
         check_frame(frame)
+        with self._guard:
+            return self._segment(frame)
+
+    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        with self._guard:
+            mask = self._segment(frame)
+            return mask, overlay(frame, mask, palette, alpha)
+
+    def logits(self, frame: np.ndarray) -> np.ndarray:
+        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
+        check_frame(frame)
+        with self._guard:
+            logits = self._infer(self._resizer.resize(frame))
+            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+            return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+    def close(self) -> None:
+        """Free the engine and its buffers; see `runtime.backend.Backend`."""
+        if not self._guard.foreign:
+            with self._guard:
+                self._request = None
+
+    def _segment(self, frame: np.ndarray) -> np.ndarray:
+        watch = Stopwatch()
         image = self._resizer.resize(frame)
         watch.lap("preprocess")
         logits = self._infer(image)
@@ -130,22 +144,6 @@ class OpenVinoBackend(ClosedOnExit):
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask
-
-    def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
-        mask = self.segment(frame)
-        return mask, overlay(frame, mask, palette, alpha)
-
-    def logits(self, frame: np.ndarray) -> np.ndarray:
-        """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
-        logits = self._infer(self._resizer.resize(frame))
-        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-        return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-    def close(self) -> None:
-        """Free the engine and its buffers; a second call does nothing."""
-        self._request = None
 
     def _infer(self, image: np.ndarray) -> np.ndarray:
         # uint8 (height, width, 3) -> a view of the engine's (h, w, channels), valid until the next call: float32, or
@@ -183,16 +181,3 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled
-
-
-def _cap() -> tuple[str, ...]:
-    # Source: oneDNN's developer guide, "CPU Dispatcher Control"; of both names the first that is set counts.
-    names = [name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
-    value = os.environ[names[0]].lower() if names else ""
-    return (f"max_cpu_isa={value}",) if value not in ("", "all", "default") else ()
-
-
-def _cpuinfo(field: str) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition("\t")[0].strip() == field), "")

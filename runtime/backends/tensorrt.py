@@ -3,8 +3,9 @@
 import atexit
 import functools
 import importlib
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
+from runtime.forks import Guard
 from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
@@ -79,6 +81,7 @@ class TensorRT(ClosedOnExit):
         self._frame: FrameBuffers | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
         self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
+        self._guard = Guard(f"the engine of {self.spec.name}", self)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
@@ -160,9 +163,14 @@ class TensorRT(ClosedOnExit):
             return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
 
     def close(self) -> None:
-        """Free the engine, its stream and all its memory; a second call does nothing."""
-        if self._engine is None:
+        """Free the engine, its stream and all its memory; see `Backend.close`."""
+        if self._guard.foreign:
             return
+        with self._guard:
+            if self._engine is not None:
+                self._free()
+
+    def _free(self) -> None:
         with self._current():
             self._forget_frame()
             self._clock.close()
@@ -180,12 +188,15 @@ class TensorRT(ClosedOnExit):
         finally:
             self._driver.Context.pop()
 
+    def _current_of_open(self) -> AbstractContextManager[None]:
+        if self._engine is None:
+            raise ValueError("the engine is closed")
+        return self._current()
+
     @contextmanager
     def _buffers_for(self, frame: np.ndarray, shades: Shades | None = None) -> Iterator[FrameBuffers]:
         check_frame(frame)
-        if self._engine is None:
-            raise ValueError("the engine is closed")
-        with self._current():
+        with self._guard, self._current_of_open():
             height, width, _ = frame.shape
             if self._frame is None or self._frame.key != (height, width, shades):
                 self._forget_frame()
@@ -220,5 +231,10 @@ def _primary_context(driver: Any) -> Any:
     # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach leaves
     # the released context current. Detached then, because pycuda's destructor takes it for an ordinary one and warns.
     context = driver.Device(0).retain_primary_context()
-    atexit.register(context.detach)
+    atexit.register(_detach, context, os.getpid())
     return context
+
+
+def _detach(context: Any, made_by: int) -> None:
+    if os.getpid() == made_by:  # a forked child has no CUDA to give it back to
+        context.detach()

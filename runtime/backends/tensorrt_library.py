@@ -7,7 +7,7 @@ from typing import Any
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import installed_version, this_system
-from runtime.spec import BackendName, Target
+from runtime.spec import ANY, BackendName, Target
 
 MODULES: dict[BackendName, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 DISTRIBUTIONS: dict[BackendName, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ def target(backend: BackendName) -> Target:
     """
     version = installed_version(*DISTRIBUTIONS[backend])
     if backend == "tensorrt-rtx":
-        return Target(backend, version, "any", "portable", this_system())
+        return Target(backend, version, ANY, "portable", this_system())
     gpu = nvidia.gpu()
     return Target(backend, version, gpu.name, gpu.capability, this_system())
 

@@ -4,7 +4,6 @@ The loops are in `loops.py`. Without numba, which compiles them, the definitions
 slower, and say so once.
 """
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +15,19 @@ import numpy as np
 
 from runtime import reference
 from runtime.bars import say
+from runtime.forks import forget, hold
 from runtime.spec import ModelSpec, Preprocess
+from runtime.threads import count, usable
 
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _ONCE = threading.Lock()
+hold(_ONCE)
 
 
 class FrameResizer:
     """Frames to a network's size as uint8; one frame size at a time is prepared, and kept."""
 
     def __init__(self, preprocess: Preprocess) -> None:
+        self._threads = count()
         self._size = (preprocess.height, preprocess.width)
         self._shape: tuple[int, ...] = ()
 
@@ -47,14 +49,14 @@ class FrameResizer:
         if frame.shape != self._shape:
             self._prepare(frame.shape)
         frame = np.ascontiguousarray(frame)
-        in_bands(self._size[0], loops.resize_rows, frame, *self._tables, self._lines, self._resized)
+        in_bands(self._threads, self._size[0], loops.resize_rows, frame, *self._tables, self._lines, self._resized)
         return self._resized
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
         height, width = self._size
         self._shape = shape
         self._tables = (*reference.axis_table(shape[0], height), *_table_of_values(shape[1], width))
-        self._lines = np.empty((THREADS, 2, width * 3), np.float32)
+        self._lines = np.empty((self._threads, 2, width * 3), np.float32)
         self._resized = np.empty((height, width, 3), np.uint8)
 
 
@@ -62,6 +64,7 @@ class Segmenter:
     """Logits to masks; the tables and the working memory of one size are kept."""
 
     def __init__(self, spec: ModelSpec) -> None:
+        self._threads = count()
         self._block = spec.block
         self._key: tuple[object, ...] = ()
 
@@ -81,13 +84,13 @@ class Segmenter:
             return reference.postprocess(values.transpose(2, 0, 1)[None], height, width, block=self._block)
         logits, pairs = self._compilable(logits)
         self._prepare(loops, logits, 2 if pairs else 1, height, width)
-        mask = np.empty((height, width), np.uint8)
+        mask, threads, rows = np.empty((height, width), np.uint8), self._threads, len(logits)
         if self._labels.shape == mask.shape:
             self._label(loops, logits, mask, pairs=pairs)
         elif logits.dtype == np.uint16:
-            in_bands(len(logits), loops.mask_pairs_bf16, logits, *self._between, mask)
+            in_bands(threads, rows, loops.mask_pairs_bf16, logits, *self._between, mask)
         else:
-            in_bands(len(logits), loops.mask_pairs if pairs else loops.mask_pixels, logits, *self._between, mask)
+            in_bands(threads, rows, loops.mask_pairs if pairs else loops.mask_pixels, logits, *self._between, mask)
         return mask
 
     def _compilable(self, logits: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -106,11 +109,12 @@ class Segmenter:
         self._key = key
         h, w, classes = logits.shape[0] * block, logits.shape[1] * block, logits.shape[2] // block**2
         self._labels = np.empty((h, w), np.uint8)
-        rows = np.empty((THREADS, 2, *(logits.shape[1:] if logits.dtype == np.uint16 else (0, 0))), np.float32)
-        lists = [np.empty((THREADS, n), kind) for n, kind in ((w, np.uint8), (w, np.int32), (classes, np.uintp))]
-        tiles, largest = np.empty((THREADS, classes, 4 * loops.TILE), np.int16), (THREADS, 4 * loops.TILE)
+        bands = self._threads
+        rows = np.empty((bands, 2, *(logits.shape[1:] if logits.dtype == np.uint16 else (0, 0))), np.float32)
+        lists = [np.empty((bands, n), kind) for n, kind in ((w, np.uint8), (w, np.int32), (classes, np.uintp))]
+        tiles, largest = np.empty((bands, classes, 4 * loops.TILE), np.int16), (bands, 4 * loops.TILE)
         self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
-        corners = np.empty((THREADS, 4, classes), np.float32)
+        corners = np.empty((bands, 4, classes), np.float32)
         scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32))
         cells = loops.Cells(*cell_table(h, height)), loops.Cells(*cell_table(w, width))
         self._between = (self._labels, *cells, scratch)
@@ -118,9 +122,10 @@ class Segmenter:
     def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
         if logits.dtype == np.uint16:
             quads = logits.view(np.uint64)  # the four logits of a block and a class in each
-            in_bands(len(logits), loops.label_tiles, quads, *self._tiles, mask)
+            in_bands(self._threads, len(logits), loops.label_tiles, quads, *self._tiles, mask)
         else:
-            in_bands(len(logits), loops.label_pairs if pairs else loops.label_pixels, logits, mask)
+            loop = loops.label_pairs if pairs else loops.label_pixels
+            in_bands(self._threads, len(logits), loop, logits, mask)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
@@ -158,9 +163,9 @@ def _table_of_values(n_in: int, n_out: int) -> tuple[np.ndarray, ...]:
     return (*samples, *(np.repeat(weight, 3) for weight in (table.weight_first, table.weight_second)))
 
 
-def in_bands(rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
+def in_bands(threads: int, rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
     """Call `loop(band, start, stop, *arguments)` for bands of rows, a thread each, all without Python's lock."""
-    threads = min(THREADS, rows)
+    threads = min(threads, rows)
     edges = [rows * i // threads for i in range(threads + 1)]
     others = [_pool().submit(loop, i, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
     loop(0, edges[0], edges[1], *arguments)
@@ -188,4 +193,7 @@ def _compiled_loops() -> ModuleType | None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, THREADS - 1), "segment")
+    return ThreadPoolExecutor(max(1, usable() - 1), "segment")
+
+
+forget(_pool.cache_clear)

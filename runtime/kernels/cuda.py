@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runtime.artifacts import write_atomically
+from runtime.artifacts import is_sealed, user_cache, write_sealed
+from runtime.bars import say
 from runtime.errors import LibraryError
 from runtime.reference import axis_table, gain_and_bias
 from runtime.spec import Preprocess
 
 SOURCE = Path(__file__).with_name("segment.cu")
-CACHE = Path.home() / ".cache" / "street-segmentation"
+CACHE = user_cache()
 # Without -fmad=false the compiler contracts a * u + b * v, and masks differ from reference.py on ties.
 FLAGS = ("-cubin", "-fmad=false", "-O3", "--std=c++17")
 
@@ -190,9 +191,14 @@ def compiled(capability: str, *, cache: Path = CACHE) -> bytes:
     command = [nvcc, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
     key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(command).encode()])).hexdigest()
     cubin = cache / f"segment-{key[:32]}.cubin"
-    if not cubin.is_file():
-        write_atomically(cubin, _compile(command))
-    return cubin.read_bytes()
+    if is_sealed(cubin):
+        return cubin.read_bytes()
+    made = _compile(command)
+    try:
+        write_sealed(cubin, made)
+    except OSError as error:
+        say(f"{SOURCE.name} as compiled is not kept, the next start compiles it again: {error}")
+    return made
 
 
 def _compile(command: list[str]) -> bytes:

@@ -367,16 +367,14 @@ LOOPS = (
 
 @functools.cache
 def compile_loops() -> None:
-    """Put numba's compiled functions, which are kept on disk, in the place of this module's own.
+    """Put numba's compiled functions, which `runtime.kernels.kept` keeps on disk, in the place of this module's own.
 
     Raises:
         ImportError: numba is not installed.
     """
     from numba import njit
 
+    from runtime.kernels.kept import keep
+
     for loop in LOOPS:
-        try:
-            compiled = njit(nogil=True, cache=True, error_model="numpy")(loop)
-        except RuntimeError:  # there is no folder to keep it in that can be written, as in many containers
-            compiled = njit(nogil=True, error_model="numpy")(loop)
-        globals()[loop.__name__] = compiled
+        globals()[loop.__name__] = keep(njit(nogil=True, error_model="numpy")(loop))

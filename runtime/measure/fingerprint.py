@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from runtime.backends.openvino import cpu_features, cpu_name
+from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import this_system
 from runtime.spec import EngineManifest
+from runtime.threads import count
 
 PACKAGES = (
     "numpy", "opencv-python-headless", "numba", "openvino", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt",
@@ -86,14 +87,13 @@ def today() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """CPU, the threads that may run, and the GPU with its driver; None where there is none."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """CPU, the threads that are used, and the GPU with its driver; None where there is none."""
     try:
         gpu: dict[str, Any] | None = {**nvidia.gpu()._asdict(), "driver_version": _smi("driver_version")}
     except LibraryError:
         gpu = None
     return {
-        "cpu": cpu_name(), "features": list(cpu_features()), "threads": threads, "system": this_system(), "gpu": gpu
+        "cpu": cpu_name(), "features": list(cpu_features()), "threads": count(), "system": this_system(), "gpu": gpu
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from runtime.errors import EngineError, LibraryError
 from runtime.libraries import refusing
 from runtime.manifest import read_manifest, verified_engine
 from runtime.spec import ModelSpec, Preprocess, from_json
+from runtime.threads import bound, count
 
 SPEC_FILE = "model_spec.json"  # in a torch program's archive
 # Every rival, and in which words it is quoted.
@@ -97,8 +98,10 @@ class OnnxRuntimeRival:
         if provider not in onnxruntime.get_available_providers():
             raise LibraryError(f"onnxruntime has no {provider} here: pip install onnxruntime-gpu")
         self.stages_ms: dict[str, float] = {}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = bound() or 0  # 0: as it likes
         with refusing(EngineError, f"onnxruntime refuses {engine}"):
-            self._session = onnxruntime.InferenceSession(graph, providers=[provider])
+            self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
         if self._session.get_providers()[0] != provider:  # it goes on with the CPU where another provider fails
             raise LibraryError(
                 f"onnxruntime cannot use its {provider} here: install CUDA and cuDNN as onnxruntime-gpu wants them"
@@ -143,7 +146,8 @@ class OpenVinoRival:
         if self._frame_size != frame.shape[:2]:
             self._frame_size = (frame.shape[0], frame.shape[1])
             with refusing(EngineError, "OpenVINO refuses the plain graph", line=-1):
-                self._request = self._core.compile_model(self._with_argmax(), "CPU").create_infer_request()
+                compiled = self._core.compile_model(self._with_argmax(), "CPU", _openvino_options())
+                self._request = compiled.create_infer_request()
         watch = Stopwatch()
         values = normalized(frame, self._spec.preprocess)
         watch.lap("preprocess")
@@ -179,6 +183,7 @@ class TorchRival:
         import torch
 
         module, self._spec = torch_program(program)
+        torch.set_num_threads(min(count(), torch.get_num_threads()))
         self.stages_ms: dict[str, float] = {}
 
         def network(values: Any, size: tuple[int, int]) -> Any:
@@ -254,6 +259,11 @@ class TorchCudaGraphRival:
         if logits.shape[2:] != size:
             logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
         return logits.argmax(dim=1)[0].to(torch.uint8)
+
+
+def _openvino_options() -> dict[str, str]:
+    threads = bound()
+    return {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
 
 
 def torch_program(path: Path) -> tuple[Any, ModelSpec]:

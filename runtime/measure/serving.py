@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ def _open(kind: str, files: tuple[str, ...]) -> Any:
     return open_rival(kind, [Path(file) for file in files])
 
 
+def _held_to(threads: int) -> AbstractContextManager[None]:
+    # 0: to what the code that is measured takes by itself.
+    if not threads:
+        return nullcontext()
+    try:
+        from runtime.threads import for_command
+    except ImportError:
+        from runtime.errors import EngineError
+
+        raise EngineError("its code is older than --threads and cannot be held to a number: leave it out") from None
+    return for_command(threads)
+
+
 def _answers() -> Callable[[dict[str, Any]], None]:
     # What a library prints on standard output must not come between two answers: it goes to stderr.
     own = os.fdopen(os.dup(1), "w")
@@ -126,6 +140,7 @@ if __name__ == "__main__":
 
     to_parent = _answers()
     try:
-        serve(to_parent, *sys.argv[1:])
+        with _held_to(int(sys.argv[1])):
+            serve(to_parent, *sys.argv[2:])
     except PipelineError as problem:
         to_parent({"error": str(problem)})

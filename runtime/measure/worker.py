@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from runtime.errors import EngineError
+from runtime.threads import asked
 
 CODE = Path(__file__).parents[2]  # of this project
 CHILD = Path(__file__).with_name("serving.py")
@@ -115,7 +116,14 @@ class Worker:
         self.patience_s = patience_s
         self._unread = b""
         self._process = subprocess.Popen(
-            [*PYTHON, str(CHILD), job.kind, str(frame), *(str(path.resolve()) for path in job.files)],
+            [
+                *PYTHON,
+                str(CHILD),
+                str(asked() or 0),
+                job.kind,
+                str(frame),
+                *(str(path.resolve()) for path in job.files),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(job.code),

@@ -12,6 +12,7 @@ import numpy as np
 
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
+from runtime.forks import Guard
 from runtime.media.frames import quiet_opencv
 from runtime.media.pipeline import END, End
 from runtime.media.video import TimedFrame
@@ -49,10 +50,13 @@ class Camera(ClosedOnExit):
         Raises:
             FrameError: there is no such camera, or it gives no frame.
         """
+        if not isinstance(given, str):
+            raise FrameError(f"a camera is camera:0, /dev/video0 or the address of a stream, got {given!r:.40}")
         self.name = shown_address(given)
         self.taken = self.dropped = 0
         self._stop = stop or threading.Event()
         self._capture = (opened or _opened)(given)
+        self._guard = Guard(self.name, self)
         self._changed = threading.Condition()
         self._newest: tuple[np.ndarray, float] | None = None
         self._lost: str | None = None
@@ -66,7 +70,9 @@ class Camera(ClosedOnExit):
 
         Raises:
             FrameError: the camera was unplugged, the stream ended, or no frame came for `STALL_S` seconds.
+            EngineError: another process, which this one was forked from, opened it.
         """
+        self._guard.refuse_foreign()
         give_up = time.monotonic() + STALL_S
         with self._changed:
             while self._newest is None and not (self._lost or self._ended or self._stopped()):
@@ -88,7 +94,9 @@ class Camera(ClosedOnExit):
             yield frame
 
     def close(self) -> None:
-        """Let go of the camera; a second call does nothing."""
+        """Let go of the camera; a second call does nothing, nor does one in a forked child."""
+        if self._guard.foreign:
+            return
         self._closed = True
         # A camera that hangs inside its driver keeps its thread; the process does not wait for it.
         self._thread.join(1)

@@ -48,6 +48,8 @@ def read_frame(path: str | Path) -> np.ndarray:
         FrameError: missing, a folder, unreadable, empty, not an image, truncated, damaged, of float samples, a side
             under `MIN_SIDE_PX` or more than `MAX_PIXELS` in all (found before anything is decoded).
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise FrameError(f"a picture is read by its path, got {type(path).__name__}")
     try:
         data = picture_bytes(Path(path), smallest=MIN_SIDE_PX)
         return _decode(data)

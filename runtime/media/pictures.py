@@ -1,6 +1,5 @@
 """Pictures through an engine: read, segmented and written at the same time."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +12,9 @@ from runtime.media.frames import FrameFile, read_frame
 from runtime.media.outputs import Look
 from runtime.media.pipeline import Clock, Passage, Stage
 from runtime.spec import ModelSpec
+from runtime.threads import count
 
-CORES = os.cpu_count() or 1
-# Decoding and writing take one core each. With more of them an engine that leaves the cores alone is kept fed.
-WORKERS = max(1, min(8, CORES // 2))
+MOST_WORKERS = 8
 
 Run = Callable[[Iterable[object], Iterable[Stage], Clock], Iterator[Passage]]
 
@@ -45,6 +43,11 @@ class Segmented(NamedTuple):
     frame: np.ndarray
     mask: np.ndarray
     parts_ms: dict[str, float]
+
+
+def workers() -> int:
+    """Threads that decode, and as many that write, of one core each: more of them keep a quick engine fed."""
+    return max(1, min(MOST_WORKERS, count() // 2))
 
 
 def segment_with(lanes: Lanes, frame: np.ndarray) -> Segmented:
@@ -86,10 +89,11 @@ def segment_pictures(
         height, width = mask.shape
         return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec))
 
+    each = workers()
     stages = (
-        Stage("decode", decode, WORKERS, WORKERS + 1),
+        Stage("decode", decode, each, each + 1),
         Stage("segment", segment, lanes.count, lanes.count + 1),
-        Stage("encode", encode, WORKERS, WORKERS + 2),
+        Stage("encode", encode, each, each + 2),
     )
     for value, milliseconds in run(tasks, stages, clock):
         yield value if isinstance(value, FrameError) else _timed(value, milliseconds)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from runtime.errors import FrameError
+from runtime.forks import Guard
 
 
 class End:
@@ -93,13 +94,17 @@ def overlapped(items: Iterable[Any], stages: Iterable[Stage], clock: Clock) -> I
         items: taken by the thread that iterates here, one when there is room for one.
         stages: in their order. Work that returns `END` ends the run.
         clock: gets the times.
+
+    Raises:
+        EngineError: the process that iterates was forked from the one that began.
     """
+    guard = Guard("this run of frames")
     with ExitStack() as pools:
         flow: Iterator[Passage] = (Passage(item, {}) for item in items)
         for stage in stages:
             pool = ThreadPoolExecutor(stage.workers, stage.name)
             pools.callback(pool.shutdown, wait=True, cancel_futures=True)
-            flow = _ahead(flow, stage, pool, clock)
+            flow = _ahead(flow, stage, pool, clock, guard)
         yield from flow
 
 
@@ -120,16 +125,21 @@ def live_items(stages: Iterable[Stage]) -> int:
     return sum(stage.holds for stage in stages) + 1
 
 
-def _ahead(items: Iterator[Passage], stage: Stage, pool: ThreadPoolExecutor, clock: Clock) -> Iterator[Passage]:
+def _ahead(
+    items: Iterator[Passage], stage: Stage, pool: ThreadPoolExecutor, clock: Clock, guard: Guard
+) -> Iterator[Passage]:
     pending: deque[Future[Passage]] = deque()
     for item in items:
+        guard.refuse_foreign()  # its futures are made by threads that a forked child does not have
         pending.append(pool.submit(_through, item, stage, clock))
         del item  # or a frame that went on long ago stays alive here
         while pending and (len(pending) > stage.ahead or pending[0].done()):
             if pending[0].result().value is END:
                 return
             yield pending.popleft().result()
+            guard.refuse_foreign()
     while pending:
+        guard.refuse_foreign()
         if pending[0].result().value is END:
             return
         yield pending.popleft().result()

@@ -9,9 +9,11 @@ import numpy as np
 
 from runtime.backend import ClosedOnExit
 from runtime.errors import LibraryError, OutputError
+from runtime.forks import Guard
 from runtime.media.outputs import Look, part_path
 from runtime.media.video import TimedFrame, library, refusing_video
 from runtime.texts import shown
+from runtime.threads import bound
 
 # Without B-frames a fragment starts at its first frame. 40 overlays of 1024x2048 take 33 ms of CPU each and 2912 KB in
 # all with superfast, 53 ms and 2043 KB with veryfast, 69 ms and 2056 KB with faster.
@@ -54,6 +56,8 @@ class VideoWriter(ClosedOnExit):
             path.parent.mkdir(parents=True, exist_ok=True)
             options = {"flush_packets": "1", **({} if self._ids else MP4)}
             self._container = self._av.open(str(self._growing), "w", options=options)
+        self._guard = Guard(shown(path), self)
+        with self._telling():
             self._stream = self._make_stream(pixels, rate)
 
     def write(self, pixels: np.ndarray, pts: int) -> None:
@@ -65,7 +69,9 @@ class VideoWriter(ClosedOnExit):
 
         Raises:
             OutputError: the disk is full, or gone.
+            EngineError: another process, which this one was forked from, writes this file.
         """
+        self._guard.refuse_foreign()
         frame = self._gray(pixels) if self._ids else self._yuv(pixels)
         self._first = pts if self._first is None else self._first
         self._last = frame.pts = max(pts - self._first, self._last + 1)
@@ -76,12 +82,12 @@ class VideoWriter(ClosedOnExit):
         self._mux(frame)
 
     def close(self) -> None:
-        """Complete the file and give it its name; a second call does nothing.
+        """Complete the file and give it its name; a second call does nothing, nor does one in a forked child.
 
         Raises:
             OutputError: the disk is full, or gone; what was written until then has its name and plays.
         """
-        if self._container is None:
+        if self._container is None or self._guard.foreign:
             return
         container, self._container = self._container, None
         try:
@@ -102,6 +108,7 @@ class VideoWriter(ClosedOnExit):
         stream.pix_fmt = "gray" if self._ids else "yuv420p"
         context = stream.codec_context
         context.time_base = self._time_base
+        context.thread_count = bound() or 0
         if not self._ids:
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED_RANGE

@@ -13,6 +13,7 @@ from runtime.media.pipeline import Clock
 from runtime.media.streams import StreamResult
 from runtime.spec import ModelSpec
 from runtime.texts import shown
+from runtime.threads import count
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "encode")
 PARTS_OF_SEGMENT = STAGES[1:4]
@@ -64,7 +65,12 @@ class Report:
         """Print one document with everything; times in milliseconds, shares from 0 to 1."""
         files = [*map(_picture_as_json, self.pictures), *map(_stream_as_json, self.streams)]
         errors = [{"input": given, "error": message} for given, message in self.problems]
-        print(json.dumps({"engine": str(engine), "model": spec.name, "files": files, "errors": errors}, indent=1))
+        print(
+            json.dumps(
+                {"engine": str(engine), "model": spec.name, "threads": count(), "files": files, "errors": errors},
+                indent=1,
+            )
+        )
 
 
 def stage_table(frames_ms: Sequence[dict[str, float]]) -> str:

@@ -12,11 +12,13 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.commands import install
 from runtime.errors import FrameError, LibraryError, PipelineError
+from runtime.forks import Guard
 from runtime.libraries import refusing
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.pipeline import END, End
 from runtime.texts import shown
+from runtime.threads import bound
 
 EXTENSIONS = frozenset(
     {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
@@ -66,7 +68,9 @@ class VideoReader(ClosedOnExit):
             raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
         # FFmpeg's own bound, before it makes a frame: while it looks what is in the file, and when a size changes.
         self._stream.codec_context.options = self._bounds
+        self._guard = Guard(self._name, self)
         self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = bound() or 0  # of 0 FFmpeg makes as many as the affinity allows
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.time_base = Fraction(self._stream.time_base)
         self.seconds = self._announced_seconds()
@@ -81,8 +85,10 @@ class VideoReader(ClosedOnExit):
 
         Raises:
             FrameError: a frame is damaged or the file ends before its time; the next call goes on behind it.
+            EngineError: another thread reads, or another process opened the file.
         """
-        found = next(self._found, END)
+        with self._guard:
+            found = next(self._found, END)
         if isinstance(found, FrameError):
             raise found
         return found
@@ -105,9 +111,10 @@ class VideoReader(ClosedOnExit):
         return sum((steps[interval] - 1) * count for interval, count in self._intervals.items() if steps[interval] > 1)
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
-        self._found.close()
-        self._container.close()
+        """Close the file; a second call does nothing, nor does one in a forked child: the file is its parent's."""
+        if not self._guard.foreign:
+            self._found.close()
+            self._container.close()
 
     def _opened(self, path: Path) -> Any:
         if not path.is_file():

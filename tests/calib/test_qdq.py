@@ -33,6 +33,8 @@ AGREEING = {"icnet": 0.97, "enet": 0.85}
 # quantized otherwise by OpenVINO cost five times as much.
 APART = {"icnet": 0.004, "enet": 0.012}
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
+# The other one takes more than ten seconds.
+one_in_haste = pytest.mark.parametrize("name", ["icnet", pytest.param("enet", marks=pytest.mark.slow)])
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 
 
@@ -304,7 +306,7 @@ with open_backend(build_engine(graph, "int8", "openvino", folder)) as engine:
 """
 
 
-@pytest.mark.parametrize("name", MODELS)
+@one_in_haste
 def test_openvino_computes_an_int8_graph_as_the_referee_does_without_vnni(int8, frame, tmp_path, name):
     # On every machine: what the library is capped to decides, so that a CPU with VNNI does not hide it.
     graph, picture = tmp_path / f"{name}.onnx", tmp_path / "frame.npy"
@@ -349,7 +351,7 @@ build_engine(Path(sys.argv[1]), "int8", "openvino", Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("name", MODELS)
+@one_in_haste
 def test_an_int8_engine_whose_sums_saturate_is_refused_by_its_results(int8, tmp_path, name):
     graph = tmp_path / f"{name}.onnx"
     graph.write_bytes(int8(name).SerializeToString())

@@ -9,6 +9,7 @@ from calib.sample import sample_frames
 from calib.table import find_table, load_table, save_table
 from runtime import artifacts
 from runtime.errors import FrameError, GraphError
+from tests.helpers.graphs import tiny_graph
 
 
 @pytest.fixture
@@ -22,18 +23,26 @@ def data(tmp_path, frame):
 
 
 @pytest.fixture
-def calibrated(graphs, data, tmp_path):
-    """Calibrate ICNet on the images; options of the sample and the method."""
+def graph(tmp_path):
+    """Two convolutions under ICNet's name."""
+    path = tmp_path / "icnet.onnx"
+    path.write_bytes(tiny_graph())
+    return path
 
-    def table(seed=0, method="percentile", count=FRAMES):
+
+@pytest.fixture
+def calibrated(graph, data, tmp_path):
+    """Calibrate on the images; options of the sample and the method."""
+
+    def table(seed=0, method="percentile", count=FRAMES, graph=graph):
         sample = sample_frames(data, count, seed, few=True)
-        return calibrate(graphs("icnet")["fp32"], sample, seed, method, tmp_path / "tables")
+        return calibrate(graph, sample, seed, method, tmp_path / "tables")
 
     return table
 
 
-def test_the_table_tells_frames_seed_method_versions_and_every_range(calibrated, data):
-    table = load_table(calibrated())
+def test_the_table_tells_frames_seed_method_versions_and_every_range(calibrated, data, graphs):
+    table = load_table(calibrated(graph=graphs("icnet")["fp32"]))
     assert (table.model, table.seed, table.method, table.float_layers) == ("icnet", 0, "percentile", ())
     assert set(zip(table.frames, table.frames_sha256, strict=True)) == {
         (path.name, artifacts.sha256_of(path)) for path in data.iterdir()
@@ -82,14 +91,15 @@ def test_an_unreadable_frame_stops_the_run_and_leaves_nothing(calibrated, data, 
     assert not list((tmp_path / "tables").glob("*.json"))
 
 
-def test_ranges_are_taken_from_the_fp32_graph_alone(graphs, data, tmp_path):
+def test_ranges_are_taken_from_the_fp32_graph_alone(graph, data, tmp_path):
+    graph.write_bytes(tiny_graph(None, "fp16"))
     with pytest.raises(GraphError, match="is fp16, needed is fp32"):
-        calibrate(graphs("icnet")["fp16"], sample_frames(data, 4, 0, few=True), 0, "mse", tmp_path)
+        calibrate(graph, sample_frames(data, 4, 0, few=True), 0, "mse", tmp_path)
 
 
-def test_the_command_prints_the_tables_path(graphs, data, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_the_tables_path(graph, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibrate, "__defaults__", (tmp_path / "tables",))
-    assert main([str(graphs("icnet")["fp32"]), "--data", str(data), "--few"]) == 0
+    assert main([str(graph), "--data", str(data), "--few"]) == 0
     assert load_table(type(tmp_path)(capsys.readouterr().out.strip())).method == "mse"
 
 

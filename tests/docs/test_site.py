@@ -146,6 +146,7 @@ def test_a_page_that_loads_something_from_elsewhere_is_refused(output, loads):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="the site's libraries are not installed: make docs")
+@pytest.mark.slow  # `make docs`, which CI runs, is strict, too
 def test_the_site_is_built_strictly_and_its_search_works_on_files(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}

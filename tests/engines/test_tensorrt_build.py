@@ -1,6 +1,5 @@
 """TensorRT-RTX really builds here, without a GPU; what TensorRT's inspector says is taken from its documentation."""
 
-import functools
 import importlib.util
 import json
 import os
@@ -10,14 +9,14 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from engines import tensorrt_build, tensorrt_precision
+from engines.build import read_spec
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
-from runtime.labels import CITYSCAPES
-from runtime.spec import ModelSpec, Preprocess
 from tests.helpers.graphs import tiny_graph, tiny_spec
 from tests.helpers.terminal import terminal_lines
 
@@ -27,24 +26,21 @@ MODELS = ("enet", "icnet")
 WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
-@functools.cache
-def graph(model):
-    """A real network at its full size, with random weights: (FP32 graph, FP16 graph, spec, weighted layers)."""
-    from export import registry
-    from export.half import half_from_float
-    from export.to_onnx import deployed, trace
+@pytest.fixture(scope="module")
+def graph(shipped):
+    """A shipped network, of a name: (FP32 graph, FP16 graph, spec, weighted layers)."""
 
-    entry = registry.find(model)
-    preprocess = Preprocess(1024, 2048, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB")
-    spec = ModelSpec(model, preprocess, CITYSCAPES, entry.output_stride, entry.block, 1, "0" * 64, "random weights")
-    single = trace(deployed(entry, entry.build(len(CITYSCAPES)).eval()), spec)
-    count = sum(node.op_type in WEIGHTED for node in single.graph.node)
-    return single.SerializeToString(), half_from_float(single).SerializeToString(), spec, count
+    def of(model):
+        single, half = (shipped(model, precision).read_bytes() for precision in ("fp32", "fp16"))
+        count = sum(node.op_type in WEIGHTED for node in onnx.load_from_string(single).graph.node)
+        return single, half, read_spec(single), count
+
+    return of
 
 
 @needs_rtx
 @pytest.mark.parametrize("model", MODELS)
-def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(model):
+def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(graph, model):
     _, half, spec, count = graph(model)
     built = tensorrt_build.build(half, spec, "fp16", RTX)
     assert count > 50
@@ -54,7 +50,7 @@ def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(model):
 
 @needs_rtx
 @pytest.mark.parametrize("model", MODELS)
-def test_a_float32_graph_is_not_taken_for_fp16(model):
+def test_a_float32_graph_is_not_taken_for_fp16(graph, model):
     single, _, spec, count = graph(model)
     with pytest.raises(EngineError, match=rf"{model} is not fp16: its weighted layers are {count} fp32, not as asked"):
         tensorrt_build.build(single, spec, "fp16", RTX)
@@ -128,7 +124,7 @@ def test_each_phase_has_a_bar_on_a_terminal_and_nothing_stays_of_it(monkeypatch,
 
 
 @needs_rtx
-def test_ctrl_c_ends_a_build_and_the_handler_is_restored():
+def test_ctrl_c_ends_a_build_and_the_handler_is_restored(graph):
     before = signal.getsignal(signal.SIGINT)
     _, half, spec, _ = graph("enet")
     threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -66,7 +66,9 @@ def graph(checkpoints):
     return export
 
 
-every_layout = pytest.mark.parametrize("name", NODES)
+every_layout = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "enet-davidtvs")) for name in NODES]
+)
 
 
 @every_layout

@@ -84,8 +84,11 @@ def test_every_shape_is_static(graph, name, precision):
         assert all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim), value.name
 
 
-@either_model
-@pytest.mark.parametrize("form", [{}, PLAIN_PAIR], ids=["deployed", "plain, batch of 2"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("enet", {}), ("icnet", {}), ("enet", PLAIN_PAIR), pytest.param("icnet", PLAIN_PAIR, marks=pytest.mark.slow)],
+    ids=["enet", "icnet", "enet, plain, batch of 2", "icnet, plain, batch of 2"],
+)
 def test_input_and_output_are_as_the_spec_says(graph, name, form):
     model = graph(name, **form)
     spec, step = spec_of(model), registry.find(name).output_stride * spec_of(model).block

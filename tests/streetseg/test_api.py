@@ -14,6 +14,7 @@ from runtime import cli as runtime_cli
 from runtime.errors import EngineError, GraphError, ModelError, WeightsError
 from runtime.labels import CAMVID
 from runtime.manifest import manifest_path, read_manifest
+from runtime.signature import signature_path, write_keys
 from streetseg import cli, completion, list_commands, listing, results, stage_commands, stages
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import write_fake_engine
@@ -218,3 +219,15 @@ def test_a_missing_library_is_typed_with_its_extra(monkeypatch):
     with pytest.raises(streetseg.PipelineError, match=r"torch is not installed, .*\[export\]'"):
         stages.naming_extras(fails)()
     assert listing.models.__wrapped__
+
+
+def test_an_engine_is_signed_by_call_and_by_command(graph, tmp_path, capsys):
+    private, public = write_keys(tmp_path / "fleet")
+    options = {"precision": "fp32", "backend": "onnxruntime", "prove": False, "folder": "kept"}
+    engine = streetseg.build(graph, **options, sign=private)
+    with streetseg.open(engine, require_signed=public) as lanes:
+        assert lanes.count == 1
+    signature_path(engine).unlink()
+    words = ["--precision", "fp32", "--backend", "onnxruntime", "--no-proof", "--folder", "kept"]
+    assert stage_commands.engine([str(graph), *words, "--sign", str(private)]) == 0
+    assert signature_path(engine).is_file()

@@ -116,7 +116,7 @@ class Blocked:
 
 @pytest.mark.parametrize(
     ("command", "library", "extra"),
-    [("train", "torch", "export"), ("quantize", "onnx", "export"), ("export", "onnxscript", "export")],
+    [("train", "torch", "export"), ("quantize", "onnx", "build"), ("export", "onnxscript", "export")],
 )
 def test_a_missing_extra_is_one_line_that_names_it(tmp_path, monkeypatch, command, library, extra):
     monkeypatch.chdir(tmp_path)

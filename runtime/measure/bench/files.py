@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, count_from_text, log, progress, show, size_from_text
+from runtime.cli import DONE, add_threads, count_from_text, log, progress, show, size_from_text
 from runtime.errors import FrameError
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
@@ -41,6 +41,7 @@ from runtime.reference import resize_frame
 from runtime.samples import STREET
 from runtime.signature import add_require_signed, refuse_unsigned
 from runtime.texts import markdown
+from runtime.threads import for_command
 
 VERSION = 1  # of the JSON document
 BEGIN = "<!-- files: made by `make figures` -->"
@@ -183,6 +184,11 @@ def main(argv: Sequence[str]) -> int:
     if options.page:
         rewrite(options.page, BEGIN, "\n\n".join(table(read_document(path)) for path in options.documents))
         return DONE
+    with for_command(options.threads):
+        return _measured(options, argv)
+
+
+def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = options.engine or chosen_engine()
     if options.require_signed:
         refuse_unsigned(engine, read_manifest(engine), options.require_signed)
@@ -213,6 +219,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     add_require_signed(parser)
     add("--frames", type=count_from_text, default=20, help="of each input (%(default)s)")
     add("--rounds", type=count_from_text, default=6, help="runs of each input in each way (%(default)s)")
+    add_threads(parser)
     add("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     add("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
     add("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, count_from_text, log, show, size_from_text
+from runtime.cli import DONE, add_threads, count_from_text, log, show, size_from_text
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench import kernels
@@ -28,6 +28,7 @@ from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 from runtime.signature import add_require_signed, refuse_unsigned
+from runtime.threads import for_command
 
 FRAME_SIZE = (1024, 2048)  # the size that the project's figures are quoted at
 OF_TORCH = ("torch", "torch-compile", "torch-cuda-graph")  # rivals that take a torch program, the others a plain graph
@@ -76,6 +77,11 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine or a rival cannot be opened, or a file not be written.
     """
     options = _options(argv)
+    with for_command(options.threads):
+        return _measured(options, argv)
+
+
+def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
     engine = options.engine or chosen_engine()
     if options.require_signed:
         refuse_unsigned(engine, read_manifest(engine), options.require_signed)
@@ -161,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
+    add_threads(parser)
     parser.add_argument("--kernels", action="store_true", help="only the kernels before and after the network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")
     return parser

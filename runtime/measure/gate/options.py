@@ -119,6 +119,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--frame", type=Path, default=STREET, help="an image (%(default)s)")
     add("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
+    cli.add_threads(parser)
     add("--seed", type=cli.seed_from_text, default=0, help="of the order of turns (%(default)s)")
     add("--counts-alone", action="store_true", help="judge layers and bytes, where time means nothing")
     add("--json", type=Path, metavar="FILE", help="everything, raw samples too")

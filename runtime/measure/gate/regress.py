@@ -39,6 +39,7 @@ from runtime.measure.worker import CODE, ENGINE, Job, Worker
 from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.spec import EngineManifest
+from runtime.threads import for_command
 
 SLOWER, AMBIGUOUS, NO_BASELINE = 3, 4, 5
 EXIT_CODES = {
@@ -57,6 +58,11 @@ def main(argv: Sequence[str]) -> int:
         PipelineError: an engine cannot be opened, or a file not be read or written.
     """
     options = parsed(argv, __doc__)
+    with for_command(options.threads):
+        return _judged(options, argv)
+
+
+def _judged(options: argparse.Namespace, argv: Sequence[str]) -> int:
     candidate = options.engines[-1]
     manifest = read_manifest(candidate)
     frame = resize_frame(read_frame(options.frame), *(options.frame_size or _network_size(manifest)))

@@ -75,7 +75,9 @@ def test_a_networks_data_parallel_form_is_loaded(tmp_path):
     assert same(tensors(network), tensors(saved))
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("r50")) for name in registry.names()]
+)
 def test_every_networks_weights_come_back(name, tmp_path):
     saved, network = seeded(registry.find(name).build(11)), registry.find(name).build(11)
     save_file(saved.state_dict(), tmp_path / "a.safetensors", {"source": "there"})

@@ -34,7 +34,7 @@ class Small(nn.Module):
 
 
 @needs_compiler
-@pytest.mark.parametrize(("halved", "tolerance"), [(False, 1e-4), (True, 3e-2)])
+@pytest.mark.parametrize(("halved", "tolerance"), [(False, 1e-4), pytest.param(True, 3e-2, marks=pytest.mark.slow)])
 def test_a_network_computes_what_pytorchs_does_and_keeps_its_parameters(halved, tolerance):
     torch.manual_seed(0)
     torch._dynamo.reset()
@@ -67,7 +67,7 @@ def test_a_network_that_does_not_compile_whole_is_an_error():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder_only", [False, True])
+@pytest.mark.parametrize("encoder_only", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_enet_is_one_graph(encoder_only, monkeypatch):
     torch._dynamo.reset()
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
@@ -101,7 +101,7 @@ def test_the_loss_and_its_gradients_are_those_of_pytorch():
     torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+@pytest.mark.parametrize("compiler", ["no-such-compiler", pytest.param("false", marks=pytest.mark.slow)])
 def test_without_a_compiler_that_works_one_line_says_so(compiler, tmp_path):
     imports = "from export.training.compiled import check_compiler; from runtime.cli import run"
     code = f"{imports}; run(lambda argv: check_compiler())"

@@ -178,6 +178,7 @@ def test_what_is_there_already_is_left_and_what_differs_is_made_again(weights, t
     assert read_weights(out).tensors["conv1_1.conv.weight"].shape[0] == WIDTH // 2
 
 
+@pytest.mark.slow
 def test_pruned_weights_are_exported_and_the_graph_tells_their_width(weights, tmp_path):
     import onnx
 

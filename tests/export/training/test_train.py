@@ -62,7 +62,9 @@ def interrupt_after(monkeypatch, epochs):
     monkeypatch.setattr(training, "finish_epoch", finish_then_stop)
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("enet", "adamw"), ("icnet", "sgd"), ("icnet", "muon")])
+@pytest.mark.parametrize(
+    ("model", "optimizer"), [("enet", "adamw"), ("icnet", "sgd"), pytest.param("icnet", "muon", marks=pytest.mark.slow)]
+)
 def test_a_resumed_training_ends_in_the_same_bytes(model, optimizer, data, tmp_path, monkeypatch):
     whole, halves = (options(data, tmp_path / name, "--optimizer", optimizer, model=model) for name in "ab")
     assert main(whole) == DONE

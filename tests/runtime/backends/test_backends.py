@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import reference
-from runtime.backend import check_frame, open_backend
+from runtime.backend import open_backend
 from runtime.backends import onnxruntime as onnxruntime_backend
 from runtime.backends import openvino as openvino_backend
 from runtime.errors import FrameError
@@ -190,9 +190,3 @@ def test_a_library_held_to_fewer_units_is_another_target(monkeypatch):
     for no_cap in ("ALL", "default", ""):
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", no_cap)
         assert openvino_backend.this_target("openvino") == free
-
-
-@pytest.mark.parametrize(("given", "told"), [(None, "NoneType"), ([[1]], "list"), (b"x", "bytes"), ("img.png", "str")])
-def test_what_is_no_array_is_refused_with_what_it_is(given, told):
-    with pytest.raises(FrameError, match=rf"a frame is a NumPy array, uint8 \(height, width, 3\) RGB, got {told}$"):
-        check_frame(given)

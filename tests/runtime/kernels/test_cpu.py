@@ -70,7 +70,7 @@ def test_masks_of_bfloat16_logits_are_the_references(sizes, block):
 @pytest.mark.parametrize("bands", [1, 2, 3, 16])
 @pytest.mark.parametrize("block", [1, 2])
 def test_bands_meet_without_a_seam(bands, block, monkeypatch):
-    monkeypatch.setattr(cpu, "THREADS", bands)
+    monkeypatch.setattr(cpu, "count", lambda: bands)
     logits = logits_with_ties(5, 17, 30, block)
     frame = np.random.default_rng(0).integers(0, 256, (33, 61, 3), dtype=np.uint8)
     for height, width in ((17 * block, 30 * block), (68 * block, 77), (23, 200)):

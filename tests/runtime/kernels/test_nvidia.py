@@ -6,6 +6,7 @@ import pytest
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
 from tests.helpers import cuda_on_cpu
+from tests.helpers.children import in_child
 
 SOURCE = Path(__file__).parents[2] / "helpers" / "fake_libcuda.cpp"
 needs_compiler = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
@@ -38,3 +39,14 @@ def test_a_driver_that_does_not_start_says_so(tmp_path):
 def test_no_driver_at_all_says_so():
     with pytest.raises(LibraryError, match=r"no NVIDIA GPU here: the driver's library libnothing\.so is not installed"):
         nvidia.gpu("libnothing.so")
+
+
+@needs_compiler
+@pytest.mark.parametrize("error", [0, 3], ids=["ours used it before the fork", "another library did"])
+def test_a_process_that_was_forked_from_one_that_used_cuda_says_so(tmp_path, error, monkeypatch):
+    # In such a child the driver answers 3 to whatever it is asked; what ours used, it knows without asking.
+    monkeypatch.setattr(nvidia, "_used_by", None)
+    if not error:
+        nvidia.gpu(driver(tmp_path))
+    with pytest.raises(LibraryError, match=r"CUDA cannot be used in this process: it was forked"):
+        in_child(lambda: nvidia.gpu(driver(tmp_path, error=error)))

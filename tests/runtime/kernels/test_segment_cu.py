@@ -128,6 +128,35 @@ def test_a_cubin_is_compiled_once(tmp_path, monkeypatch):
     assert first[:4] == b"\x7fELF"
 
 
+@pytest.fixture
+def nvcc(tmp_path, monkeypatch):
+    """An nvcc that answers its version, and code that is counted instead of compiled."""
+    program, made = tmp_path / "nvcc", []
+    program.write_text("#!/bin/sh\necho 13.0\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(shutil, "which", lambda name: str(program))
+    monkeypatch.setattr(cuda, "_compile", lambda command: made.append(command) or b"code" * 99)
+    return made
+
+
+def test_a_cubin_that_is_damaged_is_compiled_anew(tmp_path, nvcc):
+    cuda.compiled("9.0", cache=tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob("*.cubin")
+    for damaged in (b"", b"code" * 98, b"codf" + b"code" * 98):
+        path.write_bytes(damaged)
+        assert cuda.compiled("9.0", cache=tmp_path / "cache") == b"code" * 99 == path.read_bytes()
+    assert cuda.compiled("9.0", cache=tmp_path / "cache") == b"code" * 99
+    assert len(nvcc) == 4
+
+
+def test_where_a_cubin_cannot_be_kept_it_is_said_and_done_without(tmp_path, nvcc, capsys):
+    (tmp_path / "file").write_bytes(b"")
+    for _ in range(2):
+        assert cuda.compiled("9.0", cache=tmp_path / "file" / "cache") == b"code" * 99
+    assert len(nvcc) == 2
+    assert capsys.readouterr().err.startswith("segment.cu as compiled is not kept, the next start compiles it again: ")
+
+
 @needs_nvcc
 def test_an_unknown_architecture_is_one_line(tmp_path):
     with pytest.raises(LibraryError, match=r"nvcc cannot compile segment\.cu \(-arch=sm_12345\)") as error:

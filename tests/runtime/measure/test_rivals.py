@@ -98,7 +98,7 @@ def test_a_rival_of_a_gpu_that_falls_back_to_the_cpu_is_refused(files, monkeypat
 
     fallen = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda graph, providers: fallen)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda graph, options, providers: fallen)
     with pytest.raises(LibraryError, match="onnxruntime cannot use its CUDAExecutionProvider here"):
         open_rival("onnxruntime-cuda", [files["onnxruntime"]])
 

@@ -16,8 +16,10 @@ import runtime
 from runtime.errors import EngineError
 from runtime.lanes import Lanes
 from runtime.measure import serving
+from runtime.measure import worker as worker_module
 from runtime.measure.serving import frames_per_s, serve
 from runtime.measure.worker import ENGINE, LEAST_PATIENCE_S, PATIENCE_S, Job, Worker, warm_up
+from runtime.threads import count, limited, usable
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_code import sleeping_code
 from tests.helpers.pictures import gradient
@@ -198,3 +200,23 @@ def test_a_process_is_waited_for_as_its_own_frames_suggest(tmp_path, frame):
         worker.patience_s = 7
         warm_up([worker], 1)
         assert worker.patience_s == 7
+
+
+def test_a_worker_is_held_to_the_threads_that_were_asked(tmp_path, frame, monkeypatch):
+    with limited(1):
+        monkeypatch.setattr(worker_module, "CHILD", tmp_path / "child.py")
+        (tmp_path / "child.py").write_text("import json, sys; print(json.dumps({'error': f'held to {sys.argv[1]}'}))")
+        with pytest.raises(EngineError, match="held to 1"):
+            Worker(Job(ENGINE, (tmp_path / "any.engine",)), frame)
+    with serving._held_to(1):
+        assert count() == 1
+    with serving._held_to(0):
+        assert count() == usable()
+
+
+def test_code_that_is_older_than_threads_says_that_it_cannot_be_held_to_a_number(monkeypatch):
+    monkeypatch.setitem(sys.modules, "runtime.threads", None)
+    with pytest.raises(EngineError, match="its code is older than --threads and cannot be held to a number"):
+        serving._held_to(1)
+    with serving._held_to(0):
+        pass

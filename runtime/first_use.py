@@ -1,0 +1,75 @@
+"""An engine that fits any machine is proven on each by its results, once, when it is first opened there.
+
+Engines of one CPU or GPU were proven where they were built, and are refused elsewhere.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runtime.artifacts import key_of, write_atomically
+from runtime.bars import say
+from runtime.cpu import cpu_features, cpu_name
+from runtime.errors import EngineError
+from runtime.kernels import nvidia
+from runtime.manifest import rebuild_command
+from runtime.media.frames import read_frame
+from runtime.proof import Computes, compared, expected_path, read_expected, told
+from runtime.samples import STREET
+from runtime.spec import ANY, EngineManifest
+
+SUFFIX = ".proven.json"
+
+
+def prove_once(path: str | Path, manifest: EngineManifest, backend: Computes) -> None:
+    """Hold an engine to what the referee computed at its build, if it fits any machine and was not held to it on this.
+
+    What was built with `--no-proof` is taken as it is. What was built where it could not run is held to it, too.
+
+    Raises:
+        EngineError: it computes something else here, or the referee's logits are damaged.
+    """
+    path = Path(path)
+    if manifest.target.device != ANY or _key(manifest) in _recorded(path):
+        return
+    if not expected_path(path).is_file():
+        if manifest.proof.frames:
+            say(f"{path.name} was never proven on this machine: {expected_path(path).name} is not beside it")
+        return
+    proof = compared(backend, read_frame(STREET), read_expected(path), manifest.executed)
+    if not proof.apart <= proof.bound:
+        raise EngineError(
+            f"{path.name} does not compute on this machine what its graph says: logits are off by {proof.apart:.3f} of "
+            f"their deviation, at most {proof.bound:.3f} is rounding. Build it here: {rebuild_command(manifest)}"
+        )
+    say(f"{path.name}, first use on this machine: {told(proof)}")
+    record(path, manifest)
+
+
+def record(path: Path, manifest: EngineManifest) -> None:
+    """Note beside an engine that it was proven on this machine; where nothing can be written, it is proven again."""
+    known = {**_recorded(path), _key(manifest): _machine(manifest)}
+    try:
+        write_atomically(path.with_suffix(SUFFIX), json.dumps(known, indent=1).encode())
+    except OSError as error:
+        say(f"that it was proven here cannot be kept ({error.strerror}); it is proven again at each start")
+
+
+def _machine(manifest: EngineManifest) -> dict[str, Any]:
+    machine: dict[str, Any] = {"cpu": cpu_name(), "features": list(cpu_features())}
+    if manifest.backend.startswith("tensorrt"):
+        machine["gpu"] = list(nvidia.gpu())
+    return machine
+
+
+def _key(manifest: EngineManifest) -> str:
+    return key_of({**_machine(manifest), "engine": manifest.engine_sha256})
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    # Damaged, or not there: nothing is known, and it is proven again.
+    try:
+        known = json.loads(path.with_suffix(SUFFIX).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}

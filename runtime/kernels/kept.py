@@ -1,0 +1,130 @@
+"""Machine code that numba made, kept on disk: read where it is whole, made anew where it is not, done without at all.
+
+numba's own cache wants a folder that it can write even to read from it, ends the program where a file is damaged or the
+disk is full, and runs damaged machine code. Here each file carries its checksum; whatever is wrong with the disk costs
+time and one line on stderr.
+"""
+
+import functools
+import hashlib
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from runtime.artifacts import user_cache, write_atomically
+from runtime.bars import say
+from runtime.forks import hold
+
+DIGEST = 32  # bytes of a sha256
+COST = "every start compiles the loops again, for some seconds; NUMBA_CACHE_DIR may name a folder that can be written"
+Signature = Any  # numba's
+_told: set[str] = set()  # what was said, by its kind
+
+
+def keep(dispatcher: Any) -> Any:
+    """The dispatcher that `numba.njit` gave, its machine code kept on disk from now on."""
+    _hold_compiler()
+    dispatcher._cache = Kept(dispatcher.py_func)
+    return dispatcher
+
+
+def folders() -> Iterator[Path]:
+    """Where machine code may be: what numba's own variable names, beside the source, or the user's cache."""
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if named:
+        yield Path(named).absolute()
+    yield Path(__file__).parent / "__pycache__"
+    yield user_cache()
+
+
+class Kept:
+    """What a dispatcher asks for machine code and gives it to, in the place of numba's `FunctionCache`."""
+
+    def __init__(self, function: Any) -> None:
+        """Nothing is read yet; `function` is the plain one."""
+        self._function = function
+        self.cache_path = str(next(folders()))
+
+    def load_overload(self, signature: Signature, target: Any) -> Any:
+        """The compile result that was kept for these argument types and this CPU; None where there is none."""
+        from numba.core import compiler
+
+        result: Any = compiler.CompileResult
+        target.refresh()
+        name = self._name(signature, target.codegen())
+        for folder in folders():
+            body = _whole(folder / name, _stamp(self._function.__code__.co_filename))
+            if body is not None:
+                return result._rebuild(target, *pickle.loads(body))
+        return None
+
+    def save_overload(self, signature: Signature, compiled: Any) -> None:
+        """Keep a compile result where it can be kept; where it cannot, that is said once."""
+        from numba.core import serialize
+
+        body: bytes = cast(Any, serialize).dumps(compiled._reduce())
+        stamp = _stamp(self._function.__code__.co_filename)
+        _write(self._name(signature, compiled.codegen), stamp + hashlib.sha256(stamp + body).digest() + body)
+
+    def enable(self) -> None:
+        """As numba's has it."""
+
+    disable = flush = enable
+
+    def _name(self, signature: Signature, codegen: Any) -> str:
+        # The types and the CPU tell apart what is kept side by side; `_stamp` what takes its place.
+        key = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:16]
+        version = "".join(map(str, sys.version_info[:2]))
+        return f"{self._function.__module__.rpartition('.')[2]}.{self._function.__name__}.py{version}-{key}.kept"
+
+
+@functools.cache
+def _stamp(source: str) -> bytes:
+    # Of all that machine code is made from and by. One file: these loops call none of another.
+    import llvmlite
+    import numba
+
+    made_by = f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode()
+    return hashlib.sha256(Path(source).read_bytes() + made_by).digest()
+
+
+def _whole(path: Path, stamp: bytes) -> bytes | None:
+    # What `save_overload` wrote of the same source, to the last bit; None: nothing, stale, or damaged, which is said.
+    try:
+        kept = path.read_bytes()
+    except OSError:
+        return None
+    head, digest, body = kept[:DIGEST], kept[DIGEST : 2 * DIGEST], kept[2 * DIGEST :]
+    if digest == hashlib.sha256(head + body).digest():
+        return body if head == stamp else None
+    _say_once("damaged", f"machine code in {path.parent} is damaged ({path.name}): it is compiled anew")
+    return None
+
+
+def _write(name: str, data: bytes) -> None:
+    if "not kept" in _told:  # where one cannot be kept, none of the others is tried
+        return
+    problems = []
+    for folder in folders():
+        try:
+            write_atomically(folder / name, data)
+            return
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror or error}")
+    _say_once("not kept", f"machine code of the loops cannot be kept ({'; '.join(problems)}): {COST}")
+
+
+def _say_once(kind: str, message: str) -> None:
+    if kind not in _told:
+        _told.add(kind)
+        say(message)
+
+
+@functools.cache
+def _hold_compiler() -> None:
+    from numba.core.compiler_lock import global_compiler_lock
+
+    hold(global_compiler_lock)
