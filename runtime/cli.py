@@ -5,6 +5,7 @@ import errno
 import io
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ DONE, FAILED, USAGE = 0, 1, 2
 MOST_COUNTED = 1_000_000  # frames, rounds, epochs: more is a slip of the keyboard
 MOST_SEED = 2**32 - 1
 LONGEST_LINE = 4000  # characters: names from a file may be of any length
+NO_MEMORY = re.compile(r"not enough memory|can.t allocate memory|out of memory|bad allocation|std::bad_alloc", re.I)
 MOST_OF_A_REASON = 200  # characters
 INTERRUPTED = 130  # what a shell expects of Ctrl-C: it ends a script's loop
 
@@ -56,6 +58,10 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     except MemoryError as error:
         what = f" ({shown(str(error))[:MOST_OF_A_REASON]})" if str(error) else ""
         code = fail(f"there is not enough memory{what}: free some, or take a smaller input")
+    except RuntimeError as error:
+        if not NO_MEMORY.search(str(error)):  # torch and OpenVINO have no type for it
+            raise
+        code = fail("there is not enough memory: free some, or take a smaller input or batch")
     except OSError as error:
         hint = "; free some space and run it again" if error.errno == errno.ENOSPC else ""
         code = fail(f"{error.filename or 'input or output'}: {error.strerror or error}{hint}")
@@ -78,7 +84,7 @@ def fail(message: str) -> int:
 
 def log(message: str) -> None:
     """One line on stderr, where it cannot mix with results; above the progress bars, not behind them."""
-    say(message)
+    say(shown(message))
 
 
 def size_from_text(text: str) -> tuple[int, int]:
@@ -113,6 +119,17 @@ def amount_from_text(text: str) -> int:
         argparse.ArgumentTypeError: it is no whole number of 0 to `MOST_COUNTED`.
     """
     return _whole_from_text(text, 0, MOST_COUNTED, "a count")
+
+
+def lanes_from_text(text: str) -> int:
+    """'2' -> 2; an argparse type, of frames in an engine at once.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 1 to `runtime.lanes.MOST_LANES`.
+    """
+    from runtime.lanes import MOST_LANES  # not above: see `size_from_text`
+
+    return _whole_from_text(text, 1, MOST_LANES, "a number of lanes")
 
 
 def seed_from_text(text: str) -> int:

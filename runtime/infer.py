@@ -18,7 +18,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.errors import FrameError
 from runtime.labels import cityscapes_colors, palette
-from runtime.lanes import MOST_LANES, Lanes, open_lanes
+from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
@@ -231,8 +231,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
     add_max_pixels(parser)
     add_require_signed(parser)
-    add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
-        "or a camera, else what the engine does best)")  # fmt: skip
+    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "
+        "picture or a camera, else what the engine does best)")  # fmt: skip
     cli.add_threads(parser)
     add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")
     add("--stages", action="store_true", help="mean ms per stage, the busy share of each and frames a second; for one "
@@ -266,13 +266,6 @@ def _seconds_from_text(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
     return seconds
-
-
-def _lanes_from_text(text: str) -> int:
-    lanes = cli.amount_from_text(text)
-    if not 1 <= lanes <= MOST_LANES:
-        raise argparse.ArgumentTypeError(f"{text!r} lanes, expected 1 to {MOST_LANES}")
-    return lanes
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
             log(f"error: {error}")
             failed = True
     if arguments.json:
-        print(json.dumps({path: dataclasses.asdict(proof) for path, proof in found.items()}, indent=1))
+        show(json.dumps({path: dataclasses.asdict(proof) for path, proof in found.items()}, indent=1))
     else:
         for path, proof in found.items():
             show(f"{path}: {told(proof)}")
