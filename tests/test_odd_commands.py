@@ -22,7 +22,6 @@ COMMANDS = {
     "calib.qdq": ["g.onnx"],
     "calib.methods": ["g.onnx", "--data", "d"],
     "calib.sensitivity": ["g.onnx", "--data", "d"],
-    "export.prune": ["--model", "nope", "--keep", "1/2", "--out", "x"],
     "export.to_torch": ["--model", "nope"],
 }
 ODD = ["", "-1", "99999999999999999999", "nan", ".", "a\x1b[2J", "\udcff", "x" * 5000]
