@@ -6,7 +6,9 @@ SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
 WEIGHTS ?=
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell command -v python3.11 || command -v python3)
+endif
 PIP_OPTIONS ?=
 DATASET ?= camvid
 DATA ?=
@@ -16,35 +18,54 @@ TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
 INT8_OPTIONS ?=
 BENCH_OPTIONS ?=
-BENCH_BACKEND := auto
-BENCH_NAME := $(MODEL)-$(PRECISION)
-KERNELS :=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
+SECONDS ?= 60
+
+# A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
+# expands nothing in it. A recipe names it $$NAME, never $(NAME).
+SETTINGS := MODEL PRECISION BACKEND SIZE SIZES BATCH WEIGHTS PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
+TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+$(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
+export $(SETTINGS)
+BENCH_BACKEND := auto
+BENCH_NAME := $(MODEL)-$(PRECISION)
+KERNELS :=
+
 PRUNE_TRAINING := --epochs 60 --lr 0.02
 
 VENV := .venv
-PY := $(VENV)/bin/python
 DEMO_FRAME := runtime/samples/street.jpg
 .ONESHELL:
 .SHELLFLAGS := -eu -o pipefail -c
 SHELL := bash
 .DEFAULT_GOAL := help
 
+SPACE := $() $()
+VENV_TARGET := $(subst $(SPACE),\ ,$(VENV))
+PY := "$$VENV/bin/python"
+quoted = '$(subst ','\'',$(1))'
+
+# The words of an option as a shell splits them, quotes and all, in the array of its name; nothing in them is run, and
+# the files that a word with * or ? names take its place.
+split = words=$$(xargs -r printf '%s\n' <<< "$$$(1)"); $(1)=(); while [ -n "$$words" ] && IFS= read -r word; do \
+  if [ ! -e "$$word" ] && compgen -G "$$word" > /dev/null; then while IFS= read -r word; do $(1)+=("$$word"); done < <(compgen -G "$$word"); \
+  else $(1)+=("$$word"); fi; done <<< "$$words"
+
 # What the command line sets must be what one of its targets takes: the words between its ## and its colon.
 HASH := \#
-TAKES = awk -v goals='$(or $(MAKECMDGOALS),help)' -v given='$(GIVEN)' ' \
+TAKES = awk -v goals=$(call quoted,$(or $(MAKECMDGOALS),help)) -v given=$(call quoted,$(GIVEN)) ' \
   match($$0, /^[a-z-]+:.*$(HASH)$(HASH) /) { name = $$0; sub(/:.*/, "", name); words = substr($$0, RLENGTH + 1); takes[name] = words ~ /^[A-Z0-9_ ]+:/ ? words : ""; sub(/:.*/, "", takes[name]) } \
   END { for (n = split(goals, goal); n; n--) { if (!(goal[n] in takes)) exit; all = all " " takes[goal[n]] } \
   for (n = split(given, name_of); n; n--) if (!index(all " ", " " name_of[n] " ")) { meant = index(all " ", " " toupper(name_of[n]) " ") ? " (did you mean " toupper(name_of[n]) "?)" : ""; \
   gsub(/ +/, " ", all); print "error: make " goals " takes no " name_of[n] meant "; it takes" (all ~ /[A-Z]/ ? all : " no variable"); exit } }' Makefile
 ifeq ($(MAKELEVEL),0)
-GIVEN := $(filter-out PYTHON PIP_OPTIONS VENV,$(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
+GIVEN := $(filter-out PYTHON PIP_OPTIONS VENV,$(TYPED) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 ifneq ($(GIVEN),)
-ifneq ($(findstring ',$(GIVEN)$(MAKECMDGOALS)),)
-$(error error: a quote in the name of a variable or target)
-endif
 REFUSED := $(shell $(TAKES))
 ifneq ($(REFUSED),)
 $(error $(REFUSED))
@@ -53,43 +74,50 @@ endif
 endif
 
 # What is made of which network: the options of `streetseg export|engine|calib`.
-network = --model '$(MODEL)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+network = --model "$$MODEL" --size "$$SIZE" $(weights)
+weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
-keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > 'artifacts/$(1)-$(MODEL).json'; mv 'artifacts/$(1)-$(MODEL).json' 'figures/$(1)-$(MODEL).json'
+keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$MODEL.json"; mv "artifacts/$(1)-$$MODEL.json" "figures/$(1)-$$MODEL.json"
 
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
-	@echo "defaults: MODEL=$(MODEL) PRECISION=$(PRECISION) BACKEND=$(BACKEND) SIZE=$(SIZE) BATCH=$(BATCH)"
+	@echo "defaults: MODEL=$$MODEL PRECISION=$$PRECISION BACKEND=$$BACKEND SIZE=$$SIZE BATCH=$$BATCH"
 
 # The stamp is newer than what decides the packages, or they are installed again.
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "error: Python 3.10 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --constraint constraints.txt --editable '.[export,dev]'
+$(VENV_TARGET)/.installed: pyproject.toml constraints.txt
+	@"$$PYTHON" -c "import sys; sys.exit(sys.version_info < (3, 10))" || { echo "error: Python 3.10 or newer is needed; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	"$$PYTHON" -m venv "$$VENV"
+	$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[export,dev]'
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps cityscapesscripts==2.3.0
-	touch $@
+	touch "$@"
 
-install: $(VENV)/.installed ## .venv with every package
+install: $(VENV_TARGET)/.installed ## .venv with every package
 
-onnx: $(VENV)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
-	@$(PY) -m streetseg export $(network) --precision '$(PRECISION)' --batch '$(BATCH)'
+onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
+	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" --batch "$$BATCH"
 
-calib: $(VENV)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
-	@$(PY) -m streetseg calib $(network) --data '$(DATA)' $(CALIB_OPTIONS)
+calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+	@$(call split,CALIB_OPTIONS)
+	$(PY) -m streetseg calib $(network) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
-	@$(PY) -m streetseg engine $(network) --precision '$(PRECISION)' --backend '$(BACKEND)' $(if $(filter int8,$(PRECISION)),$(INT8_OPTIONS))
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
+	@$(call split,INT8_OPTIONS)
+	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
+	$(PY) -m streetseg engine $(network) --precision "$$PRECISION" --backend "$$BACKEND" "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
-demo: $(VENV)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
+demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
 	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=704x960 WEIGHTS= | tail -n 1)
 	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
 
-evaluate: $(VENV)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
-	@$(PY) -m runtime.evaluate $(if $(ENGINES),--engine $(ENGINES)) --dataset '$(DATASET)' --data '$(DATA)'
+evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
+	@$(call split,ENGINES)
+	if [ "$${#ENGINES[@]}" != 0 ]; then ENGINES=(--engine "$${ENGINES[@]}"); fi
+	$(PY) -m runtime.evaluate "$${ENGINES[@]}" --dataset "$$DATASET" --data "$$DATA"
 
-precisions: $(VENV)/.installed need-data ## MODEL SIZE WEIGHTS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
+precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
 	@engines=()
 	for backend in onnxruntime openvino; do
 	for precision in fp32 fp16 int8; do
@@ -98,26 +126,29 @@ precisions: $(VENV)/.installed need-data ## MODEL SIZE WEIGHTS DATASET DATA: FP3
 	done
 	$(call keep_accuracy,precisions)
 
-sizes: $(VENV)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
+sizes: $(VENV_TARGET)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
 	@engines=()
-	for size in $(SIZES); do
+	$(call split,SIZES)
+	for size in "$${SIZES[@]}"; do
 	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=fp32 SIZE="$$size" | tail -n 1)")
 	done
 	$(call keep_accuracy,sizes)
 
-train: $(VENV)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
-	@$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --out '$(or $(OUT),artifacts/train/$(MODEL)-$(DATASET))' $(TRAIN_OPTIONS)
+train: $(VENV_TARGET)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
+	@$(call split,TRAIN_OPTIONS)
+	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --out "$${OUT:-artifacts/train/$$MODEL-$$DATASET}" "$${TRAIN_OPTIONS[@]}"
 
 # A start that is there is offered as a copy, which export.prune leaves as it is where it would write the same tensors:
 # the training that began from it goes on. With other weights that training is refused before its start is lost.
-prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTIONS: ICNet's filters to 3/4, train, to 1/2, train, in artifacts/prune/MODEL-DATASET-3of4, -1of2, or OUT-3of4 ...; goes on where it was stopped
-	@weights='$(WEIGHTS)'
+prune: $(VENV_TARGET)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTIONS: ICNet's filters to 3/4, train, to 1/2, train, in artifacts/prune/MODEL-DATASET-3of4, -1of2, or OUT-3of4 ...; goes on where it was stopped
+	@weights=$$WEIGHTS
+	$(call split,TRAIN_OPTIONS)
 	for keep in 3/4 1/2; do
-	folder='$(or $(OUT),artifacts/prune/$(MODEL)-$(DATASET))'-$${keep/\//of}
+	folder=$${OUT:-artifacts/prune/$$MODEL-$$DATASET}-$${keep/\//of}
 	start="$$folder/start.safetensors" asked="$$folder/asked/start.safetensors"
 	mkdir -p "$$folder/asked"
 	if [ -e "$$start" ]; then cp "$$start" "$$asked"; fi
-	$(PY) -m export.prune --model '$(MODEL)' $${weights:+--weights "$$weights"} --keep $$keep --out "$$asked" >/dev/null
+	$(PY) -m export.prune --model "$$MODEL" $${weights:+--weights "$$weights"} --keep $$keep --out "$$asked" >/dev/null
 	if [ -e "$$folder/checkpoint.pt" ] && ! cmp -s "$$asked" "$$start"; then
 	rm -r "$$folder/asked"
 	echo "error: the training in $$folder began from other weights; give the same WEIGHTS, or another folder: OUT=DIR" >&2
@@ -125,112 +156,121 @@ prune: $(VENV)/.installed need-data ## MODEL DATASET DATA WEIGHTS OUT TRAIN_OPTI
 	fi
 	mv "$$asked" "$$start"
 	rm -r "$$folder/asked"
-	$(PY) -m export.train --model '$(MODEL)' --dataset '$(DATASET)' --data '$(DATA)' --start "$$start" --out "$$folder" $(PRUNE_TRAINING) $(TRAIN_OPTIONS)
-	weights=$$(ls -t "$$folder"/$(MODEL)-*.safetensors | head -n 1)
+	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --start "$$start" --out "$$folder" $(PRUNE_TRAINING) "$${TRAIN_OPTIONS[@]}"
+	weights=$$(ls -t "$$folder/$$MODEL"-*.safetensors | head -n 1)
 	done
 	echo "$$weights"
 
 .DEFAULT:
-	@echo "error: there is no target $@; make help lists them" >&2
+	@printf 'error: there is no target %s; make help lists them\n' $(call quoted,$@) >&2
 	exit 2
 
 need-data:
-	@$(if $(DATA),,echo "error: name the data set's folder: make $(MAKECMDGOALS) DATA=path" >&2; exit 2)
-	$(if $(DATA),[ -d '$(DATA)' ] || { echo "error: there is no folder $(DATA): DATA=path is the data set's" >&2; exit 2; })
+	@if [ -z "$$DATA" ]; then printf "error: name the data set's folder: make %s DATA=path\n" $(call quoted,$(MAKECMDGOALS)) >&2; exit 2; fi
+	[ -d "$$DATA" ] || { printf "error: there is no folder %q: DATA=path is the data set's\n" "$$DATA" >&2; exit 2; }
 
-bench: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
-	@ours=$$($(MAKE) --no-print-directory engine BACKEND='$(BENCH_BACKEND)' SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
-	plain=$$($(PY) -m export.to_onnx --model '$(MODEL)' --precision fp32 --plain)
+bench: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
+	@$(call split,BENCH_OPTIONS)
+	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
+	plain=$$($(PY) -m export.to_onnx --model "$$MODEL" --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
-	program=$$($(PY) -m export.to_torch --model '$(MODEL)')
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" $(BENCH_OPTIONS) --json 'figures/bench-$(BENCH_NAME).json'
-	$(if $(KERNELS),$(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json 'figures/kernels-$(BENCH_NAME).json')
+	program=$$($(PY) -m export.to_torch --model "$$MODEL")
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
+	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
-bench-gpu: $(VENV)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
-	@backend=$$($(PY) -m engines.build --check --precision '$(PRECISION)' --backend '$(BACKEND)')
-	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$(BACKEND) is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
-	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$(MODEL)-$(PRECISION)" KERNELS=yes BENCH_OPTIONS='--against torch-cuda-graph $(BENCH_OPTIONS)'
+bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
+	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
+	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
+	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$MODEL-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
 
-bench-files: $(VENV)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
-	@engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
-	$(PY) -m runtime.bench_files --engine "$$engine" $(BENCH_OPTIONS) --json 'figures/files-$(MODEL)-$(PRECISION).json'
+bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
+	@$(call split,BENCH_OPTIONS)
+	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
+	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$MODEL-$$PRECISION.json"
 
-figures: $(VENV)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
+figures: $(VENV_TARGET)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
 	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
 
 # Of what the site itself needs; newer than what decides its versions.
-$(VENV)/.docs: $(VENV)/.installed
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts $(PIP_OPTIONS) --constraint constraints.txt --editable '.[docs]'
-	touch $@
+$(VENV_TARGET)/.docs: $(VENV_TARGET)/.installed
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[docs]'
+	touch "$@"
 
 # Not --quiet: with it MkDocs does not count the warnings that --strict is about.
-docs: $(VENV)/.docs ## the documentation in site/, to be read without a network; a broken link fails
+docs: $(VENV_TARGET)/.docs ## the documentation in site/, to be read without a network; a broken link fails
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	echo site/index.html
 
-report: $(VENV)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
+report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
-	for precision in $(PRECISIONS); do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision | tail -n 1)")
+	$(call split,PRECISIONS)
+	for precision in "$${PRECISIONS[@]}"; do
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION="$$precision" | tail -n 1)")
 	done
 	accuracy=()
-	if [ -n '$(DATA)' ]; then
-	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset '$(DATASET)' --data '$(DATA)' --json > artifacts/evaluated.json
+	if [ -n "$$DATA" ]; then
+	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > artifacts/evaluated.json
 	accuracy=(--evaluate artifacts/evaluated.json)
 	fi
 	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
-regress: $(VENV)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
-	@$(PY) -m engines.revision '$(BASE)' --model '$(MODEL)' --precision '$(PRECISION)' --backend '$(BACKEND)' --size '$(SIZE)' $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(REGRESS_OPTIONS)
+regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
+	@$(call split,REGRESS_OPTIONS)
+	$(PY) -m engines.revision "$$BASE" --model "$$MODEL" --precision "$$PRECISION" --backend "$$BACKEND" --size "$$SIZE" $(weights) "$${REGRESS_OPTIONS[@]}"
 
-test: $(VENV)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
+test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
 	$(PY) -m pytest -m 'not gpu and not data and not package and not slow'
 
-test-slow: $(VENV)/.installed ## what takes more than ten seconds (four minutes)
+test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
 	$(PY) -m pytest -m 'slow and not gpu and not data and not package'
 
 # What is being worked on: the whole suite is for CI.
-check: $(VENV)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
+check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
 	@$(MAKE) --no-print-directory lint
-	tests=$$($(PY) .ci/changed.py $(if $(filter command,$(firstword $(origin BASE))),'$(BASE)'))
+	tests=$$($(PY) .ci/changed.py $(if $(filter BASE,$(TYPED)),"$$BASE"))
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
 	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
-test-package: $(VENV)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
+test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
 	$(PY) -m pytest -m package tests/package
 
-test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (three minutes)
-	@PYTHON='$(PYTHON)' PIP_OPTIONS='$(PIP_OPTIONS)' .ci/lowest
+fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
+	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
 
-test-gpu: $(VENV)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
+test-lowest: ## the runtime's tests with the oldest libraries that pyproject.toml allows, in a venv of its own (three minutes)
+	@.ci/lowest
+
+test-gpu: $(VENV_TARGET)/.installed ## what needs an NVIDIA GPU; fails without one; the kernels under compute-sanitizer too, where it is
 	$(PY) -m pytest -m gpu tests/gpu
 	sanitizer=$$(command -v compute-sanitizer || true)
 	if [ -n "$$sanitizer" ]; then "$$sanitizer" --error-exitcode 1 $(PY) -m pytest -m gpu tests/gpu/test_gpu_kernels.py; else echo "compute-sanitizer is not on the PATH: the kernels' memory accesses were not checked" >&2; fi
 
-lint: $(VENV)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.10
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy --strict --cache-dir .mypy_cache/strict runtime
-	$(VENV)/bin/mypy export engines calib streetseg
-	$(VENV)/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
+lint: $(VENV_TARGET)/.installed ## ruff, mypy, and vermin: nothing newer than Python 3.10
+	"$$VENV"/bin/ruff format --check .
+	"$$VENV"/bin/ruff check .
+	"$$VENV"/bin/mypy --strict --cache-dir .mypy_cache/strict runtime
+	"$$VENV"/bin/mypy export engines calib streetseg
+	"$$VENV"/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
 
-wheel: $(VENV)/.installed ## the package as a wheel; prints its path
+wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	@rm -rf build artifacts/wheel
 	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir artifacts/wheel . >&2
 	rm -rf build
 	ls artifacts/wheel/*.whl
 
-bundle: $(VENV)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
-	@graph=$$($(PY) -m streetseg export $(network) --precision '$(PRECISION:int8=fp16)')
-	$(if $(filter int8,$(PRECISION)),graph=$$($(PY) -m streetseg quantize "$$graph" $(INT8_OPTIONS)))
+bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+	@$(call split,INT8_OPTIONS)
+	graph=$$($(PY) -m streetseg export $(network) --precision "$${PRECISION/#int8/fp16}")
+	if [ "$$PRECISION" = int8 ]; then graph=$$($(PY) -m streetseg quantize "$$graph" "$${INT8_OPTIONS[@]}"); fi
 	wheel=$$($(MAKE) --no-print-directory wheel)
-	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out '$(or $(OUT),artifacts/bundle/$(MODEL)-$(PRECISION)-$(SIZE))'
+	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$MODEL-$$PRECISION-$$SIZE}"
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean

@@ -3,14 +3,47 @@
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from runtime.artifacts import refuse_broken_seal
 from runtime.commands import command
 from runtime.errors import GraphError
+from runtime.libraries import refusing
 from runtime.spec import ModelSpec, Precision, from_json
 
 TYPES: dict[int, Precision] = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
+
+
+def graph_from_bytes(onnx_bytes: bytes) -> onnx.ModelProto:
+    """An ONNX file, whoever wrote it; what it keeps in other files is not read.
+
+    Raises:
+        GraphError: it is none.
+    """
+    with refusing(GraphError, "the graph is not an ONNX file", f"; export one: {command('onnx', model='icnet')}"):
+        return onnx.load_from_string(onnx_bytes)
+
+
+def spec_of(model: onnx.ModelProto) -> ModelSpec:
+    """The ModelSpec in a graph's metadata.
+
+    Raises:
+        GraphError: there is none of ours.
+    """
+    found = [entry.value for entry in model.metadata_props if entry.key == "model_spec"]
+    try:
+        return from_json(ModelSpec, found[0])
+    except (IndexError, ValueError) as error:
+        why = str(error) if found else "none there"
+        raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({why})") from None
+
+
+def precision_of(model: onnx.ModelProto) -> Precision | None:
+    """The precision that a strongly typed graph is written in; None where it is none of ours."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return "int8"
+    if not model.graph.input:
+        return None
+    return TYPES.get(model.graph.input[0].type.tensor_type.elem_type)
 
 
 def load_graph(path: Path, precision: Precision) -> tuple[onnx.ModelProto, ModelSpec]:
@@ -25,12 +58,11 @@ def load_graph(path: Path, precision: Precision) -> tuple[onnx.ModelProto, Model
         )
     refuse_broken_seal(path)
     try:
-        model = onnx.load(path)
-        spec = from_json(ModelSpec, next(entry.value for entry in model.metadata_props if entry.key == "model_spec"))
-    except (DecodeError, StopIteration, ValueError):
+        model = graph_from_bytes(path.read_bytes())
+        spec = spec_of(model)
+    except GraphError:
         raise GraphError(f"{path} is no graph of ours; export one: {command('onnx', precision=precision)}") from None
-    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    found = "int8" if quantized else TYPES.get(model.graph.input[0].type.tensor_type.elem_type, "of another type")
+    found = precision_of(model) or "of another type"
     if found != precision:
         raise GraphError(
             f"{path} is {found}, needed is {precision}: {command('onnx', model=spec.name, precision=precision)}"

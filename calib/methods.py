@@ -18,7 +18,7 @@ from calib.table import CalibrationTable, table_for
 from calib.thresholds import METHODS
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, progress, run
+from runtime.cli import DONE, progress, run, show
 from runtime.spec import ModelSpec
 
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.json:
         document = {**measured_on(arguments, spec, data, path, table), "ways": rows}
         write_atomically(arguments.json, (json.dumps(document, indent=1) + "\n").encode())
-    print(as_text(rows))
+    show(as_text(rows))
     return DONE
 
 

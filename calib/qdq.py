@@ -20,7 +20,7 @@ from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.arguments import Parser
 from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
-from runtime.cli import DONE, log, one_of, run
+from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import command
 from runtime.errors import GraphError
 
@@ -264,7 +264,7 @@ def main(argv: Sequence[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     method = one_of(arguments.method, METHODS, "method") if arguments.method else None
-    print(quantized_graph(arguments.graph, arguments.table, method, arguments.leave))
+    show(quantized_graph(arguments.graph, arguments.table, method, arguments.leave))
     return DONE
 
 

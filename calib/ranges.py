@@ -17,11 +17,11 @@ from calib.graphs import load_graph
 from calib.histogram import Histogram
 from calib.placement import tensors
 from calib.sample import Sample, digest_of, sample_frames
-from calib.table import TABLES, CalibrationTable, load_table, save_table
+from calib.table import TABLES, CalibrationTable, save_table, table_or_none
 from calib.thresholds import METHODS, Method, thresholds
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
-from runtime.cli import DONE, count_from_text, log, one_of, progress, run
+from runtime.cli import DONE, count_from_text, log, one_of, progress, run, seed_from_text, show
 from runtime.errors import GraphError
 from runtime.media.frames import add_max_pixels, read_frame
 from runtime.reference import preprocess
@@ -60,7 +60,8 @@ def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Pa
     model, spec = load_graph(graph, "fp32")
     path = folder / f"{spec.name}-{method}-{_key(graph, sample, seed, method)}.json"
     with locked(path):
-        if path.is_file() and load_table(path).frames_sha256 == sample.sha256:
+        kept = table_or_none(path) if path.is_file() else None
+        if kept and kept.frames_sha256 == sample.sha256:
             path.touch()  # the newest table is the one that was asked for last
             log(f"{path} is up to date")
         else:
@@ -156,14 +157,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
     parser.add_argument("--method", default=DEFAULT_METHOD, help=f"{', '.join(METHODS)} (%(default)s)")
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
     add_max_pixels(parser)
     arguments = parser.parse_args(argv)
     method = one_of(arguments.method, METHODS, "method")
     sample = sample_frames(arguments.data, arguments.frames, arguments.seed, few=arguments.few)
-    print(calibrate(arguments.graph, sample, arguments.seed, method))
+    show(calibrate(arguments.graph, sample, arguments.seed, method))
     return DONE
 
 

@@ -26,7 +26,7 @@ from runtime.accuracy.metrics import confusion, mean_iou
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
-from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run
+from runtime.cli import DONE, count_from_text, log, number_from_text, progress, run, seed_from_text, show
 from runtime.errors import DatasetError
 from runtime.media.frames import add_max_pixels
 from runtime.reference import preprocess, segment
@@ -196,7 +196,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="of the training split (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="the figures, and what they rest on; sensitivity puts its plot beside"
     )
@@ -247,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
         document |= {"bounds": bounds._asdict(), **found._asdict()}
         write_atomically(arguments.json, (json.dumps({**document, "costs": costs}, indent=1) + "\n").encode())
         write_atomically(arguments.json.with_suffix(".png"), picture)
-    print(f"{as_text(found.costs)}\n{path}")
+    show(f"{as_text(found.costs)}\n{path}")
     return DONE
 
 

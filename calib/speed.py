@@ -22,7 +22,7 @@ from calib.table import TABLES, CalibrationTable, save_table, table_for
 from engines.build import auto_backend, build_engine, graph_precision
 from runtime.arguments import Parser
 from runtime.artifacts import key_of
-from runtime.cli import DONE, count_from_text, log, one_of, progress, run
+from runtime.cli import DONE, count_from_text, log, one_of, progress, run, show
 from runtime.measure.gate.measuring import measure
 from runtime.measure.gate.verdict import Rule, signed_rank_p
 from runtime.measure.worker import ENGINE, Job
@@ -124,7 +124,7 @@ def main(argv: Sequence[str]) -> int:
         chosen = dataclasses.replace(table, float_layers=(*table.float_layers, *left))
         path = TABLES / f"{spec.name}-{chosen.method}-{key_of(dataclasses.asdict(chosen))}.json"
         save_table(path, chosen)
-    print(path)
+    show(path)
     return DONE
 
 

@@ -9,13 +9,13 @@ from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_
 from runtime.cli import log
 from runtime.commands import command, option
 from runtime.errors import GraphError
+from runtime.json_values import read_json, told
 from runtime.spec import NAME, ModelSpec, from_json, to_json
 
 TABLES = ARTIFACTS / "calib"
 SHIPPED = Path(__file__).parent / "tables"
 VERSION = 1
 CHECKSUM = "table_checksum"
-LARGEST_BYTES = 64 << 20  # a network's has some 100 KB
 LARGEST = 65504.0  # of half precision, in which the graph computes
 SMALLEST = LEVELS * 2.0**-24  # whose step is half precision's smallest
 
@@ -64,7 +64,7 @@ def load_table(path: Path) -> CalibrationTable:
         raise GraphError(
             f"calibration table {path} does not exist; make one: {command('calib', model='...', data='...')}"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise GraphError(
             f"{path} is no calibration table ({error}); make one: {command('calib', model='...', data='...')}"
         ) from None
@@ -78,9 +78,7 @@ def load_table(path: Path) -> CalibrationTable:
 
 def _read(path: Path) -> CalibrationTable:
     # Raises ValueError: it is damaged. A table from before checksums has none.
-    if path.stat().st_size > LARGEST_BYTES:
-        raise ValueError(f"it has more than {LARGEST_BYTES >> 20} MiB")
-    fields = json.loads(path.read_text())
+    fields = read_json(path)
     checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
     if checksum is not None and checksum != checksum_of(fields):
         raise ValueError(f"damaged or edited: its checksum is another; where you edited it, delete {CHECKSUM!r}")
@@ -90,17 +88,26 @@ def _read(path: Path) -> CalibrationTable:
 def _check(table: CalibrationTable) -> None:
     # Raises ValueError for what no calibration leaves: a scale that half precision cannot hold ruins a layer.
     if not NAME.fullmatch(table.model):
-        raise ValueError(f"the model is {table.model!r}")
+        raise ValueError(f"the model is {told(table.model)}")
     for name, values in table.means.items():
         if not values or not all(abs(value) <= LARGEST for value in values):
-            raise ValueError(f"the means of {name!r} are not finite numbers of half precision, or none")
+            raise ValueError(f"the means of {told(name)} are not finite numbers of half precision, or none")
     for name, by_method in table.ranges.items():
         if set(by_method) != set(METHODS):
-            raise ValueError(f"tensor {name!r} has ranges by {sorted(by_method)}, expected {sorted(METHODS)}")
+            raise ValueError(f"tensor {told(name)} has ranges by {told(sorted(by_method))}, expected {sorted(METHODS)}")
         # What never was anything but zero has no range.
         is_dead = not any(by_method.values()) and name in table.means and not any(table.means[name])
         if not is_dead and not all(SMALLEST <= value <= LARGEST for value in by_method.values()):
-            raise ValueError(f"a range of {name!r} is none: {by_method}")
+            raise ValueError(f"a range of {told(name)} is none: {told(by_method)}")
+
+
+def table_or_none(path: Path) -> CalibrationTable | None:
+    """The table at `path`; None, and a warning, where that is none: it was found beside others, not named."""
+    try:
+        return load_table(path)
+    except GraphError as error:
+        log(f"warning: passed over: {error}")
+        return None
 
 
 def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, CalibrationTable]:
@@ -134,7 +141,8 @@ def find_table(model: str, weights_sha256: str) -> Path:
     """
     own = sorted(TABLES.glob(f"{model}-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in (*own, *sorted(SHIPPED.glob(f"{model}-*.json"))):
-        if load_table(path).weights_sha256 == weights_sha256:
+        table = table_or_none(path)
+        if table and table.weights_sha256 == weights_sha256:
             return path
     raise GraphError(
         f"no calibration table for these weights of {model}; "

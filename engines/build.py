@@ -22,7 +22,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
-from runtime.cli import DONE, log, one_of, run
+from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.first_use import record
@@ -43,7 +43,6 @@ from runtime.spec import (
     Precision,
     Proof,
     Target,
-    from_json,
 )
 
 RUNTIME = Path(runtime.__file__).parent
@@ -151,26 +150,23 @@ def read_spec(onnx: bytes) -> ModelSpec:
     Raises:
         GraphError: it is no ONNX, or has no spec.
     """
-    import onnx as onnx_package
-    from google.protobuf.message import DecodeError
+    from calib.graphs import graph_from_bytes, spec_of
 
-    try:
-        properties = onnx_package.load_from_string(onnx).metadata_props
-        return from_json(ModelSpec, next(entry.value for entry in properties if entry.key == "model_spec"))
-    except DecodeError:
-        raise GraphError(f"the graph is not an ONNX file; export one: {command('onnx', model='icnet')}") from None
-    except (StopIteration, ValueError) as error:
-        raise GraphError(f"the graph's metadata hold no ModelSpec of ours ({str(error) or 'none there'})") from None
+    return spec_of(graph_from_bytes(onnx))
 
 
 def graph_precision(onnx: bytes) -> Precision:
-    """The precision that a strongly typed graph is written in."""
-    import onnx as onnx_package
+    """The precision that a strongly typed graph is written in.
 
-    graph = onnx_package.load_from_string(onnx).graph
-    if any(node.op_type == "QuantizeLinear" for node in graph.node):
-        return "int8"
-    return "fp16" if graph.input[0].type.tensor_type.elem_type == onnx_package.TensorProto.FLOAT16 else "fp32"
+    Raises:
+        GraphError: it is no ONNX, or of a type that is none of ours.
+    """
+    from calib.graphs import graph_from_bytes, precision_of
+
+    found = precision_of(graph_from_bytes(onnx))
+    if found is None:
+        raise GraphError(f"the graph's frames are of a type that is not taken; export one: {command('onnx')}")
+    return found
 
 
 def prove_int8_share(onnx: bytes, executed: dict[str, int], model: str) -> None:
@@ -179,9 +175,9 @@ def prove_int8_share(onnx: bytes, executed: dict[str, int], model: str) -> None:
     Raises:
         EngineError: under `INT8_SHARE` of the layers that the graph quantizes run in INT8.
     """
-    import onnx as onnx_package
+    from calib.graphs import graph_from_bytes
 
-    nodes = onnx_package.load_from_string(onnx).graph.node
+    nodes = graph_from_bytes(onnx).graph.node
     dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
     asked = sum(len(node.input) > 1 and set(node.input[:2]) <= dequantized for node in nodes if node.op_type == "Conv")
     found, layers = executed.get("int8", 0), sum(executed.values())
@@ -323,7 +319,7 @@ def main(argv: Sequence[str]) -> int:
     made = build_engine(
         arguments.graph, precision, backend, arguments.folder, prove=prove, data=arguments.data, sign=arguments.sign
     )
-    print(made)
+    show(made)
     return DONE
 
 

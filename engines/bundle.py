@@ -4,7 +4,6 @@
 wheel too. `install.sh` in it does the rest on the other machine.
 """
 
-import json
 import shutil
 import tarfile
 import tempfile
@@ -16,9 +15,10 @@ from calib.table import SHIPPED, TABLES
 from engines.build import graph_precision, read_spec
 from runtime.arguments import Parser
 from runtime.artifacts import refuse_broken_seal, sha256_of
-from runtime.cli import DONE, run
+from runtime.cli import DONE, run, show
 from runtime.commands import command
 from runtime.errors import GraphError, OutputError
+from runtime.json_values import values_from_json
 from runtime.signature import SUFFIX, check_key, signature_of
 from runtime.spec import ModelSpec, Precision
 
@@ -105,14 +105,22 @@ def _words(spec: ModelSpec, precision: Precision, source: Source) -> dict[str, s
 
 def _table_of(onnx: bytes) -> Path:
     # The one that the graph's scales are of: its sha256 is in the metadata.
-    import onnx as onnx_package
+    from calib.graphs import graph_from_bytes
 
-    properties = {entry.key: entry.value for entry in onnx_package.load_from_string(onnx).metadata_props}
-    wanted = json.loads(properties.get(CALIBRATION, "{}")).get("table_sha256")
+    properties = {entry.key: entry.value for entry in graph_from_bytes(onnx).metadata_props}
+    wanted = _table_sha256(properties.get(CALIBRATION, "{}"))
     for path in (*sorted(TABLES.glob("*.json")), *sorted(SHIPPED.glob("*.json"))):
         if sha256_of(path) == wanted:
             return path
     raise GraphError("the calibration table that the graph was made with is in none of its places; name it: --table")
+
+
+def _table_sha256(text: str) -> object:
+    try:
+        calibration = values_from_json(text)
+    except ValueError as error:
+        raise GraphError(f"the graph's metadata do not tell its calibration table ({error})") from None
+    return calibration.get("table_sha256") if isinstance(calibration, dict) else None
 
 
 def _put(made: Path, out: Path) -> None:
@@ -140,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help=f"a folder, or a file that ends with {TAR}")
     arguments = parser.parse_args(argv)
     source = Source(arguments.graph, arguments.wheel, arguments.constraints, arguments.table, arguments.sign)
-    print(make_bundle(source, arguments.out))
+    show(make_bundle(source, arguments.out))
     return DONE
 
 

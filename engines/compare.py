@@ -15,7 +15,7 @@ from runtime import reference
 from runtime.arguments import Parser
 from runtime.artifacts import refuse_broken_seal
 from runtime.backend import Backend, backend_module, open_backend
-from runtime.cli import DONE, FAILED, log, number_from_text, progress, run
+from runtime.cli import DONE, FAILED, log, number_from_text, progress, run, show
 from runtime.commands import command
 from runtime.errors import GraphError, ModelError
 from runtime.media.frames import add_max_pixels, find_frames, read_frame
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         refuse_incomparable(a.spec, b.spec)
         frames = [Path(found) for found in find_frames(arguments.frames)]
         found = summary([compare(a, b, read_frame(path), str(path)) for path in progress(frames, "comparing")])
-    print(json.dumps(found, indent=1) if arguments.json else as_text(found))
+    show(json.dumps(found, indent=1) if arguments.json else as_text(found))
     if found["mask_agreement_worst"] >= arguments.least:
         return DONE
     log(f"error: masks agree on {found['mask_agreement_worst']:.4%} of a frame's pixels, not {arguments.least:.4%}")

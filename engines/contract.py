@@ -17,9 +17,9 @@ def refuse_other_contract(onnx: bytes, spec: ModelSpec) -> None:
     Raises:
         GraphError: there are more of them, one is not float, or its shape is another one; it says which.
     """
-    import onnx as onnx_package
+    from calib.graphs import graph_from_bytes
 
-    model = onnx_package.load_from_string(onnx)
+    model = graph_from_bytes(onnx)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     _refuse_other(spec.name, "input", inputs, _input_shape(spec), "frames")

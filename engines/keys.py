@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.arguments import Parser
-from runtime.cli import DONE, run
+from runtime.cli import DONE, run, show
 from runtime.signature import write_keys
 
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="python -m engines.keys", description=__doc__)
     parser.add_argument("name", type=Path, help="of the pair, without an ending, such as fleet")
     for path in write_keys(parser.parse_args(argv).name):
-        print(path)
+        show(path)
     return DONE
 
 

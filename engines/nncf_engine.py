@@ -12,9 +12,10 @@ from calib.sample import sample_frames
 from engines.build import write_built
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, sha256_of
-from runtime.cli import DONE, count_from_text, log, run
+from runtime.cli import DONE, count_from_text, log, run, seed_from_text, show
 from runtime.commands import install
 from runtime.errors import EngineError, LibraryError
+from runtime.libraries import refusing
 from runtime.manifest import ENGINE_SUFFIX
 from runtime.media.frames import read_frame
 from runtime.reference import preprocess
@@ -47,11 +48,9 @@ def nncf_engine(graph: Path, data: Path, frames: int, seed: int) -> Path:
     fix = OverflowFix.ENABLE if sums_saturate() else OverflowFix.FIRST_LAYER
     fixed = AdvancedQuantizationParameters(overflow_fix=fix)
     log(f"NNCF {nncf.__version__} quantizes {spec.name} over {len(sample.frames)} frames")
-    try:
+    with refusing(EngineError, f"NNCF refuses {graph}", line=-1):
         model = openvino.Core().read_model(graph)
         quantized = nncf.quantize(model, inputs, subset_size=len(sample.frames), advanced_parameters=fixed)
-    except RuntimeError as error:
-        raise EngineError(f"NNCF refuses {graph}: {str(error).strip().splitlines()[-1]}") from None
     built = compiled(quantized, spec, "int8")
     path = FOLDER / f"{spec.name}-nncf-int8-{spec.preprocess.height}x{spec.preprocess.width}{ENGINE_SUFFIX}"
     write_built(path, built, spec, "int8", "openvino", sha256_of(graph))
@@ -65,9 +64,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
     arguments = parser.parse_args(argv)
-    print(nncf_engine(arguments.graph, arguments.data, arguments.frames, arguments.seed))
+    show(nncf_engine(arguments.graph, arguments.data, arguments.frames, arguments.seed))
     return DONE
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import onnx as onnx_package
 from onnx import TensorProto, numpy_helper
 
+from calib.graphs import graph_from_bytes
 from engines.built import Built
 from runtime.backends.onnxruntime import CPU, providers, session_options
 from runtime.cli import log
 from runtime.errors import EngineError
+from runtime.libraries import refusing
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
@@ -23,16 +25,13 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         EngineError: onnxruntime refuses it.
     """
     import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, NotImplemented
 
     usable = providers(onnxruntime.get_available_providers())
     if precision == "int8" and usable == [CPU]:
         onnx = float_from_half(onnx)
-    try:
+    with refusing(EngineError, f"onnxruntime refuses the graph of {spec.name}"):
         session = onnxruntime.InferenceSession(onnx, session_options(), providers=usable)
-    except (Fail, InvalidGraph, NotImplemented) as error:
-        raise EngineError(f"onnxruntime refuses the graph of {spec.name}: {str(error).splitlines()[0]}") from None
-    executed = weight_types(onnx_package.load_from_string(onnx))
+    executed = weight_types(graph_from_bytes(onnx))
     if "fp16" in executed and session.get_providers()[0] == CPU:
         log("onnxruntime has no fp16 convolutions on a CPU: fp16 runs as fp32, with casts around each")
         executed["fp32"] = executed.pop("fp16") + executed.get("fp32", 0)
@@ -49,7 +48,7 @@ def float_from_half(onnx: bytes) -> bytes:
     On a CPU onnxruntime computes FP16 in FP32 and rounds each result to half, which moves codes of what is quantized
     next to the other side of a step. The referee is to show the quantization alone.
     """
-    model = onnx_package.load_from_string(onnx)
+    model = graph_from_bytes(onnx)
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
             values = numpy_helper.to_array(tensor).astype(np.float32)

@@ -1,6 +1,7 @@
 """ONNX -> an engine for OpenVINO's CPU plugin."""
 
 import io
+from contextlib import AbstractContextManager
 from typing import Any
 
 import openvino
@@ -12,6 +13,7 @@ from engines.openvino_sums import keep_joined, keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
+from runtime.libraries import refusing
 from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
@@ -24,10 +26,8 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     Raises:
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
     """
-    try:
+    with _refusing(spec):
         model = openvino.Core().read_model(onnx, b"")
-    except RuntimeError as error:
-        raise _refused(spec, error) from None
     return compiled(model, spec, precision)
 
 
@@ -41,7 +41,7 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
-    try:
+    with _refusing(spec):
         model = _with_frame_input(model, spec, logits_type(spec, wanted))
         read_in_blocks(model)
         if precision == "int8":
@@ -53,14 +53,12 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
         view_windows(model)
         engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
         executed = executed_types(core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted)))
-    except RuntimeError as error:
-        raise _refused(spec, error) from None
     refuse_other_precision(spec.name, executed, "int8" if precision == "int8" else TYPE_NAMES[wanted])
     return Built(engine, executed)
 
 
-def _refused(spec: ModelSpec, error: RuntimeError) -> EngineError:
-    return EngineError(f"OpenVINO refuses the graph of {spec.name}: {str(error).strip().splitlines()[-1]}")
+def _refusing(spec: ModelSpec) -> AbstractContextManager[None]:
+    return refusing(EngineError, f"OpenVINO refuses the graph of {spec.name}", line=-1)
 
 
 def refuse_other_precision(name: str, executed: dict[str, int], wanted: str) -> None:

@@ -94,7 +94,9 @@ def first_wrong_layer(onnx: bytes, engine: Engine, frame: np.ndarray, build: Bui
     """
     import onnx as onnx_package
 
-    model = onnx_package.shape_inference.infer_shapes(onnx_package.load_from_string(onnx))
+    from calib.graphs import graph_from_bytes
+
+    model = onnx_package.shape_inference.infer_shapes(graph_from_bytes(onnx))
     layers = _layers(model)
     low, high = 0, len(layers)  # every beginning before `low` is right, that of `high` is wrong
     while low < high:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
-from runtime.cli import log, run
+from runtime.cli import log, run, show
 from runtime.errors import EngineError
 from runtime.measure.gate import regress
 from runtime.measure.gate.options import parsed
@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> int:
             log(f"building that of {options.revision}")
             return regress.main([str(_base(tree, variables)), str(candidate), "--base-code", str(tree), *rest])
     except NoBase as reason:
-        print(f"no baseline\n  {reason}")
+        show(f"no baseline\n  {reason}")
         return regress.NO_BASELINE
 
 

@@ -12,6 +12,7 @@ from engines.tensorrt_precision import inspected_types, network_types, prove
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.bars import bar
 from runtime.errors import EngineError, LibraryError
+from runtime.libraries import refusing
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
@@ -37,6 +38,12 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     trt = library(backend)
     log = log_of(trt)
     log.clear()
+    with refusing(EngineError, f"{trt.__name__} refuses the graph of {spec.name}"):
+        return _proven(trt, onnx, spec, precision, backend)
+
+
+def _proven(trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
+    log = log_of(trt)
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)

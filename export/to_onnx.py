@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from export.checkpoints.sources import check_file, default_weights, export_key
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
-from runtime.cli import DONE, log, one_of, run, size_from_text
+from runtime.cli import DONE, count_from_text, log, one_of, run, show, size_from_text
 from runtime.commands import option
 from runtime.spec import ModelSpec, Preprocess, to_json
 
@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
     parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (fp32)")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
-    parser.add_argument("--batch", type=int, default=1, help="frames in one input (1)")
+    parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
     arguments = parser.parse_args(argv)
@@ -204,7 +204,7 @@ def main(argv: Sequence[str]) -> int:
     one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
     request = Request(arguments.model, arguments.precision, height, width, arguments.batch, arguments.plain)
-    print(export(request, arguments.weights))
+    show(export(request, arguments.weights))
     return DONE
 
 

@@ -11,7 +11,7 @@ from export.checkpoints.sources import check_file, default_weights, export_key
 from export.to_onnx import Request, check_request, loaded_network
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
-from runtime.cli import DONE, log, run, size_from_text
+from runtime.cli import DONE, log, run, show, size_from_text
 from runtime.measure.rivals import SPEC_FILE
 from runtime.spec import to_json
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.weights is not None:
         check_file(arguments.weights)
     height, width = arguments.size
-    print(export_program(Request(arguments.model, "fp32", height, width, plain=True), arguments.weights))
+    show(export_program(Request(arguments.model, "fp32", height, width, plain=True), arguments.weights))
     return DONE
 
 

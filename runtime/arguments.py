@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn
 
+from runtime.texts import shown
+
 UNKNOWN = "unrecognized arguments: "  # argparse's words
 
 
@@ -53,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: a program calls, see `raising`.
         """
-        told = message + self._meant(message)
+        told = shown(message + self._meant(message))
         if _CALLER.get().raised:
             raise ValueError(f"{self.prog}: {told}")
         super().error(told)

@@ -5,7 +5,10 @@ tqdm is loaded with the first bar and not before: its import costs 65 ms, and mo
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from typing import Any, TextIO, TypeVar
+
+from runtime.texts import lines_shown
 
 T = TypeVar("T")
 
@@ -63,12 +66,16 @@ def bar(what: str, total: int | None, unit: str = "it", *, leave: bool | None = 
 
 
 def say(message: str) -> None:
-    """One line on stderr, above the bars that are open."""
+    """One line on stderr, above the bars that are open; what moves a cursor or holds a password is shown as text."""
+    message = lines_shown(message)
+    if sys.stderr is None:  # closed; `print` would take stdout
+        return
     drawn = sys.modules.get("tqdm.std")
-    if drawn and sys.stderr is not None:
-        drawn.tqdm.write(message, file=sys.stderr)
-    else:
-        print(message, file=sys.stderr, flush=True)
+    with suppress(BrokenPipeError):  # nobody reads it any more
+        if drawn:
+            drawn.tqdm.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr, flush=True)
 
 
 class _Lines:

@@ -2,12 +2,16 @@
 
 import argparse
 import errno
+import io
 import math
+import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
@@ -15,19 +19,28 @@ from runtime.bars import progress as progress
 from runtime.bars import say
 from runtime.commands import missing
 from runtime.errors import ModelError, PipelineError
+from runtime.json_values import TOLD
+from runtime.texts import lines_shown, shown
 from runtime.threads import MOST
 
 T = TypeVar("T")
 
 DONE, FAILED, USAGE = 0, 1, 2
+MOST_COUNTED = 1_000_000  # frames, rounds, epochs: more is a slip of the keyboard
+MOST_SEED = 2**32 - 1
+LONGEST_LINE = 4000  # characters: names from a file may be of any length
+NO_MEMORY = re.compile(r"not enough memory|can.t allocate memory|out of memory|bad allocation|std::bad_alloc", re.I)
+MOST_OF_A_REASON = 200  # characters
 INTERRUPTED = 130  # what a shell expects of Ctrl-C: it ends a script's loop
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
     """Call `main` with the command line and exit: 0 done, 1 an error as one line on stderr, 2 usage, 130 Ctrl-C."""
+    _hold_streams()
     try:
         code = main(sys.argv[1:])
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except PipelineError as error:
         code = fail(str(error))
     except ModuleNotFoundError as error:
@@ -39,24 +52,39 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
         fail("interrupted; what was finished is kept")
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) left: nobody is there to tell, and Python's own flush at exit would fail again.
-        sys.stdout = None
+        # The reader (`| head`) left: nobody is there to tell.
         code = FAILED
+        _forget_stdout()
+    except MemoryError as error:
+        what = f" ({shown(str(error))[:MOST_OF_A_REASON]})" if str(error) else ""
+        code = fail(f"there is not enough memory{what}: free some, or take a smaller input")
+    except RuntimeError as error:
+        if not NO_MEMORY.search(str(error)):  # torch and OpenVINO have no type for it
+            raise
+        code = fail("there is not enough memory: free some, or take a smaller input or batch")
     except OSError as error:
         hint = "; free some space and run it again" if error.errno == errno.ENOSPC else ""
         code = fail(f"{error.filename or 'input or output'}: {error.strerror or error}{hint}")
+        _forget_stdout()
     sys.exit(code)
+
+
+def show(*texts: object) -> None:
+    """Print results on stdout, each on lines of its own; what would move a terminal's cursor is shown as text."""
+    for text in texts:
+        print(shown(text) if isinstance(text, Path) else lines_shown(str(text)))
 
 
 def fail(message: str) -> int:
     """Print one line on stderr; returns the exit code of an error."""
-    log(f"error: {message}")
+    text = shown(message)
+    log(f"error: {text if len(text) <= LONGEST_LINE else text[:LONGEST_LINE] + '...'}")
     return FAILED
 
 
 def log(message: str) -> None:
     """One line on stderr, where it cannot mix with results; above the progress bars, not behind them."""
-    say(message)
+    say(shown(message))
 
 
 def size_from_text(text: str) -> tuple[int, int]:
@@ -65,9 +93,13 @@ def size_from_text(text: str) -> tuple[int, int]:
     Raises:
         argparse.ArgumentTypeError: it has another form.
     """
+    from runtime.spec import MOST_SIDE  # not above: it loads NumPy, which no --help should wait for
+
     height, _, width = text.lower().partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"size {text!r} is not HEIGHTxWIDTH, for example 1024x2048")
+    if not all(side.isascii() and side.isdecimal() and side.strip("0") for side in (height, width)):
+        raise argparse.ArgumentTypeError(f"size {text[:TOLD]!r} is not HEIGHTxWIDTH, for example 1024x2048")
+    if max(len(height), len(width)) > len(str(MOST_SIDE)) or max(int(height), int(width)) > MOST_SIDE:
+        raise argparse.ArgumentTypeError(f"size {text[:TOLD]!r} has a side of more than {MOST_SIDE} pixels")
     return int(height), int(width)
 
 
@@ -77,8 +109,42 @@ def count_from_text(text: str) -> int:
     Raises:
         argparse.ArgumentTypeError: it is no whole number of 1 or more.
     """
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 1 or more")
+    return _whole_from_text(text, 1, MOST_COUNTED, "a count")
+
+
+def amount_from_text(text: str) -> int:
+    """'0' -> 0; an argparse type, of what may be none.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 0 to `MOST_COUNTED`.
+    """
+    return _whole_from_text(text, 0, MOST_COUNTED, "a count")
+
+
+def lanes_from_text(text: str) -> int:
+    """'2' -> 2; an argparse type, of frames in an engine at once.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 1 to `runtime.lanes.MOST_LANES`.
+    """
+    from runtime.lanes import MOST_LANES  # not above: see `size_from_text`
+
+    return _whole_from_text(text, 1, MOST_LANES, "a number of lanes")
+
+
+def seed_from_text(text: str) -> int:
+    """'7' -> 7; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 0 to `MOST_SEED`: what all generators take.
+    """
+    return _whole_from_text(text, 0, MOST_SEED, "a seed")
+
+
+def _whole_from_text(text: str, least: int, most: int, what: str) -> int:
+    short = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not (short and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not {what}, {least} to {most}")
     return int(text)
 
 
@@ -135,6 +201,23 @@ def one_of(name: str, names: Sequence[T], what: str) -> T:
     if name not in names:
         raise closest(name, map(str, names), what)
     return names[names.index(name)]
+
+
+def _hold_streams() -> None:
+    # Of a stream that is closed, the next file that is opened would get the number, and what a library prints.
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks ends nothing
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    # What is still in its buffer cannot be written: Python's own flush at exit would fail again.
+    sys.stdout = None
 
 
 @contextmanager

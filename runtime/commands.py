@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from runtime.bars import say
 from runtime.errors import LibraryError
 
 PROJECT = 'name = "street-segmentation"'
@@ -36,7 +37,7 @@ def explain_missing_extras() -> None:
 def _explained(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     explained = missing(error) if isinstance(error, ModuleNotFoundError) else None
     if explained:
-        print(f"error: {explained}", file=sys.stderr)
+        say(f"error: {explained}")
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -11,6 +11,7 @@ from runtime.artifacts import key_of, write_atomically
 from runtime.bars import say
 from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import EngineError
+from runtime.json_values import read_json
 from runtime.kernels import nvidia
 from runtime.manifest import rebuild_command
 from runtime.media.frames import read_frame
@@ -69,7 +70,7 @@ def _key(manifest: EngineManifest) -> str:
 def _recorded(path: Path) -> dict[str, Any]:
     # Damaged, or not there: nothing is known, and it is proven again.
     try:
-        known = json.loads(path.with_suffix(SUFFIX).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        known = read_json(path.with_suffix(SUFFIX))
+    except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -18,11 +18,11 @@ from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.errors import FrameError
 from runtime.labels import cityscapes_colors, palette
-from runtime.lanes import MOST_LANES, Lanes, open_lanes
+from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
-from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame, shown
+from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame
 from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
 from runtime.media.pictures import Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
@@ -31,6 +31,7 @@ from runtime.media.results import STAGES, WHOLE, Report, stage_table
 from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.video import VideoReader, first_frame, is_video
 from runtime.signature import add_require_signed
+from runtime.texts import shown
 from runtime.threads import for_command
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
@@ -93,12 +94,12 @@ class Session:
             OutputError: an output cannot be written.
         """
         self._warm_up(plan)
-        if plan.pictures:
+        if plan.pictures and not self._stop.is_set():
             self._do_pictures(plan.pictures)
         for task in plan.videos:
             if not self._stop.is_set():
                 self._do_video(task)
-        if plan.camera:
+        if plan.camera and not self._stop.is_set():
             self._do_camera(plan.camera)
 
     def print_report(self, engine: Path) -> None:
@@ -167,8 +168,9 @@ class Session:
                 frame = first_frame(path) if is_video(path) else read_frame(path)
             except FrameError:
                 continue  # it will be said in its turn
-            mask = self._lanes.warm_up(frame, self._options.warmup)
-            self._warm_up_writing(task, frame, mask)
+            mask = self._lanes.warm_up(frame, self._options.warmup, self._stop)
+            if not self._stop.is_set():
+                self._warm_up_writing(task, frame, mask)
             return
 
     def _warm_up_writing(self, task: Task, frame: np.ndarray, mask: np.ndarray) -> None:
@@ -224,13 +226,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
     add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip
-    add("--warmup", type=_count_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
+    add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
     add_max_pixels(parser)
     add_require_signed(parser)
-    add("--lanes", type=_lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one picture "
-        "or a camera, else what the engine does best)")  # fmt: skip
+    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "
+        "picture or a camera, else what the engine does best)")  # fmt: skip
     cli.add_threads(parser)
     add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")
     add("--stages", action="store_true", help="mean ms per stage, the busy share of each and frames a second; for one "
@@ -264,19 +266,6 @@ def _seconds_from_text(text: str) -> float:
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
     return seconds
-
-
-def _count_from_text(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a count, 0 or more")
-    return int(text)
-
-
-def _lanes_from_text(text: str) -> int:
-    lanes = _count_from_text(text)
-    if not 1 <= lanes <= MOST_LANES:
-        raise argparse.ArgumentTypeError(f"{text!r} lanes, expected 1 to {MOST_LANES}")
-    return lanes
 
 
 if __name__ == "__main__":

@@ -81,12 +81,18 @@ class Lanes(ClosedOnExit):
         finally:
             self._give_back(backend)
 
-    def warm_up(self, frame: np.ndarray, runs: int) -> np.ndarray:
+    def warm_up(self, frame: np.ndarray, runs: int, stop: threading.Event | None = None) -> np.ndarray:
         """Segment the frame so many times on every lane, each when it is free, for what a first frame costs.
 
         Args:
             frame: uint8 (H, W, 3) RGB.
             runs: once or more.
+            stop: when it is set, no further run is begun.
+
+        Args:
+            frame: as `segment` takes it.
+            runs: on each lane.
+            stop: when it is set, no further run is begun.
 
         Returns:
             uint8 (H, W) train ids: its mask, a new array.
@@ -105,7 +111,9 @@ class Lanes(ClosedOnExit):
         for backend in backends:
             self._taken(backend)
             try:
-                for _ in range(runs):
+                for run in range(runs):
+                    if run and stop is not None and stop.is_set():
+                        break
                     mask = backend.segment(frame)
             finally:
                 self._give_back(backend)

@@ -65,11 +65,19 @@ def described(manifest: EngineManifest | None) -> str:
 
 
 def _fitting(folder: Path) -> list[Found]:
-    fitting = [found for found in found_engines(folder) if not found.fault]
+    found = found_engines(folder)
+    _warn_of_unreadable([each for each in found if each.manifest is None])
+    fitting = [each for each in found if not each.fault]
     if not fitting:
         build = command("engine", model="icnet", precision="fp16")
         raise EngineError(f"no engine for this machine in {folder}. Build one: {build}")
     return fitting
+
+
+def _warn_of_unreadable(found: list[Found]) -> None:
+    if found:
+        more = f", and {len(found) - 1} more" * (len(found) > 1)
+        log(f"warning: passed over: {found[0].fault}{more}")
 
 
 def _found(path: Path, here: Callable[[BackendName], Target | str]) -> Found:

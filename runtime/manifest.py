@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
 from runtime.commands import command
 from runtime.errors import EngineError, LibraryError
+from runtime.json_values import TOLD, read_json, told
 from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
+from runtime.texts import shown
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
@@ -26,7 +28,8 @@ newest_engine: Callable[..., Path]  # of `runtime.lookup`, by the name that prog
 
 def manifest_path(engine: str | Path) -> Path:
     """Where the manifest of an engine stands: `name.engine` -> `name.json`."""
-    return Path(engine).with_suffix(".json")
+    path = Path(engine)
+    return path.with_suffix(".json") if path.name else path / ".json"  # of "." and "/", which are folders
 
 
 def rebuild_command(manifest: EngineManifest) -> str:
@@ -72,7 +75,11 @@ def read_manifest(path: str | Path) -> EngineManifest:
         EngineError: the engine or its manifest is missing or unreadable.
     """
     engine, beside = Path(path), manifest_path(path)
-    if not engine.is_file():
+    try:
+        is_file = engine.is_file()
+    except OSError as error:  # its name is too long, or a folder on its way may not be searched
+        raise EngineError(f"engine {shown(engine)[:TOLD]} cannot be read ({error.strerror})") from None
+    if not is_file:
         what = "is a folder" if engine.is_dir() else "does not exist"
         raise EngineError(f"engine {engine} {what}; build one: {command('engine', model='icnet', precision='fp16')}")
     if not beside.is_file():
@@ -81,14 +88,14 @@ def read_manifest(path: str | Path) -> EngineManifest:
         )
     fields: Any = None
     try:
-        fields = json.loads(beside.read_text())
+        fields = read_json(beside)
         checksum = fields.pop(CHECKSUM, None) if isinstance(fields, dict) else None
         manifest = from_json(EngineManifest, json.dumps(fields))
     except (ValueError, OSError) as error:
         version = fields.get("version") if isinstance(fields, dict) else MANIFEST_VERSION
         if version != MANIFEST_VERSION:
             raise EngineError(
-                f"manifest {beside} is of version {version}, this program reads {MANIFEST_VERSION}; "
+                f"manifest {beside} is of version {told(version)}, this program reads {MANIFEST_VERSION}; "
                 f"build it again: {_build_command()}"
             ) from None
         raise EngineError(f"manifest {beside} is not readable ({error}); build it again: {_build_command()}") from None

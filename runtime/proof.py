@@ -5,8 +5,6 @@ rounds differently moves them about as far; what is wrong moves them many times 
 """
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from runtime import reference
 from runtime.errors import EngineError
+from runtime.libraries import refusing
 from runtime.spec import ModelSpec, Proof
 
 SUFFIX = ".referee.npz"
@@ -143,14 +142,11 @@ def read_expected(engine: Path) -> Expected:
         EngineError: it is missing or damaged.
     """
     path = expected_path(engine)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            shape = tuple(int(length) for length in file["shape"])
-            return Expected(file["values"].astype(np.float32), shape, float(file["own"]), file["mask"])
-    except FileNotFoundError:
-        raise EngineError(f"{path} is missing: without the referee's logits {engine.name} cannot be proven") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise EngineError(f"{path} is damaged ({type(error).__name__}); build the engine again") from None
+    if not path.is_file():
+        raise EngineError(f"{path} is missing: without the referee's logits {engine.name} cannot be proven")
+    with refusing(EngineError, f"{path} is damaged", "; build the engine again"), np.load(path) as file:
+        shape = tuple(int(length) for length in file["shape"])
+        return Expected(file["values"].astype(np.float32), shape, float(file["own"]), file["mask"])
 
 
 def _some(logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runtime.arguments import Parser
 from runtime.backend import open_backend
-from runtime.cli import DONE, FAILED, log, run
+from runtime.cli import DONE, FAILED, log, run, show
 from runtime.errors import EngineError
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest, rebuild_command
@@ -54,10 +54,10 @@ def main(argv: Sequence[str]) -> int:
             log(f"error: {error}")
             failed = True
     if arguments.json:
-        print(json.dumps({path: dataclasses.asdict(proof) for path, proof in found.items()}, indent=1))
+        show(json.dumps({path: dataclasses.asdict(proof) for path, proof in found.items()}, indent=1))
     else:
         for path, proof in found.items():
-            print(f"{path}: {told(proof)}")
+            show(f"{path}: {told(proof)}")
     return FAILED if failed else DONE
 
 

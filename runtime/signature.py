@@ -35,6 +35,8 @@ def write_keys(name: Path) -> tuple[Path, Path]:
         LibraryError: cryptography is not installed.
     """
     ed25519, serialization = _library()
+    if not name.name:
+        raise KeyFileError(f"{name} is no name for a pair of keys; give one: streetseg keys NAME")
     private_path, public_path = name.with_name(name.name + PRIVATE), name.with_name(name.name + PUBLIC)
     for path in (private_path, public_path):
         if path.exists():

@@ -8,6 +8,7 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
+from runtime.json_values import told, values_from_json
 from runtime.labels import Label
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -80,7 +81,7 @@ class ModelSpec:
             ValueError: a name that is no file name, no class or more than 255, a stride, block or batch that is none.
         """
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"the name is {self.name!r}, expected letters, digits and . _ + -")
+            raise ValueError(f"the name is {told(self.name)}, expected letters, digits and . _ + -")
         if not 1 <= len(self.classes) <= MOST_CLASSES:
             raise ValueError(f"there are {len(self.classes)} classes, expected 1 to {MOST_CLASSES}")
         if not 1 <= self.block <= MOST_BLOCK or self.batch < 1 or self.output_stride < 1:
@@ -150,7 +151,7 @@ def from_json(kind: type[T], text: str) -> T:
     Raises:
         ValueError: it is not JSON, or a field is missing, unknown or of another type.
     """
-    noun: T = _build(kind, json.loads(text), kind.__name__)
+    noun: T = _build(kind, values_from_json(text), kind.__name__)
     return noun
 
 
@@ -160,16 +161,16 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if value not in arguments:
-            raise ValueError(f"{where} is {value!r}, expected one of {', '.join(map(repr, arguments))}")
+            raise ValueError(f"{where} is {told(value)}, expected one of {', '.join(map(repr, arguments))}")
         return value
     if origin is dict and isinstance(value, dict):
-        return {str(key): _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {str(key): _build(arguments[1], item, f"{where}.{told(key)}") for key, item in value.items()}
     if origin is tuple or _is_namedtuple(kind):
         return _build_tuple(kind, arguments, value, where)
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise ValueError(f"{where} is {value!r}, expected {getattr(kind, '__name__', kind)}")
+        raise ValueError(f"{where} is {told(value)}, expected {getattr(kind, '__name__', kind)}")
     return value
 
 
@@ -177,13 +178,13 @@ def _build_noun(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     if not isinstance(value, dict) or set(value) != set(hints):
         got = sorted(value) if isinstance(value, dict) else value
-        raise ValueError(f"{where} has {got!r}, expected the fields {sorted(hints)!r}")
+        raise ValueError(f"{where} has {told(got)}, expected the fields {sorted(hints)!r}")
     return kind(**{name: _build(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
 
 
 def _build_tuple(kind: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{where} is {value!r}, expected a list")
+        raise ValueError(f"{where} is {told(value)}, expected a list")
     if _is_namedtuple(kind):
         items = tuple(typing.get_type_hints(kind).values())
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.arguments import Parser
-from runtime.cli import DONE, log, size_from_text
+from runtime.cli import DONE, log, show, size_from_text
 from runtime.commands import command
 from runtime.manifest import ENGINES
 from streetseg import listing
@@ -26,9 +26,9 @@ def engines(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     found = listing.engines(asked.folder)
     if asked.json:
-        print(_as_json([{"name": engine.name, **dataclasses.asdict(engine)} for engine in found]))
+        show(_as_json([{"name": engine.name, **dataclasses.asdict(engine)} for engine in found]))
     elif found:
-        print(_table(["engine", "network", "size", "precision", "backend", "age", "fits"], map(_engine_row, found)))
+        show(_table(["engine", "network", "size", "precision", "backend", "age", "fits"], map(_engine_row, found)))
     else:
         build = command("engine", model="icnet", precision="fp16")
         log(f"no engine in {asked.folder}. Build one: {build}")
@@ -48,10 +48,10 @@ def models(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     found = listing.models(asked.size, asked.names)
     if asked.json:
-        print(_as_json([dataclasses.asdict(model) for model in found]))
+        show(_as_json([dataclasses.asdict(model) for model in found]))
     else:
         heads = ["network", "parameters", "GMAC", "at", "weights", "licence of the weights", "source"]
-        print(_table(heads, map(_model_row, found)))
+        show(_table(heads, map(_model_row, found)))
     return DONE
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.arguments import Parser
-from runtime.cli import DONE, count_from_text, size_from_text
+from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
 from streetseg import stages
@@ -42,7 +42,7 @@ def engine(argv: Sequence[str]) -> int:
         weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
-    print(path)
+    show(path)
     return DONE
 
 
@@ -63,7 +63,7 @@ def export(argv: Sequence[str]) -> int:
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
         weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
-    print(path)
+    show(path)
     return DONE
 
 
@@ -77,7 +77,7 @@ def calib(argv: Sequence[str]) -> int:
     _add_source(parser, "the FP32 graph, in place of --model")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=512, help="how many, at most (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of their choice (%(default)s)")
+    parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
     parser.add_argument("--method", default="mse", help=f"{', '.join(METHODS)} (%(default)s)")
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
     _add_max_pixels(parser)
@@ -86,7 +86,7 @@ def calib(argv: Sequence[str]) -> int:
         _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights, frames=asked.frames,
         seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
-    print(path)
+    show(path)
     return DONE
 
 
@@ -104,7 +104,7 @@ def quantize(argv: Sequence[str]) -> int:
         _source(parser, asked), size=asked.size, weights=asked.weights,
         table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
-    print(path)
+    show(path)
     return DONE
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.helpers.bare_make import bare_make
+from tests.helpers.bare_make import ROOT, bare_make
 
 # Keeps its arguments, and answers with the backend that was asked for, or else with what the test says.
 PYTHON = """#!/bin/bash
@@ -83,3 +83,80 @@ def test_what_a_target_takes_by_the_targets_that_it_makes_is_taken(make):
 def test_a_revision_is_built_with_the_packages_of_another_tree(make):
     code, said, calls = make("--silent", "engine", "VENV=.venv", "MODEL=enet", "SIZE=64x128")  # `engines.revision`
     assert (code, said) == (0, []) and calls
+
+
+# No value may run a command, and honest ones arrive letter by letter.
+VALUES = [
+    "$(shell touch pwned)", "$$(touch pwned)", "$(touch pwned)", "`touch pwned`", "a; touch pwned",
+    "a' ; touch pwned; '",
+    'a" ; touch pwned; "', "a && touch pwned", "a | touch pwned", "a > pwned", "a\ntouch pwned", "$(eval X:=y)", "it's",
+    'a "b" c', "my folder/a b", "$HOME/$x", "50% #1", "a\\b", "straße 日本", "${PATH}", "*", "~",
+]  # fmt: skip
+ECHO = """#!/bin/bash
+printf '%s\\0' "$@" >> arguments
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Runs `make` with a Python that keeps its arguments, whole: exit code, and them."""
+    bare_make(tmp_path, ECHO)
+
+    def run(*words, **environment):
+        environment = {"PATH": os.environ["PATH"]} | environment
+        done = subprocess.run(["make", "-s", *words], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+        kept = tmp_path / "arguments"
+        given = kept.read_text().split("\0") if kept.exists() else []
+        kept.unlink(missing_ok=True)
+        assert {path.name for path in tmp_path.iterdir()} - {"a", "data"} == FILES, done
+        return done.returncode, given
+
+    return run
+
+
+FILES = {"Makefile", "pyproject.toml", "constraints.txt", ".venv"}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_arrives_as_it_was_typed_and_nothing_in_it_is_run(arguments, value):
+    code, given = arguments("engine", f"MODEL={value}", f"WEIGHTS={value}", "PRECISION=fp16")
+    assert code == 0 and given[given.index("--model") + 1] == given[given.index("--weights") + 1] == value
+    assert arguments("engine", MODEL=value)[1][4] == value  # from the environment
+    assert arguments("regress", f"BASE={value}")[1][2] == value
+    assert arguments("need-data", f"DATA={value}")[0] == 2
+    assert arguments(value.replace("=", ""))[0] == 2  # as a target
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_reaches_a_make_within_make_as_it_was_typed(arguments, value):
+    given = arguments("bench", f"MODEL={value}")[1]
+    assert given[given.index("--model") + 1] == value and given[-2].startswith(f"figures/bench-{value}-fp16.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("--a 1 --b", ["--a", "1", "--b"]),
+        ("--out 'my folder' --name \"it's\"", ["--out", "my folder", "--name", "it's"]),
+        ("--a $HOME $(touch pwned) ;touch pwned", ["--a", "$HOME", "$(touch", "pwned)", ";touch", "pwned"]),
+        ("--a `touch pwned`", ["--a", "`touch", "pwned`"]),
+        ("--files *.toml", ["--files", "pyproject.toml"]),
+        ("--files *.nothing", ["--files", "*.nothing"]),
+        ("", []),
+    ],
+)
+def test_options_are_split_as_a_shell_does_and_run_nothing(arguments, value, words):
+    code, given = arguments("regress", f"REGRESS_OPTIONS={value}")
+    assert code == 0 and given[given.index("--size") + 2 : -1] == words
+
+
+def test_a_quote_that_is_not_closed_is_refused(arguments):
+    assert arguments("regress", "REGRESS_OPTIONS=--out 'a")[0] == 2
+
+
+def test_no_recipe_has_a_value_in_its_text():
+    text = (ROOT / "Makefile").read_text()
+    settings = text.partition("SETTINGS := ")[2].partition("\nTYPED")[0].replace("\\", "").split()
+    for line in text.splitlines():
+        if line.startswith("\t"):
+            assert not any(f"$({name}" in line for name in settings), line

@@ -19,6 +19,7 @@ from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import option
 from runtime.errors import WeightsError
+from runtime.json_values import values_from_json
 from runtime.labels import CAMVID, CITYSCAPES, Label
 
 RANDOM_SEED = 0
@@ -198,7 +199,7 @@ def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:
 def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
     if "classes" in metadata:
         try:
-            return tuple(_label(name, *color) for name, color in json.loads(metadata["classes"]))
+            return tuple(_label(name, *color) for name, color in values_from_json(metadata["classes"]))
         except (ValueError, TypeError) as error:
             raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
     if metadata.get("dataset") in DATASETS:

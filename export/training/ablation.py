@@ -18,8 +18,9 @@ from export.training.recipe import plan_epoch
 from runtime.accuracy.datasets import DATASETS
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
-from runtime.cli import DONE, count_from_text, log, progress
+from runtime.cli import DONE, count_from_text, log, number_from_text, progress, seed_from_text, show
 from runtime.errors import WeightsError
+from runtime.json_values import read_json
 
 START = "the start, not trained"
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -63,7 +64,7 @@ def measure(options: Sequence[str], every: int, *, trained: bool) -> dict[str, A
     # The recipe too, since the command does not tell the defaults; as it comes back from JSON.
     whole = {"command": command, "every": every, "trained": trained, "recipe": dataclasses.asdict(recipe)}
     asked = json.loads(json.dumps(whole))
-    if path.is_file() and (kept := json.loads(path.read_text()))["asked"] == asked:
+    if (kept := _kept(path)).get("asked") == asked:
         found: dict[str, Any] = kept["found"]
         return found
     args.out.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,16 @@ def measure(options: Sequence[str], every: int, *, trained: bool) -> dict[str, A
     found = {"steps": steps, "frames": len(job.val), "miou": training.train(job) if trained else as_started(job)}
     write_atomically(path, json.dumps({"asked": asked, "found": found}).encode())
     return found
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    # What an earlier run measured; nothing where that cannot be read, and it is measured again.
+    try:
+        kept = read_json(path) if path.is_file() else {}
+        return kept if isinstance(kept, dict) and isinstance(kept.get("found"), dict) else {}
+    except (ValueError, OSError) as error:
+        log(f"warning: {path} is passed over ({error}): it is measured again")
+        return {}
 
 
 def as_started(job: training.Job) -> dict[str, float]:
@@ -129,9 +140,9 @@ def main(argv: Sequence[str]) -> int:
         "--out", type=Path, default=ARTIFACTS / "ablation", help="folder of the trainings (%(default)s)"
     )
     parser.add_argument("--json", type=Path, help="where the figures are kept (export/weights/MODEL-ablation.json)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="(default 0 1)")
+    parser.add_argument("--seeds", type=seed_from_text, nargs="+", default=[0, 1], help="(default 0 1)")
     parser.add_argument("--epochs", type=count_from_text, default=1, help="of each training (default %(default)s)")
-    parser.add_argument("--lr", type=float, default=0.01, help="(default %(default)s)")
+    parser.add_argument("--lr", type=number_from_text, default=0.01, help="(default %(default)s)")
     parser.add_argument("--crop", default="192x256", help="HEIGHTxWIDTH of the views (default %(default)s)")
     parser.add_argument(
         "--every", type=count_from_text, default=4, help="one validation frame in so many (default %(default)s)"
@@ -142,5 +153,5 @@ def main(argv: Sequence[str]) -> int:
     if args.start is None:
         raise WeightsError(f"no weights are shipped for {args.model}; give a checkpoint: --start FILE")
     args.json = args.json or SHIPPED / f"{args.model}-ablation.json"
-    print(table_of(ablate(args)))
+    show(table_of(ablate(args)))
     return DONE

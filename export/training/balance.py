@@ -28,7 +28,7 @@ from export.training.validate import evaluate, measured_sizes, preprocess_at
 from runtime.accuracy.datasets import DATASETS, open_dataset
 from runtime.accuracy.metrics import confusion, mean_iou
 from runtime.arguments import Parser
-from runtime.cli import DONE, count_from_text, log, progress
+from runtime.cli import DONE, count_from_text, log, progress, show
 from runtime.errors import DatasetError, WeightsError
 from runtime.media.frames import add_max_pixels
 from runtime.reference import preprocess
@@ -143,10 +143,10 @@ def main(argv: Sequence[str]) -> int:
     offsets = balance(net, network, train, len(weights.classes))
     metadata = {**metadata_of(args.weights), "class_offsets": json.dumps(offsets.tolist())}
     for label, offset in zip(weights.classes, offsets, strict=True):
-        print(f"{label.name:<16}{offset:+.3f}")
+        show(f"{label.name:<16}{offset:+.3f}")
     for name, size in measured_sizes(network, val[0][0]).items():
         miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size)))
         metadata[f"miou_{name}"] = f"{miou:.4f}"
-        print(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")
+        show(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")
     save_weights(args.out, net, metadata)
     return DONE

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from export.training.recipe import Recipe
 from runtime.artifacts import write_atomically
 from runtime.cli import log
 from runtime.errors import OutputError, WeightsError
+from runtime.json_values import values_from_json
 
 ANOTHER = "another --out DIR (make: OUT=DIR)"
 # A checkpoint ends with its own checksum: the comment of the ZIP archive that torch.save writes, which any reader of
@@ -199,9 +199,8 @@ def pruning_of(metadata: dict[str, str]) -> list[Pruned]:
         WeightsError: the metadata have it in another form.
     """
     try:
-        return [
-            Pruned(int(width), int(left), str(sha)) for width, left, sha in json.loads(metadata.get("pruned", "[]"))
-        ]
+        history = values_from_json(metadata.get("pruned", "[]"))
+        return [Pruned(int(width), int(left), str(sha)) for width, left, sha in history]
     except (ValueError, TypeError) as error:
         raise WeightsError(f"the weights tell what they were pruned from in a form that is not read: {error}") from None
 

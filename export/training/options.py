@@ -15,7 +15,7 @@ from export.training.recipe import DEFAULTS, OTHERS, Recipe
 from runtime.accuracy.datasets import DATASETS
 from runtime.arguments import Parser
 from runtime.artifacts import sha256_of
-from runtime.cli import count_from_text, size_from_text
+from runtime.cli import count_from_text, seed_from_text, size_from_text
 from runtime.errors import LibraryError
 from runtime.media.frames import add_max_pixels
 
@@ -33,6 +33,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "dropout": (0, 1),
 }
 AS_GIVEN = ("batch", "seed", "epochs", "minutes", "encoder_only", "decoder_only", "qat")  # by no model's defaults
+MOST_WIDTH = 1024
 FOLDERS = ("--data", "--out", "--start")
 
 
@@ -70,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=count_from_text, default=300, help="passes over the frames (%(default)s)")
     parser.add_argument("--minutes", type=float, default=0.0, help="instead of --epochs: end after this much time")
     parser.add_argument("--batch", type=count_from_text, default=8, help="frames a step (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
+    parser.add_argument("--seed", type=seed_from_text, default=0, help="(default %(default)s)")
     parser.add_argument("--validate-every", type=count_from_text, default=5, help="epochs (default %(default)s)")
     add_max_pixels(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default %(default)s)")
@@ -129,8 +130,10 @@ def refused(args: argparse.Namespace, network: Network) -> str:
         return (
             f"--crop: height and width are multiples of {network.size_multiple} for {network.name}; nearest is {near}"
         )
-    if args.width is not None and (not network.width_of or args.width < 1):
-        return f"--width {args.width} is for a network that can have several, and 1 or more: --model icnet --width 64"
+    if args.width is not None and (not network.width_of or not 1 <= args.width <= MOST_WIDTH):
+        return (
+            f"--width {args.width} is for a network that can have several, 1 to {MOST_WIDTH}: --model icnet --width 64"
+        )
     if args.qat and not args.start:
         return "--qat trains on what was trained without it: give --start WEIGHTS, few --epochs and a small --lr"
     if args.width is not None and args.start:

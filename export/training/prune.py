@@ -22,7 +22,7 @@ from export.models.icnet import Channels, ICNet
 from export.registry import Network, build_like, find, names
 from export.training.checkpoint import check_out, holds, metadata_of, pruned_text, pruning_of, save_weights
 from runtime.arguments import Parser
-from runtime.cli import DONE, log
+from runtime.cli import DONE, log, show
 from runtime.errors import ModelError, WeightsError
 
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
@@ -188,5 +188,5 @@ def main(argv: Sequence[str]) -> int:
     weights = args.weights or default_weights(args.model)
     if weights is None:
         raise WeightsError(f"no weights are shipped for {args.model}; give a checkpoint: --weights FILE")
-    print(prune(Pruning(network, weights, args.keep, args.out)))
+    show(prune(Pruning(network, weights, args.keep, args.out)))
     return DONE

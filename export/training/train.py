@@ -44,7 +44,7 @@ from export.training.recipe import Recipe, lr_share, make_optimizer, plan_epoch
 from export.training.validate import deployed_scale, evaluate, measured_sizes, preprocess_at
 from runtime.accuracy.datasets import open_dataset
 from runtime.accuracy.metrics import mean_iou
-from runtime.cli import DONE, log, progress
+from runtime.cli import DONE, log, progress, show
 from runtime.errors import WeightsError
 from runtime.labels import Label
 from runtime.threads import count
@@ -329,7 +329,7 @@ def main(argv: Sequence[str]) -> int:
     args, recipe = parse(argv)
     job, found = trained(args, recipe, command_of(argv))
     for size, miou in found.items():
-        print(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val)} frames")
+        show(f"{args.model} {args.dataset} val at {size}: mIoU {100 * miou:.2f}, {len(job.val)} frames")
     return DONE
 
 

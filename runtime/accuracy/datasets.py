@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runtime.accuracy.own import NO_CLASS, Color, OwnClasses, ids_from_colors, own_classes_from_json
+from runtime.accuracy.own import NO_CLASS, Color, OwnClasses, ids_from_colors, own_classes_from_values
 from runtime.cli import closest
 from runtime.commands import data_option
 from runtime.errors import DatasetError, FrameError
+from runtime.json_values import read_json
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
-from runtime.media.frames import EXTENSIONS, picture_bytes, shown
+from runtime.media.frames import DAMAGED, EXTENSIONS, opencv_decoded, picture_bytes
+from runtime.texts import shown
 
 OUT_OF_RANGE = -1  # in a dataset's table: a stored value that no label of it may hold
 
@@ -103,17 +105,12 @@ def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | No
 
 
 def _decoded(path: Path, flags: int) -> np.ndarray:
-    import cv2
-
     try:
-        pixels = cv2.imdecode(np.frombuffer(picture_bytes(path), np.uint8), flags)
+        return opencv_decoded(picture_bytes(path), flags)
     except FrameError as error:
+        if str(error).startswith(DAMAGED):
+            raise DatasetError(f"{shown(path)} is {error}") from None
         raise DatasetError(f"{shown(path)} is missing or is not an image that is taken: it {error}") from None
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise DatasetError(f"{shown(path)} is damaged: OpenCV cannot decode it")
-    return np.asarray(pixels)
 
 
 def _ids_from_values(path: Path, stored: np.ndarray, table: tuple[int, ...]) -> np.ndarray:
@@ -230,9 +227,11 @@ def _open_own(root: Path) -> Dataset:
     if not path.is_file():
         raise DatasetError(f"own: there is no {shown(path)}, the names and colours of the classes")
     try:
-        own = own_classes_from_json(path.read_text("utf-8"))
+        own = own_classes_from_values(read_json(path))
     except ValueError as error:
         raise DatasetError(f"{shown(path)}: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{shown(path)} cannot be read ({error.strerror})") from None
     return Dataset(root.resolve().name, root, own.classes, _find_own(own))
 
 

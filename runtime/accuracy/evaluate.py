@@ -15,7 +15,7 @@ from runtime.accuracy.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, o
 from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
 from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, add_threads, count_from_text, progress
+from runtime.cli import DONE, add_threads, count_from_text, progress, show
 from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.labels import Label
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     with for_command(options.threads):
         found = evaluated(*given)
-    print(json.dumps(found, indent=1) if options.json else as_text(found))
+    show(json.dumps(found, indent=1) if options.json else as_text(found))
     return DONE
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.json_values import TOLD, values_from_json
 from runtime.labels import IGNORED, Label
 
 Color = tuple[int, int, int]
@@ -36,7 +37,15 @@ def own_classes_from_json(text: str) -> OwnClasses:
     Raises:
         ValueError: it is not JSON of that form, or contradicts itself.
     """
-    content: Any = json.loads(text)
+    return own_classes_from_values(values_from_json(text))
+
+
+def own_classes_from_values(content: Any) -> OwnClasses:
+    """As `own_classes_from_json`, of what stands in the JSON.
+
+    Raises:
+        ValueError: it is not of that form, or contradicts itself.
+    """
     if not isinstance(content, dict) or not content.keys() <= {"classes", "ignored", "folders"}:
         raise ValueError('expected {"classes": [...]} and at most "ignored" and "folders" beside it')
     rows, ignored = content.get("classes"), content.get("ignored", [])
@@ -103,7 +112,7 @@ def _color(value: list[int]) -> Color:
 def _label(row: Any) -> Label:
     good = isinstance(row, dict) and row.keys() == {"name", "color"} and isinstance(row["name"], str)
     if not (good and row["name"].strip() and row["name"].isprintable() and _is_color(row["color"])):
-        raise ValueError(f'{json.dumps(row)} is not {{"name": ..., "color": [red, green, blue]}}')
+        raise ValueError(f'{json.dumps(row)[:TOLD]} is not {{"name": ..., "color": [red, green, blue]}}')
     return Label(row["name"], _color(row["color"]))
 
 

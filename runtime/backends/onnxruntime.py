@@ -9,6 +9,7 @@ from runtime import reference
 from runtime.backend import ClosedOnExit, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
+from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.spec import ANY, BackendName, EngineManifest, Target
 from runtime.threads import asked, count
@@ -67,16 +68,13 @@ class OnnxRuntimeBackend(ClosedOnExit):
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
         try:
             import onnxruntime
-            from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
         except ImportError as error:
             raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
         self.spec = manifest.spec
         self.stages_ms: dict[str, float] = {}
-        try:
+        with refusing(EngineError, "onnxruntime refuses the engine"):
             usable = providers(onnxruntime.get_available_providers())
             session = onnxruntime.InferenceSession(engine, session_options(), providers=usable)
-        except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-            raise EngineError(f"onnxruntime refuses the engine: {str(error).splitlines()[0]}") from None
         self.provider: str = session.get_providers()[0]
         self._input = session.get_inputs()[0].name
         self._dtype = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
@@ -121,5 +119,6 @@ class OnnxRuntimeBackend(ClosedOnExit):
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
         if self._session is None:
             raise ValueError("the engine is closed")
-        logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
+        with refusing(EngineError, f"onnxruntime cannot run the engine of {self.spec.name}"):
+            logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
         return logits

@@ -7,7 +7,8 @@ from typing import Any
 
 from runtime.backends.layer import Layer
 from runtime.backends.onnxruntime import open_engine, providers, session_options
-from runtime.errors import LibraryError
+from runtime.errors import EngineError, LibraryError
+from runtime.libraries import refusing
 from runtime.spec import EngineManifest
 
 ROLES = {
@@ -34,10 +35,11 @@ def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
         options = session_options()  # other options are another graph
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(
-            engine, options, providers=providers(onnxruntime.get_available_providers())
-        )
-        session.run(None, {node.name: _zeros(node) for node in session.get_inputs()})
+        with refusing(EngineError, f"onnxruntime cannot run the engine of {manifest.spec.name}"):
+            session = onnxruntime.InferenceSession(
+                engine, options, providers=providers(onnxruntime.get_available_providers())
+            )
+            session.run(None, {node.name: _zeros(node) for node in session.get_inputs()})
         events: list[dict[str, Any]] = json.loads(Path(session.end_profiling()).read_text())
     return [_layer(event["args"]) for event in events if str(event["name"]).endswith(KERNEL)]
 

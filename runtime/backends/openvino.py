@@ -11,6 +11,7 @@ from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
+from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 from runtime.threads import bound
@@ -153,8 +154,9 @@ class OpenVinoBackend(ClosedOnExit):
             raise ValueError("the engine is closed")
         if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
             image = image.copy()
-        self._request.set_input_tensor(openvino.Tensor(image[None], shared_memory=True))
-        self._request.infer()
+        with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):
+            self._request.set_input_tensor(openvino.Tensor(image[None], shared_memory=True))
+            self._request.infer()
         output = self._request.get_output_tensor()
         logits: np.ndarray = output.data[0]  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
         return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
@@ -171,13 +173,11 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
         import openvino
     except ImportError as error:
         raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
-    try:
+    with refusing(EngineError, "OpenVINO refuses the engine", line=-1):
         core = openvino.Core()
         wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
         compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO refuses the engine: {str(error).strip().splitlines()[-1]}") from None
-    executed = executed_types(compiled)
+        executed = executed_types(compiled)
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled

@@ -21,6 +21,7 @@ from runtime.forks import Guard
 from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
+from runtime.libraries import refusing
 from runtime.reference import overlay_shades
 from runtime.spec import BackendName, EngineManifest, Target
 
@@ -55,7 +56,8 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
     context = _primary_context(driver)
     context.push()
     try:
-        return TensorRT(engine, manifest, gpu, driver, context)
+        with refusing(EngineError, f"{manifest.backend} cannot open the engine of {manifest.spec.name}"):
+            return TensorRT(engine, manifest, gpu, driver, context)
     finally:
         driver.Context.pop()
 
@@ -199,7 +201,8 @@ class TensorRT(ClosedOnExit):
             if self._frame is None or self._frame.key != (height, width, shades):
                 self._forget_frame()
                 self._frame = FrameBuffers(self._frame_memory, self._network, height, width, shades)
-            yield self._frame
+            with refusing(EngineError, f"the GPU cannot run the engine of {self.spec.name}"):
+                yield self._frame
 
     def _forget_frame(self) -> None:
         # What an interrupted frame left on the stream, then the graph, then the memory that both name.

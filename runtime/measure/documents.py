@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from runtime.errors import PipelineError
+from runtime.json_values import read_json
 from runtime.measure.rivals import RIVALS
 from runtime.measure.rounds import percentiles
 from runtime.measure.worker import ENGINE
@@ -291,16 +292,12 @@ def read(
     """
     again = again or f"measure it again: python -m {module} --json"
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise ValueError("it is no file")
-        found = msgspec.json.decode(path.read_bytes())
+        found = read_json(path)
         if version is not None and isinstance(found, dict) and found.get("version", version) != version:
             raise ValueError(f"it is of version {str(found['version'])[:20]!r}, expected {version}")
         msgspec.convert(found, kind)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise _none(path, module, str(error), again) from None
-    except RecursionError:
-        raise _none(path, module, "its brackets are nested too deeply", again) from None
     except OSError as error:
         raise _none(path, module, str(error.strerror), again) from None
     document: dict[str, Any] = found

@@ -10,6 +10,7 @@ import numpy as np
 from runtime.backend import Stopwatch
 from runtime.commands import in_checkout, install
 from runtime.errors import EngineError, LibraryError
+from runtime.libraries import refusing
 from runtime.manifest import read_manifest, verified_engine
 from runtime.spec import ModelSpec, Preprocess, from_json
 from runtime.threads import bound, count
@@ -99,7 +100,8 @@ class OnnxRuntimeRival:
         self.stages_ms: dict[str, float] = {}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = bound() or 0  # 0: as it likes
-        self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        with refusing(EngineError, f"onnxruntime refuses {engine}"):
+            self._session = onnxruntime.InferenceSession(graph, options, providers=[provider])
         if self._session.get_providers()[0] != provider:  # it goes on with the CPU where another provider fails
             raise LibraryError(
                 f"onnxruntime cannot use its {provider} here: install CUDA and cuDNN as onnxruntime-gpu wants them"
@@ -113,7 +115,8 @@ class OnnxRuntimeRival:
         watch = Stopwatch()
         values = normalized(frame, self._spec.preprocess)
         watch.lap("preprocess")
-        logits = self._session.run(None, {self._input: values})[0][0]
+        with refusing(EngineError, "onnxruntime cannot run the plain graph"):
+            logits = self._session.run(None, {self._input: values})[0][0]
         watch.lap("network")
         if logits.shape[1:] != frame.shape[:2]:
             wide = cv2.resize(logits.transpose(1, 2, 0), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -142,13 +145,14 @@ class OpenVinoRival:
         """See `Rival`; a frame of another size compiles the graph again, because the size is in it."""
         if self._frame_size != frame.shape[:2]:
             self._frame_size = (frame.shape[0], frame.shape[1])
-            self._request = self._core.compile_model(
-                self._with_argmax(), "CPU", _openvino_options()
-            ).create_infer_request()
+            with refusing(EngineError, "OpenVINO refuses the plain graph", line=-1):
+                compiled = self._core.compile_model(self._with_argmax(), "CPU", _openvino_options())
+                self._request = compiled.create_infer_request()
         watch = Stopwatch()
         values = normalized(frame, self._spec.preprocess)
         watch.lap("preprocess")
-        classes = self._request.infer([values])[0]
+        with refusing(EngineError, "OpenVINO cannot run the plain graph", line=-1):
+            classes = self._request.infer([values])[0]
         watch.lap("network")
         mask: np.ndarray = classes[0, 0].astype(np.uint8)
         watch.lap("postprocess")
@@ -273,11 +277,8 @@ def torch_program(path: Path) -> tuple[Any, ModelSpec]:
     if not path.is_file():
         raise EngineError(f"torch program {path} does not exist; write one: python -m export.to_torch --model icnet")
     extra = {SPEC_FILE: ""}
-    try:
+    with refusing(EngineError, f"{path} is no torch program of ours", "; write it again: export.to_torch"):
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no archive")
         program = torch.export.load(path, extra_files=extra)
         return program.module(), from_json(ModelSpec, extra[SPEC_FILE])
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EngineError(f"{path} is no torch program of ours ({reason}); write it again: export.to_torch") from None

@@ -16,13 +16,15 @@ from runtime.forks import Guard
 from runtime.media.frames import quiet_opencv
 from runtime.media.pipeline import END, End
 from runtime.media.video import TimedFrame
+from runtime.texts import shown
 
-GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
+GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?i:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
 # A camera that skips a frame or two is not unplugged.
 MISSES = 10
 MISS_S = 0.05
 STALL_S = 10.0  # longer than any camera's exposure, and than the time a network takes to come back
 LOOK_S = 0.1
+LONGEST_NAME = 150  # of 255 bytes; a time and a suffix come behind it
 
 
 class Camera(ClosedOnExit):
@@ -151,12 +153,12 @@ def _opened(given: str) -> Any:
 
 def camera_name(given: str) -> str:
     """The camera as a file name."""
-    return re.sub(r"[^\w.-]+", "-", shown_address(given).removeprefix("/dev/")).strip("-")
+    return re.sub(r"[^\w.-]+", "-", shown_address(given).removeprefix("/dev/")).strip("-")[:LONGEST_NAME]
 
 
 def shown_address(given: str) -> str:
-    """The camera as it may be shown: without the password in its address."""
-    return re.sub(r"//[^/@]*@", "//", given)
+    """The camera as it may be shown, in one line: without what is secret in its address."""
+    return shown(given)
 
 
 def _rgb_from_bgr(pixels: np.ndarray) -> np.ndarray:

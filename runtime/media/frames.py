@@ -14,13 +14,16 @@ import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.errors import FrameError, OutputError
+from runtime.libraries import refusing
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
+from runtime.texts import shown
 
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a frame of 192 MB; a street camera has 2 to 12 million
 MOST_PIXELS = (1 << 30) - 1  # that OpenCV itself decodes
 PIXEL_BYTES = 8  # four channels of 16 bits, not compressed: a file has no more of them
+DAMAGED = "damaged: OpenCV cannot decode it"
 MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
 
 
@@ -192,11 +195,6 @@ def refuse_size(height: int, width: int, *, smallest: int = MIN_SIDE_PX) -> None
         )
 
 
-def shown(path: str | Path) -> str:
-    """A path as text that stays on one line and that any terminal can print."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")
-
-
 def _read_file(path: Path) -> bytes:
     try:
         if path.is_dir():
@@ -216,6 +214,27 @@ def _read_file(path: Path) -> bytes:
         raise FrameError(f"cannot be read ({error.strerror})") from None
 
 
+def opencv_decoded(data: bytes, flags: int) -> np.ndarray:
+    """What OpenCV makes of a picture's bytes, by flags of `cv2.imdecode`.
+
+    Raises:
+        FrameError: it cannot; the message does not name the file.
+        MemoryError: there is too little for the picture.
+    """
+    import cv2
+
+    with refusing(FrameError, DAMAGED), quiet_opencv():
+        try:
+            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            if getattr(error, "code", None) == cv2.Error.StsNoMem:
+                raise MemoryError(str(error)) from None
+            decoded = None
+    if decoded is None:
+        raise FrameError(DAMAGED)
+    return decoded
+
+
 def _decode(data: bytes) -> np.ndarray:
     import cv2
 
@@ -223,13 +242,7 @@ def _decode(data: bytes) -> np.ndarray:
     # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
     # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    try:
-        with quiet_opencv():
-            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise FrameError("damaged: OpenCV cannot decode it")
+    decoded = opencv_decoded(data, flags)
     if decoded.dtype == np.uint16:
         decoded = (decoded >> 8).astype(np.uint8)
     if decoded.dtype != np.uint8:
@@ -263,7 +276,7 @@ def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
     matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
     files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
     if not files:
-        raise FrameError(f"{shown(pattern)}: no image matches this pattern")
+        raise FrameError(f"{shown(Path(pattern))}: no image matches this pattern")
     return [FrameFile(path, Path(path.name)) for path in files]
 
 

@@ -106,15 +106,26 @@ def refuse_costly_packet(data: bytes, header: Header) -> None:
     """
     if header.kind == "JPEG":
         _refuse_scans(data.count(bytes((0xFF, JPEG_SCAN))), header.height, header.width)
-    if len(data) - len(without_notes(data)) > MOST_NOTES_BYTES:
+    try:
+        needed = len(without_notes(data))
+    except FrameError:  # cut off, which the decoder says; what is there is bounded all the same
+        needed = 0
+    if len(data) - needed > MOST_NOTES_BYTES:
         raise FrameError(f"has texts and profiles of more than {MOST_NOTES_BYTES} bytes, which nothing needs")
 
 
 def without_notes(data: bytes) -> bytes:
-    """The same picture for a decoder: a PNG without its texts, profiles and private chunks, any other as it is."""
+    """The same picture for a decoder: a PNG without its texts, profiles and private chunks, any other as it is.
+
+    Raises:
+        FrameError: it is none of the formats of `KINDS`, or ends inside a chunk.
+    """
     if _kind(data).name != "PNG":
         return data
-    kept = [part for name, part in _png_chunks(data) if name[:1].isupper() or name in PNG_KEPT]
+    try:
+        kept = [part for name, part in _png_chunks(data) if name[:1].isupper() or name in PNG_KEPT]
+    except struct.error:
+        raise FrameError(f"truncated: {len(data)} bytes are there, this PNG goes on") from None
     return data[:8] + b"".join(kept)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from runtime.errors import OutputError
 from runtime.kernels.cpu import overlay
-from runtime.media.frames import FrameFile, shown, write_png
+from runtime.media.frames import FrameFile, write_png
 from runtime.media.video import is_video
+from runtime.texts import shown
 
 SAVES = ("ids", "color", "overlay")
 OF_A_VIDEO = ("overlay",)  # where nothing is said; class ids and colours of an hour of video are many gigabytes

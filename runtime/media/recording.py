@@ -1,5 +1,6 @@
 """Videos of masks and overlays, through PyAV: playable whatever ends the run."""
 
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import LibraryError, OutputError
 from runtime.forks import Guard
-from runtime.media.frames import shown
 from runtime.media.outputs import Look, part_path
-from runtime.media.video import TimedFrame, library
+from runtime.media.video import TimedFrame, library, refusing_video
+from runtime.texts import shown
 from runtime.threads import bound
 
 # Without B-frames a fragment starts at its first frame. 40 overlays of 1024x2048 take 33 ms of CPU each and 2912 KB in
@@ -51,14 +52,13 @@ class VideoWriter(ClosedOnExit):
         self._key_frame_due = 0
         self._last = -1
         self._ids = pixels.ndim == 2
-        try:
+        with self._telling():
             path.parent.mkdir(parents=True, exist_ok=True)
             options = {"flush_packets": "1", **({} if self._ids else MP4)}
             self._container = self._av.open(str(self._growing), "w", options=options)
-        except OSError as error:
-            raise self._failure(error) from None
         self._guard = Guard(shown(path), self)
-        self._stream = self._make_stream(pixels, rate)
+        with self._telling():
+            self._stream = self._make_stream(pixels, rate)
 
     def write(self, pixels: np.ndarray, pts: int) -> None:
         """Add a frame of the first one's size.
@@ -91,11 +91,10 @@ class VideoWriter(ClosedOnExit):
             return
         container, self._container = self._container, None
         try:
-            if self._last >= 0:
-                container.mux(self._stream.encode())
-            container.close()
-        except OSError as error:
-            raise self._failure(error) from None
+            with self._telling():
+                if self._last >= 0:
+                    container.mux(self._stream.encode())
+                container.close()
         finally:
             if self._growing.is_file():  # the encoder makes it with its first packet
                 self._growing.replace(self.path)
@@ -116,10 +115,8 @@ class VideoWriter(ClosedOnExit):
         return stream
 
     def _mux(self, frame: Any) -> None:
-        try:
+        with self._telling():
             self._container.mux(self._stream.encode(frame))
-        except OSError as error:
-            raise self._failure(error) from None
 
     def _gray(self, ids: np.ndarray) -> Any:
         return self._av.VideoFrame.from_ndarray(np.ascontiguousarray(ids), format="gray")
@@ -131,11 +128,9 @@ class VideoWriter(ClosedOnExit):
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
         return frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE)
 
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{shown(self.path)} cannot be written ({error.strerror}): free some space or give another folder with -o; "
-            "it plays as far as it was written"
-        )
+    def _telling(self) -> AbstractContextManager[None]:
+        hint = ": free some space or give another folder with -o; it plays as far as it was written"
+        return refusing_video(OutputError, f"{shown(self.path)} cannot be written", hint)
 
 
 class Recording(ClosedOnExit):

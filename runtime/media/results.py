@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.media.frames import shown
+from runtime.cli import show
 from runtime.media.pictures import Result
 from runtime.media.pipeline import Clock
 from runtime.media.streams import StreamResult
 from runtime.spec import ModelSpec
+from runtime.texts import shown
 from runtime.threads import count
 
 STAGES = ("decode", "preprocess", "network", "postprocess", "encode")
@@ -33,20 +34,20 @@ class Report:
     def print_text(self, engine: Path, *, stages: bool) -> None:
         """Print the files that were written; for one picture, or where asked, also the times and shares."""
         for result in self.pictures:
-            print(*map(shown, result.outputs.values()), sep="\n")
+            show(*result.outputs.values())
         for stream in self.streams:
-            print(*(shown(path) for _, path in stream.outputs), sep="\n")
+            show(*(path for _, path in stream.outputs))
         alone = len(self.pictures) + len(self.streams) == 1
         if self.pictures and (alone or stages):
-            print(f"\n{engine.stem}\n{stage_table([result.milliseconds for result in self.pictures])}")
+            show(f"\n{engine.stem}\n{stage_table([result.milliseconds for result in self.pictures])}")
         if len(self.pictures) > 1 and stages:
-            print(busy_line(self.pictures_clock, len(self.pictures)))
+            show(busy_line(self.pictures_clock, len(self.pictures)))
         for stream in self.streams if stages else []:
             if stream.frames:
-                print(f"\n{shown(stream.input)}, {engine.stem}\n{stage_table([stream.milliseconds])}")
-                print(busy_line(stream.clock, stream.frames))
+                show(f"\n{shown(stream.input)}, {engine.stem}\n{stage_table([stream.milliseconds])}")
+                show(busy_line(stream.clock, stream.frames))
         if self.pictures and alone:
-            print(f"\n{share_table(self.pictures[0].shares)}")
+            show(f"\n{share_table(self.pictures[0].shares)}")
 
     def about_ids(self, spec: ModelSpec) -> str:
         """A line for who opens a file of class ids in a viewer and sees black; "" where none was written."""

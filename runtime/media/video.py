@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +11,13 @@ import numpy as np
 
 from runtime.backend import ClosedOnExit
 from runtime.commands import install
-from runtime.errors import FrameError, LibraryError
+from runtime.errors import FrameError, LibraryError, PipelineError
 from runtime.forks import Guard
-from runtime.media.frames import most_pixels, refuse_size, shown
+from runtime.libraries import refusing
+from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.pipeline import END, End
+from runtime.texts import shown
 from runtime.threads import bound
 
 EXTENSIONS = frozenset(
@@ -25,6 +28,7 @@ END_SLACK_S = 1.0
 # A rate is constant where nearly all frames come in nearly equal steps; milliseconds round a 60th of a second by 3%.
 REGULAR, REGULAR_SHARE = 0.1, 0.8
 # FFmpeg's decoders whose frames are pictures, each with a size of its own that need not be the video's.
+NO_MEMORY = "FFmpeg has not enough memory for what it announces"
 PICTURES = frozenset({"apng", "bmp", "mjpeg", "mjpegb", "png", "tiff", "webp"})
 
 
@@ -59,6 +63,9 @@ class VideoReader(ClosedOnExit):
         if self._stream is None:
             self._container.close()
             raise FrameError(f"{self._name}: has no pictures, expected a video")
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
         # FFmpeg's own bound, before it makes a frame: while it looks what is in the file, and when a size changes.
         self._stream.codec_context.options = self._bounds
         self._guard = Guard(self._name, self)
@@ -113,11 +120,13 @@ class VideoReader(ClosedOnExit):
         if not path.is_file():
             raise FrameError(f"{self._name}: {'is not a file' if path.exists() else 'does not exist'}")
         try:
-            return self._av.open(str(path), options=self._bounds)
-        except self._av.error.InvalidDataError:
-            raise FrameError(f"{self._name}: is not a video, or cut off before anything can be read of it") from None
-        except OSError as error:
-            raise FrameError(f"{self._name}: cannot be read ({error.strerror})") from None
+            with refusing_video(FrameError, f"{self._name}: cannot be read"):
+                return self._av.open(str(path), options=self._bounds)
+        except FrameError as error:
+            if isinstance(error.__cause__, self._av.error.InvalidDataError):
+                what = "is not a video, or cut off before anything can be read of it"
+                raise FrameError(f"{self._name}: {what}") from None
+            raise
 
     def _announced_seconds(self) -> float | None:
         if self._stream.duration:
@@ -138,8 +147,12 @@ class VideoReader(ClosedOnExit):
             if packet.is_corrupt:
                 damaged.add(packet.pts)
             try:
-                frames = packet.decode()
-            except (self._av.error.FFmpegError, OSError):
+                with refusing_video(FrameError, self._name):
+                    frames = packet.decode()
+            except FrameError as error:
+                if isinstance(error.__cause__, MemoryError):
+                    yield error
+                    return
                 yield self._damage(packet.pts)
                 continue
             for frame in frames:
@@ -157,9 +170,15 @@ class VideoReader(ClosedOnExit):
 
     def _packets(self) -> Iterator[Any]:
         try:
-            yield from self._container.demux(self._stream)
-        except (self._av.error.FFmpegError, OSError) as error:
-            yield FrameError(f"{self._name}: cannot be read behind {self._at_s():.2f} s ({error.strerror})")
+            packets = iter(self._container.demux(self._stream))
+            while packet := self._next_packet(packets):
+                yield packet
+        except FrameError as error:
+            yield error
+
+    def _next_packet(self, packets: Iterator[Any]) -> Any:
+        with refusing_video(FrameError, f"{self._name}: cannot be read behind {self._at_s():.2f} s"):
+            return next(packets, None)
 
     def _refused_packet(self, packet: Any) -> FrameError | None:
         announced = self._stream.codec_context
@@ -239,6 +258,29 @@ def library() -> Any:
     except ImportError as error:
         raise LibraryError(f"videos need PyAV, which does not load ({error}): {install('video')}") from None
     return av
+
+
+@contextmanager
+def refusing_video(kind: type[PipelineError], what: str, hint: str = "") -> Iterator[None]:
+    """Whatever PyAV raises within is told as `what (its reason)` and the hint; see `runtime.libraries.refusing`.
+
+    FFmpeg's want of memory is of this one file, which announces more than there is: others go on.
+
+    Raises:
+        PipelineError: of that kind, by FFmpeg's own error.
+    """
+    import av
+
+    try:
+        with refusing(kind, what, hint):
+            yield
+    except kind as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError):  # FFmpeg's error has a number of the system's, and its words
+            raise kind(f"{what} ({cause.strerror}){hint}") from cause
+        raise
+    except av.error.MemoryError as error:
+        raise kind(f"{what} ({NO_MEMORY}){hint}") from error
 
 
 def _upright(frame: Any) -> np.ndarray:

@@ -1,12 +1,13 @@
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
 
 from calib.graphs import load_graph
 from calib.qdq import quantize
-from calib.table import load_table, save_table
+from calib.table import find_table, load_table, save_table
 from calib.thresholds import METHODS
 from runtime.errors import GraphError
 
@@ -21,7 +22,7 @@ def spoilt(table, **fields):
 def test_a_range_that_is_none_is_refused_where_it_is_read(tables, tmp_path, value):
     table, path = tables("icnet"), tmp_path / "table.json"
     path.write_text(json.dumps(spoilt(table, ranges=table.ranges | {TENSOR: dict.fromkeys(METHODS, value)})))
-    with pytest.raises(GraphError, match=rf"is no calibration table \(a range of '{TENSOR}' is none"):
+    with pytest.raises(GraphError, match=rf"is no calibration table \((a range of '{TENSOR}' is none|.*not finite)"):
         load_table(path)
 
 
@@ -29,7 +30,7 @@ def test_a_range_that_is_none_is_refused_where_it_is_read(tables, tmp_path, valu
 def test_means_that_are_none_are_refused_where_they_are_read(tables, tmp_path, means):
     table, path = tables("icnet"), tmp_path / "table.json"
     path.write_text(json.dumps(spoilt(table, means=table.means | {"frame": means})))
-    with pytest.raises(GraphError, match="the means of 'frame' are not finite numbers"):
+    with pytest.raises(GraphError, match=r"the means of 'frame' are not finite numbers|has the number NaN"):
         load_table(path)
 
 
@@ -55,3 +56,15 @@ def test_means_of_other_channels_are_refused_by_the_layer_that_reads_them(graphs
     with pytest.raises(GraphError, match=rf"means of tensor {name}, .* reads \d+ channels; take it again: make calib"):
         quantize(model, short)
     assert np.isfinite(table.ranges[TENSOR]["mse"])
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "NaN", '{"a": 1, "a": 2}'])
+def test_a_broken_table_beside_others_is_passed_over_with_one_warning(tables, tmp_path, monkeypatch, capsys, text):
+    monkeypatch.setattr("calib.table.TABLES", tmp_path)
+    table = tables("icnet")
+    save_table(tmp_path / "icnet-good.json", table)
+    (tmp_path / "icnet-broken.json").write_text(text)
+    os.utime(tmp_path / "icnet-good.json", (1, 1))  # the broken one is the newest
+    assert find_table("icnet", table.weights_sha256) == tmp_path / "icnet-good.json"
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: passed over: ") and warned.count("\n") == 1

@@ -163,12 +163,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(here, capfd, monkeypatc
         ["a.png", "--alpha", "1.5"],
         ["a.png", "--alpha", "half"],
         ["a.png", "--warmup", "-1"],
+        ["a.png", "--warmup", "99999999999999999999"],
+        ["rtsp://admin:hunter2@host/x", "a.png"],
         ["a.png", "--nonsense"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(here, capfd, monkeypatch, argv):
     assert run(*argv, monkeypatch=monkeypatch) == cli.USAGE
-    assert "Traceback" not in capfd.readouterr().err and not (here / "artifacts" / "masks").exists()
+    err = capfd.readouterr().err
+    assert "Traceback" not in err and "hunter2" not in err and not (here / "artifacts" / "masks").exists()
 
 
 # From here on as a program of its own.
@@ -231,3 +234,17 @@ def test_the_program_without_any_engine_or_picture_has_no_traceback(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == cli.FAILED and out == ""
     assert err.count("\n") == 1 and "streetseg engine --model icnet --precision fp16" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_long_warm_up(here, number):
+    write_fake_engine(here / "artifacts" / "engines", delay_s=0.05)
+    process = started(here, "a.png", "-o", "out", "--warmup", "1000000")
+    give_up = time.monotonic() + 60
+    while not (here / "out").is_dir() and time.monotonic() < give_up:  # made before the warm-up begins
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == cli.INTERRUPTED and out == "" and files_below(here / "out") == []
+    assert err == CHOSEN + "error: interrupted; what was finished is kept\n"

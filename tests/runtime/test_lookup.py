@@ -7,6 +7,7 @@ from runtime import manifest
 from runtime.errors import EngineError
 from runtime.lookup import newest_engine
 from runtime.manifest import manifest_path, read_manifest
+from streetseg import listing
 from tests.helpers.engines import built_engine, changed
 
 
@@ -31,3 +32,22 @@ def test_the_lookup_is_offered_where_programs_import_it():
     assert runtime.newest_engine is manifest.newest_engine is newest_engine
     with pytest.raises(AttributeError, match=r"runtime\.manifest.*oldest_engine"):
         manifest.oldest_engine  # noqa: B018
+
+
+DEEP = "[" * 100_000
+
+
+BROKEN = [DEEP, "{", "NaN", '{"a": 1, "a": 2}', "\udcff", '{"version": ' + DEEP, "[]", '"x"']
+
+
+def test_a_broken_manifest_beside_others_is_passed_over_with_one_warning(tmp_path, capsys):
+    good, broken = built_engine(tmp_path, seed=1), built_engine(tmp_path, seed=2)
+    for text in BROKEN:
+        manifest_path(broken).write_bytes(text.encode("utf-8", "surrogateescape"))
+        capsys.readouterr()
+        assert newest_engine(tmp_path) == good
+        warned = capsys.readouterr().err
+        assert warned.startswith("warning: passed over: manifest ") and warned.count("\n") == 1
+        assert [each.name for each in listing.engines(tmp_path)] == [good.stem, broken.stem]
+        with pytest.raises(EngineError, match="is not readable"):
+            read_manifest(broken)

@@ -75,7 +75,7 @@ def test_a_preprocess_that_no_frame_can_have_is_refused_wherever_it_is_made(fiel
     with pytest.raises(ValueError, match=r"expected sides|finite ones"):
         dataclasses.replace(PREPROCESS, **fields)
     text = json.dumps(dataclasses.asdict(PREPROCESS) | fields)
-    with pytest.raises(ValueError, match=r"expected sides|finite ones"):
+    with pytest.raises(ValueError, match=r"expected sides|finite"):
         from_json(Preprocess, text)
 
 

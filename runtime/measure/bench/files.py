@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, add_threads, count_from_text, log, progress, size_from_text
+from runtime.cli import DONE, add_threads, count_from_text, log, progress, show, size_from_text
 from runtime.errors import FrameError
 from runtime.labels import palette
 from runtime.lanes import Lanes, open_lanes
@@ -40,6 +40,7 @@ from runtime.media.video import VideoReader
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 from runtime.signature import add_require_signed, refuse_unsigned
+from runtime.texts import markdown
 from runtime.threads import for_command
 
 VERSION = 1  # of the JSON document
@@ -149,7 +150,10 @@ def _pass(files: Sequence[Path], out: Path, way: Way, count: int, kept: dict[str
 def table(document: dict[str, Any]) -> str:
     """The medians as a Markdown table, and under what they were measured."""
     names = list(next(iter(document["inputs"].values())))
-    lines = ["| input | " + " | ".join((*WHOLE, *names)) + " |", "|---" * (1 + len(WHOLE) + len(names)) + "|"]
+    lines = [
+        "| input | " + " | ".join((*WHOLE, *map(markdown, names))) + " |",
+        "|---" * (1 + len(WHOLE) + len(names)) + "|",
+    ]
     for kind, ways in document["inputs"].items():
         alone = ways[SEQUENTIAL]
         cells = [f"{np.median(alone['stages_ms'][stage]):.0f}" for stage in WHOLE]
@@ -157,13 +161,12 @@ def table(document: dict[str, Any]) -> str:
             rates = np.array(ways[name]["frames_per_s"])
             gain = "" if name == SEQUENTIAL else f", {np.median(rates / alone['frames_per_s']):.2f}x"
             cells.append(f"{np.median(rates):.1f} fps{gain}")
-        lines.append(f"| {document['frames']} frames, {kind} | " + " | ".join(cells) + " |")
+        lines.append(f"| {document['frames']} frames, {markdown(kind)} | " + " | ".join(cells) + " |")
     found = document["fingerprint"]
     height, width = found["frame_size"]
     machine = f"{found['machine']['cpu']}, {found['machine']['threads']} threads"
-    return "\n".join(
-        [*lines, "", f"{title(found)}, frames of {height}x{width}; medians of {document['rounds']} rounds; {machine}."]
-    )
+    told = f"{title(found)}, frames of {height}x{width}; medians of {document['rounds']} rounds; {machine}."
+    return "\n".join([*lines, "", markdown(told)])
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
     }
     if options.json:
         write_atomically(options.json, encoded(document, Files))
-    print(table(document))
+    show(table(document))
     return DONE
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE, add_threads, count_from_text, log, size_from_text
+from runtime.cli import DONE, add_threads, count_from_text, lanes_from_text, log, show, size_from_text
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench import kernels
@@ -88,7 +88,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
     frame = resize_frame(read_frame(options.frame), *options.frame_size)
     if options.kernels:
         found = kernels.measure(engine, frame, options.rounds)
-        print(kernels.as_text(found))
+        show(kernels.as_text(found))
         if options.json:
             kept = {"version": VERSION, "fingerprint": _fingerprint(engine, frame, argv), "kernels": found}
             write_atomically(options.json, encoded(kept, Kernels))
@@ -105,7 +105,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
     }
     if options.json:
         write_atomically(options.json, encoded(document, Bench))
-    print(as_text(document))
+    show(as_text(document))
     return DONE
 
 
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=count_from_text, default=20, help="timed frames of each path (%(default)s)")
     parser.add_argument("--warmup", type=count_from_text, default=3, help="frames before them (%(default)s)")
     parser.add_argument(
-        "--in-flight", type=count_from_text, default=2, help="frames at once, for throughput (%(default)s)"
+        "--in-flight", type=lanes_from_text, default=2, help="frames at once, for throughput (%(default)s)"
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")

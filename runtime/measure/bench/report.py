@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, write_atomically
-from runtime.cli import DONE, log
+from runtime.cli import DONE, log, show
 from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.kernels.cpu import overlay
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     others = [document for document in documents if document not in here]
     html = page(here, others, drawn, accuracies, frame, _colors(options.engines))
     write_atomically(options.output, html.encode())
-    print(options.output)
+    show(options.output)
     return DONE
 
 

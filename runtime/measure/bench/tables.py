@@ -11,11 +11,12 @@ from typing import Any
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
-from runtime.cli import DONE
+from runtime.cli import DONE, show
 from runtime.errors import PipelineError
 from runtime.measure.documents import Bench, read
 from runtime.measure.rivals import RIVALS
 from runtime.measure.worker import ENGINE
+from runtime.texts import markdown
 
 VERSION = 2  # of the JSON document
 BEGIN, END = "<!-- figures: made by `make figures` -->", "<!-- end of figures -->"
@@ -59,13 +60,13 @@ def table(documents: Sequence[dict[str, Any]]) -> str:
     for document in documents:
         for name, path in document["paths"].items():
             times = " | ".join(_ms(path["percentiles_ms"][key]) for key in PERCENTILES)
-            what = f"**{_executed(document)}**" if name == ENGINE else RIVALS[name]
+            what = f"**{markdown(_executed(document))}**" if name == ENGINE else RIVALS[name]
             slower = "1" if name == ENGINE else f"{path['times_slower']:.2f}"
             lines.append(
-                f"| {document['fingerprint']['engine']['model']} | {what} | {times} | {slower} "
+                f"| {markdown(document['fingerprint']['engine']['model'])} | {what} | {times} | {slower} "
                 f"| {path['mask_agreement']:.2%} | {path['peak_mib']:.0f} |"
             )
-    return "\n".join([*lines, "", *(conditions(document) for document in documents)])
+    return "\n".join([*lines, "", *(markdown(conditions(document).rstrip()) + "\n" for document in documents)])
 
 
 def summary(documents: Sequence[dict[str, Any]]) -> str:
@@ -86,7 +87,7 @@ def summary(documents: Sequence[dict[str, Any]]) -> str:
             # What follows the comma is how it is run, for the page that has every row.
             name = RIVALS[rival].partition(",")[0] + ", the only one" * (len(document["paths"]) == 2)
             beside = f"{name} | {_ms(_p50(path))} | {slower} | {same}"
-        lines.append(f"| {what['model']} | {what['precision']} | {times} | {beside} |")
+        lines.append(f"| {markdown(what['model'])} | {markdown(what['precision'])} | {times} | {beside} |")
     return "\n".join([*lines, "", "\n\n".join(_machines(best))])
 
 
@@ -176,7 +177,7 @@ def _machines(documents: Sequence[dict[str, Any]]) -> list[str]:
         )
         rows.setdefault(line, []).append(f"{engine['model']} {engine['precision']}")
     told = (f"{line}." if len(rows) == 1 else f"{', '.join(of)}: {line}." for line, of in rows.items())
-    return [textwrap.fill(line, LINE, replace_whitespace=False) for line in told]
+    return [textwrap.fill(markdown(line), LINE, replace_whitespace=False) for line in told]
 
 
 def _p50(path: dict[str, Any]) -> float:
@@ -230,5 +231,5 @@ def main(argv: Sequence[str]) -> int:
     if options.page:
         rewrite(options.page, BEGIN, table(documents))
     if not (options.readme or options.page):
-        print(table(documents))
+        show(table(documents))
     return DONE

@@ -58,17 +58,6 @@ def positive_from_text(text: str) -> float:
     return number
 
 
-def seed_from_text(text: str) -> int:
-    """'0' -> 0; an argparse type.
-
-    Raises:
-        argparse.ArgumentTypeError: it is no whole number of 0 or more.
-    """
-    if not (text.isdecimal() and len(text) <= 18):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a seed, a whole number of 0 or more")
-    return int(text)
-
-
 def rule_of(options: argparse.Namespace) -> Rule:
     """The rule that the options ask for."""
     return Rule(options.margin, options.alpha, options.rounds, options.frames, options.batches)
@@ -131,7 +120,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     add("--frame", type=Path, default=STREET, help="an image (%(default)s)")
     add("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
     cli.add_threads(parser)
-    add("--seed", type=seed_from_text, default=0, help="of the order of turns (%(default)s)")
+    add("--seed", type=cli.seed_from_text, default=0, help="of the order of turns (%(default)s)")
     add("--counts-alone", action="store_true", help="judge layers and bytes, where time means nothing")
     add("--json", type=Path, metavar="FILE", help="everything, raw samples too")
     add("--junit", type=Path, metavar="FILE", help="JUnit XML")

@@ -234,5 +234,5 @@ def _finish(options: argparse.Namespace, document: dict[str, Any]) -> int:
     for path, content in outputs.items():
         if path:
             write_atomically(path, content)
-    print(as_text(document))
+    cli.show(as_text(document))
     return int(document["exit_code"])

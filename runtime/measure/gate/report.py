@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.texts import markdown, xml
+
 BARS = " ▁▂▃▄▅▆▇█"
 COLUMNS = 48  # of a plot
 TITLES = {
@@ -23,20 +25,20 @@ def as_text(document: dict[str, Any]) -> str:
 
 def as_markdown(document: dict[str, Any]) -> str:
     """A summary with a plot of the times, as GitHub renders it."""
-    lines = [f"### Latency: {_headline(document)}", "", *(f"- {line}" for line in _reasons(document))]
+    lines = [f"### Latency: {_headline(document)}", "", *(f"- {markdown(line)}" for line in _reasons(document))]
     if _timed(document):
         lines += ["", *_table(document), "", "```", *_plot(document), "```"]
     changes = _change_lines(document)
     if changes:
-        lines += ["", "What is done for a frame:", "", *(f"- {line}" for line in changes)]
+        lines += ["", "What is done for a frame:", "", *(f"- {markdown(line)}" for line in changes)]
     found = document["candidate"]["fingerprint"]
     machine, engine = found["machine"], found["engine"]
-    lines += [
-        "",
-        f"<sub>{engine['model']} {engine['precision']} on {engine['backend']}, "
+    on = (
+        f"{engine['model']} {engine['precision']} on {engine['backend']}, "
         f"{'x'.join(map(str, engine['network_size']))}; {machine['cpu']}, {machine['threads']} threads, "
-        f"GPU {machine['gpu']['name'] if machine['gpu'] else 'none'}; `{found['command']}`</sub>",
-    ]
+        f"GPU {machine['gpu']['name'] if machine['gpu'] else 'none'}"
+    )
+    lines += ["", f"<sub>{markdown(on)}; <code>{markdown(found['command'])}</code></sub>"]
     return "\n".join(lines) + "\n"
 
 
@@ -55,10 +57,10 @@ def as_junit(document: dict[str, Any]) -> str:
         case = ET.SubElement(suite, "testcase", classname="runtime.regress", name=name)
         kind = {"slower": "failure", "ambiguous": "error", "no baseline": "skipped", "recorded": "skipped"}.get(outcome)
         if kind:
-            ET.SubElement(case, kind, message=message)
+            ET.SubElement(case, kind, message=xml(message))
     for kind, attribute in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
         suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
-    ET.SubElement(suite, "system-out").text = as_text(document)
+    ET.SubElement(suite, "system-out").text = xml(as_text(document))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 

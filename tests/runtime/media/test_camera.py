@@ -138,7 +138,7 @@ def test_a_file_is_no_camera(given):
 
 def test_a_password_is_never_shown():
     given = "rtsp://user:secret@host:554/a?b=c"
-    assert shown_address(given) == "rtsp://host:554/a?b=c" and "secret" not in camera_name(given)
+    assert shown_address(given) == "rtsp://host:554/a?b=***" and "secret" not in camera_name(given)
     assert camera_name("/dev/video0") == "video0" and "/" not in camera_name(given)
     with Camera(given, opened=lambda _: Capture()) as source, pytest.raises(FrameError) as caught:
         source.read()

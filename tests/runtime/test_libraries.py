@@ -1,0 +1,162 @@
+import sys
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from calib.graphs import graph_from_bytes
+from engines.build import read_spec
+from engines.openvino_build import build as build_openvino
+from runtime.errors import EngineError, FrameError, GraphError, OutputError
+from runtime.libraries import refusing
+from runtime.media.frames import opencv_decoded
+from runtime.media.recording import VideoWriter
+from runtime.media.video import VideoReader, refusing_video
+from tests.helpers.graphs import tiny_graph
+
+
+class Unheard(Exception):
+    """What no list of exceptions has."""
+
+
+def raiser(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("error", [Unheard("a\nb"), RuntimeError(), TypeError("x" * 10**5), AssertionError("no")])
+def test_whatever_a_library_raises_is_one_line_of_our_error(error):
+    with pytest.raises(EngineError) as told, refusing(EngineError, "it refuses", "; do this"):
+        raise error
+    assert str(told.value).startswith("it refuses (") and str(told.value).endswith("; do this")
+    assert len(str(told.value)) < 400 and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt(), SystemExit(3), OutputError("ours")])
+@pytest.mark.parametrize("within", [lambda: refusing(FrameError, "x"), lambda: refusing_video(FrameError, "x")])
+def test_what_is_not_the_librarys_passes(within, error):
+    with pytest.raises(type(error)) as passed, within():
+        raise error
+    assert passed.value is error
+
+
+def test_ffmpegs_want_of_memory_is_of_its_file_and_not_called_damage():
+    from av.error import MemoryError as NoMemory
+
+    with pytest.raises(FrameError, match=r"^x \(FFmpeg has not enough memory"), refusing_video(FrameError, "x"):
+        raise NoMemory(12, "Cannot allocate memory")
+
+
+def test_opencv(monkeypatch):
+    import cv2
+
+    monkeypatch.setattr(cv2, "imdecode", raiser(Unheard("opencv")))
+    with pytest.raises(FrameError, match="opencv"):
+        opencv_decoded(b"x", 1)
+    monkeypatch.setattr(cv2, "imdecode", raiser(MemoryError()))
+    with pytest.raises(MemoryError):
+        opencv_decoded(b"x", 1)
+
+
+def test_pyav_while_it_opens_decodes_and_writes(monkeypatch, tmp_path):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    path = _written(tmp_path / "a.mp4", pixels)
+    import av
+
+    with VideoReader(path) as reader:
+        monkeypatch.setattr(reader, "_packets", lambda: iter([_Packet()]))
+        with pytest.raises(FrameError, match="is damaged"):
+            reader.read()
+    monkeypatch.setattr(av, "open", raiser(Unheard("pyav")))
+    with pytest.raises(FrameError, match="pyav"):
+        VideoReader(path)
+
+
+class _Packet:
+    is_corrupt, pts = False, 0
+    decode = staticmethod(raiser(Unheard("pyav")))
+
+    def __bytes__(self):
+        return b""
+
+
+def _written(path, pixels):
+    writer = VideoWriter(path, pixels, Fraction(25), Fraction(1, 25))
+    for i in range(3):
+        writer.write(pixels, i)
+    writer.close()
+    return path
+
+
+def test_onnx(monkeypatch):
+    monkeypatch.setattr("onnx.load_from_string", raiser(Unheard("onnx")))
+    with pytest.raises(GraphError, match="onnx"):
+        graph_from_bytes(b"x")
+    with pytest.raises(GraphError, match="onnx"):
+        read_spec(b"x")
+
+
+def test_onnxruntime_while_it_opens_and_runs(monkeypatch):
+    import onnxruntime
+
+    from engines.onnxruntime_build import build
+    from engines.proof import referee_of
+
+    graph = tiny_graph(None, "fp32")
+    spec = read_spec(graph)
+    with referee_of(graph, spec, "fp32") as backend:
+        backend._session = SimpleNamespace(run=raiser(Unheard("ort")))
+        with pytest.raises(EngineError, match=r"cannot run the engine of .*ort"):
+            backend.segment(np.zeros((32, 64, 3), np.uint8))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", raiser(Unheard("ort")))
+    with pytest.raises(EngineError, match=r"onnxruntime refuses the graph.*ort"):
+        build(graph, spec, "fp32", "onnxruntime")
+
+
+def test_openvino(monkeypatch):
+    import openvino
+
+    graph = tiny_graph(None, "fp32")
+    monkeypatch.setattr(openvino, "Core", raiser(Unheard("vino")))
+    with pytest.raises(EngineError, match=r"OpenVINO refuses the graph.*vino"):
+        build_openvino(graph, read_spec(graph), "fp32", "openvino")
+
+
+def test_torch(monkeypatch, tmp_path):
+    import zipfile
+
+    import torch
+
+    from runtime.measure.rivals import torch_program
+
+    path = tmp_path / "a.pt2"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x", b"x")
+    monkeypatch.setattr(torch.export, "load", raiser(Unheard("torch")))
+    with pytest.raises(EngineError, match=r"no torch program of ours.*torch"):
+        torch_program(path)
+
+
+def test_tensorrt(monkeypatch):
+    from engines import tensorrt_build
+
+    fake = SimpleNamespace(__name__="tensorrt", Builder=raiser(Unheard("trt")))
+    monkeypatch.setattr(tensorrt_build, "target", lambda _: None)
+    monkeypatch.setattr(tensorrt_build, "library", lambda _: fake)
+    monkeypatch.setattr(tensorrt_build, "log_of", lambda _: SimpleNamespace(clear=lambda: None))
+    graph = tiny_graph(None, "fp32")
+    with pytest.raises(EngineError, match=r"tensorrt refuses the graph.*trt"):
+        tensorrt_build.build(graph, read_spec(graph), "fp32", "tensorrt")
+
+
+def test_want_of_memory_is_said_as_that(monkeypatch, capsys):
+    from runtime import cli
+
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(raiser(MemoryError("Unable to allocate 9 GiB")))
+    assert ended.value.code == cli.FAILED
+    assert capsys.readouterr().err.startswith("error: there is not enough memory (Unable to allocate 9 GiB)")
