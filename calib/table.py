@@ -7,7 +7,7 @@ from pathlib import Path
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_atomically
 from runtime.cli import log
-from runtime.commands import command, option
+from runtime.commands import command
 from runtime.errors import GraphError
 from runtime.json_values import read_json, told
 from runtime.spec import NAME, ModelSpec, from_json, to_json
@@ -121,7 +121,7 @@ def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, Calibrat
     if table.weights_sha256 != spec.weights_sha256:
         raise GraphError(
             f"calibration table {found} is of other weights of {table.model} than the graph; "
-            f"make one: {command('calib', model=spec.name, data='path')} ({option('weights')})"
+            f"make one: {command('calib', model=spec.name, weights='path', data='path')}"
         )
     size = (spec.preprocess.height, spec.preprocess.width)
     if table.size != size:
@@ -146,7 +146,7 @@ def find_table(model: str, weights_sha256: str) -> Path:
             return path
     raise GraphError(
         f"no calibration table for these weights of {model}; "
-        f"make one: {command('calib', model=model, data='path')} ({option('weights')})"
+        f"make one: {command('calib', model=model, weights='path', data='path')}"
     )
 
 

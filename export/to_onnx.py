@@ -115,7 +115,7 @@ def loaded_network(request: Request, weights_path: Path | None) -> tuple["Networ
         network = entry.build(len(CITYSCAPES)).eval()
         weights = random_weights(network, CITYSCAPES)
     else:
-        weights = read_weights(weights_path)
+        weights = read_weights(weights_path, entry.build)
         network = registry.build_like(entry, len(weights.classes), weights.tensors).eval()
         load(network, weights)
     return entry, network, _spec(request, entry, registry.source_of(entry, network), weights)

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         import difflib
 
         given = next((word for word in message.removeprefix(UNKNOWN).split() if word.startswith("-")), "")
-        near = difflib.get_close_matches(given.partition("=")[0], self._option_string_actions, 1)
+        near = difflib.get_close_matches(given.partition("=")[0], self._option_string_actions, 1, 0.7)
         return f" (did you mean {near[0]}?)" if near else ""
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,10 +41,15 @@ class Weights(NamedTuple):
     network: str = ""  # the one whose published layout they came in; empty where they have our own names
 
 
-def read_weights(path: Path) -> Weights:
+def read_weights(path: Path, build: Callable[[int], nn.Module] | None = None) -> Weights:
     """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or ICNet's.
 
     ICNet was published as .npy and .caffemodel. A published layout is recognised by its keys and given our names.
+
+    Args:
+        path: of the checkpoint.
+        build: makes the network that it is for, of a number of classes: its last layer tells how many the checkpoint
+            has, where neither its metadata nor a layout that is known do.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
@@ -59,7 +65,7 @@ def read_weights(path: Path) -> Weights:
     tensors = layout.remap(tensors) if layout else tensors
     source = metadata.get("source", path.name)
     network = layout.network if layout else ""
-    return Weights(tensors, _classes(tensors, metadata, path), sha256_of(path), source, network)
+    return Weights(tensors, _classes(tensors, metadata, path, build), sha256_of(path), source, network)
 
 
 def load(network: nn.Module, weights: Weights) -> None:
@@ -196,7 +202,12 @@ def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:
     )
 
 
-def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path) -> tuple[Label, ...]:
+def _classes(
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    path: Path,
+    build: Callable[[int], nn.Module] | None,
+) -> tuple[Label, ...]:
     if "classes" in metadata:
         try:
             return tuple(_label(name, *color) for name, color in values_from_json(metadata["classes"]))
@@ -207,9 +218,27 @@ def _classes(tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: P
     counts = {len(classes): classes for classes in DATASETS.values()}
     heads = ((tensors[name].shape, axis) for name, axis in CLASSIFIERS.items() if name in tensors)
     found = [shape[axis] for shape, axis in heads if len(shape) > axis]
-    if found and found[0] not in counts:
-        raise WeightsError(f"weights {path} have {found[0]} classes and do not name them; known are {sorted(counts)}")
-    return counts[found[0]] if found else CITYSCAPES
+    count = found[0] if found else _count_of(tensors, build)
+    if count is None:
+        log(f"{path} does not tell its classes: they are taken for Cityscapes' {len(CITYSCAPES)}")
+        return CITYSCAPES
+    if count not in counts:
+        raise WeightsError(f"weights {path} have {count} classes and do not name them; known are {sorted(counts)}")
+    return counts[count]
+
+
+def _count_of(tensors: dict[str, torch.Tensor], build: Callable[[int], nn.Module] | None) -> int | None:
+    # What is longer in a network of three classes than in one of two is as long as the classes are many.
+    if build is None:
+        return None
+    with torch.device("meta"):
+        two, three = build(2).state_dict(), build(3).state_dict()
+    for name, tensor in two.items():
+        if name in tensors and tensors[name].ndim == tensor.ndim:
+            for axis, (of_two, of_three) in enumerate(zip(tensor.shape, three[name].shape, strict=True)):
+                if of_three != of_two:
+                    return tensors[name].shape[axis] // (of_three - of_two)
+    return None
 
 
 def _label(name: object, *color: object) -> Label:

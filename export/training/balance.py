@@ -134,7 +134,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     check_file(args.weights)
     check_out(args.out, args.weights)
-    network, weights = find(args.model), read_weights(args.weights)
+    network = find(args.model)
+    weights = read_weights(args.weights, network.build)
     dataset = open_dataset(args.dataset, args.data)
     if [label.name for label in dataset.classes] != [label.name for label in weights.classes]:
         raise DatasetError(f"{args.dataset} has other classes than {args.weights}")

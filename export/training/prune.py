@@ -112,7 +112,7 @@ def load_prunable(network: Network, path: Path) -> tuple[ICNet, Weights]:
     if not network.width_of:
         able = ", ".join(name for name in names() if find(name).width_of)
         raise ModelError(f"{network.name} cannot be pruned: it has one width alone; these have several: {able}")
-    weights = read_weights(path)
+    weights = read_weights(path, network.build)
     net = build_like(network, len(weights.classes), weights.tensors)
     assert isinstance(net, ICNet)
     load(net, weights)

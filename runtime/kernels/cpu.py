@@ -30,6 +30,7 @@ class FrameResizer:
         self._threads = count()
         self._size = (preprocess.height, preprocess.width)
         self._shape: tuple[int, ...] = ()
+        compiled_loops()  # a second where nothing is kept: at the opening, not in the first frame
 
     def resize(self, frame: np.ndarray) -> np.ndarray:
         """`reference.resize_frame` to the network's size.

@@ -81,7 +81,7 @@ def test_a_networks_data_parallel_form_is_loaded(tmp_path):
 def test_every_networks_weights_come_back(name, tmp_path):
     saved, network = seeded(registry.find(name).build(11)), registry.find(name).build(11)
     save_file(saved.state_dict(), tmp_path / "a.safetensors", {"source": "there"})
-    weights = read_weights(tmp_path / "a.safetensors")
+    weights = read_weights(tmp_path / "a.safetensors", registry.find(name).build)
     load(network, weights)
     assert same(tensors(network), tensors(saved))
     assert weights.source == "there" and weights.classes == CAMVID
@@ -253,3 +253,30 @@ def test_tensors_of_another_type_are_read_as_float32(tmp_path):
     load(network, read_weights(tmp_path / "a.safetensors"))
     assert network.conv.weight.dtype == torch.float32
     np.testing.assert_array_equal(network.conv.weight.detach(), saved.conv.weight.detach())
+
+
+class Headed(nn.Module):
+    """A network whose last layer has a name that nobody knows, and of each class two outputs and one bias."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Conv2d(3, 12, 1)
+        self.last = nn.Conv2d(12, 2 * classes, 1)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(11, CAMVID), (19, CITYSCAPES)])
+def test_a_network_of_ones_own_tells_its_classes_by_its_last_layer(tmp_path, count, classes):
+    torch.save(Headed(count).state_dict(), tmp_path / "own.pth")
+    assert read_weights(tmp_path / "own.pth", Headed).classes == classes
+
+
+def test_a_number_of_classes_that_no_data_set_has_is_one_line(tmp_path):
+    torch.save(Headed(5).state_dict(), tmp_path / "own.pth")
+    with pytest.raises(WeightsError, match="have 5 classes and do not name them"):
+        read_weights(tmp_path / "own.pth", Headed)
+
+
+def test_classes_that_are_guessed_are_said(tmp_path, capsys):
+    torch.save({"a": torch.zeros(3)}, tmp_path / "own.pth")
+    assert read_weights(tmp_path / "own.pth").classes == CITYSCAPES
+    assert "does not tell its classes: they are taken for Cityscapes' 19" in capsys.readouterr().err

@@ -29,12 +29,12 @@ def test_it_says_beforehand_how_long_it_takes(engines, speeds, capsys):
 
 def test_minutes_end_what_is_still_in_doubt(tmp_path, capsys):
     jobs = [Job(ENGINE, (tmp_path / "any.engine",), code) for code in (sleeping_code(tmp_path, 5), CODE)]
-    rule, bounds = Rule(rounds=200, frames=1, batches=9, margin=1e-9), measuring.Bounds(minutes=0.02)
+    rule, bounds = Rule(rounds=2000, frames=1, batches=9, margin=1e-9), measuring.Bounds(minutes=0.05)
     start = time.monotonic()
     found = measure([jobs[0], jobs[0]], gradient(), rule, seed=0, bounds=bounds)
-    assert time.monotonic() - start < 5
-    assert found.stopped is None or found.stopped.startswith("--minutes 0.02 were over after ")
-    assert found.samples_ms.shape[1] < 200
+    assert time.monotonic() - start < 20
+    assert found.stopped is None or found.stopped.startswith("--minutes 0.05 were over after ")
+    assert found.samples_ms.shape[1] < 2000
     with pytest.raises(PipelineError, match=r"--minutes holds about \d+ rounds of .* s, and to conclude takes 9"):
         measure([jobs[0], jobs[0]], gradient(), rule, seed=0, bounds=measuring.Bounds(minutes=1e-6))
 
