@@ -113,7 +113,11 @@ def test_a_baseline_with_missing_or_odd_fields_is_one_line_before_anything_is_me
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", [b"", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b'{"version": 1e999}', b"{} x"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b'{"version": 1e999}', b"{} x"],
+    ids=["empty", "lists", "objects", "no text", "too large", "more"],
+)
 def test_a_baseline_that_is_no_json_is_one_line(engines, tmp_path, text):
     (tmp_path / "base.json").write_bytes(text)
     with pytest.raises(PipelineError, match=r"no document of runtime\.regress \(.+\); record one: python -m "):
