@@ -18,7 +18,7 @@ from export.training.recipe import plan_epoch
 from runtime.accuracy.datasets import DATASETS
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
-from runtime.cli import DONE, count_from_text, log, number_from_text, progress, seed_from_text, show
+from runtime.cli import DONE, MOST_COUNTED, count_from_text, log, number_from_text, progress, seed_from_text, show
 from runtime.errors import WeightsError
 from runtime.json_values import read_json
 
@@ -37,7 +37,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 VERSION = 1
 RESULT = "result.json"
-NEVER = 1 << 30  # epochs
+NEVER = MOST_COUNTED  # epochs
 
 
 def options_of(args: argparse.Namespace, variant: str, seed: int) -> list[str]:
