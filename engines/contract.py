@@ -26,6 +26,23 @@ def refuse_other_contract(onnx: bytes, spec: ModelSpec) -> None:
     _refuse_other(spec.name, "output", list(model.graph.output), _logits_shape(spec), "logits")
 
 
+def refuse_other_logits(shape: Shape, spec: ModelSpec) -> None:
+    """Hold what a graph really gave to its `ModelSpec`: a shape that the graph leaves open is known only then.
+
+    Args:
+        shape: of the logits as they left the graph, NCHW.
+        spec: of its metadata.
+
+    Raises:
+        GraphError: it is another.
+    """
+    if shape != _logits_shape(spec):
+        raise GraphError(
+            f"{spec.name}'s graph gives logits of {_shown(shape)}, its metadata say {_shown(_logits_shape(spec))}: "
+            "size, classes, output_stride or block are another graph's"
+        )
+
+
 def _input_shape(spec: ModelSpec) -> Shape:
     return (spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
 

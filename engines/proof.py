@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from engines.built import Built
+from engines.contract import refuse_other_logits
 from runtime.backend import Backend, backend_module
 from runtime.errors import EngineError, LibraryError, PipelineError
 from runtime.manifest import installed_version
@@ -68,11 +69,13 @@ def proven(onnx: bytes, engine: Engine, frames: Sequence[np.ndarray], build: Bui
         What is written into the manifest, and what the referee computed of the first frame.
 
     Raises:
+        GraphError: the graph gives logits of another shape than its metadata say.
         EngineError: it computes something else; it names the first layer that does.
         LibraryError: the engine's library, its device or the referee are not here.
     """
     with referee_of(onnx, engine.spec, engine.precision) as referee, opened(engine) as backend:
         wanted = [expected(referee, frame) for frame in frames]
+        refuse_other_logits(wanted[0].shape, engine.spec)
         proofs = [
             compared(backend, frame, want, engine.built.executed) for frame, want in zip(frames, wanted, strict=True)
         ]

@@ -73,3 +73,15 @@ def test_metadata_of_another_graph_are_refused_before_anything_is_built(tmp_path
 def test_what_the_spec_says_is_taken(block, batch):
     spec = tiny_spec(block=block, batch=batch)
     refuse_other_contract(tiny_graph(spec), spec)
+
+
+@pytest.mark.parametrize("field", [{"output_stride": 8}, {"output_stride": 2}])
+def test_a_shape_that_the_graph_leaves_open_is_held_to_the_metadata_when_it_is_known(tmp_path, field):
+    model = onnx.load_from_string(tiny_graph())
+    for name, dim in zip("ncyx", model.graph.output[0].type.tensor_type.shape.dim, strict=True):
+        dim.dim_param = name
+    helper.set_model_props(model, {"model_spec": to_json(dataclasses.replace(tiny_spec(), **field))})
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GraphError, match="graph gives logits of 1x11x8x16, its metadata say 1x11x"):
+        build_engine(tmp_path / "x.onnx", "fp32", "openvino", tmp_path / "engines")
+    assert not list((tmp_path / "engines").glob("*.engine"))
