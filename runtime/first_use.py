@@ -10,12 +10,10 @@ from typing import Any
 from runtime.artifacts import key_of, write_atomically
 from runtime.bars import say
 from runtime.cpu import cpu_features, cpu_name
-from runtime.errors import EngineError
 from runtime.json_values import read_json
 from runtime.kernels import nvidia
-from runtime.manifest import rebuild_command
 from runtime.media.frames import read_frame
-from runtime.proof import Computes, compared, expected_path, read_expected, told
+from runtime.proof import Computes, compared, expected_path, read_expected, refuse_wrong, told
 from runtime.samples import STREET
 from runtime.spec import ANY, EngineManifest
 
@@ -38,11 +36,7 @@ def prove_once(path: str | Path, manifest: EngineManifest, backend: Computes) ->
             say(f"{path.name} was never proven on this machine: {expected_path(path).name} is not beside it")
         return
     proof = compared(backend, read_frame(STREET), read_expected(path), manifest.executed)
-    if not proof.apart <= proof.bound:
-        raise EngineError(
-            f"{path.name} does not compute on this machine what its graph says: logits are off by {proof.apart:.3f} of "
-            f"their deviation, at most {proof.bound:.3f} is rounding. Build it here: {rebuild_command(manifest)}"
-        )
+    refuse_wrong(proof, path, manifest)
     say(f"{path.name}, first use on this machine: {told(proof)}")
     record(path, manifest)
 

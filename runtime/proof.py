@@ -13,7 +13,8 @@ import numpy as np
 from runtime import reference
 from runtime.errors import EngineError
 from runtime.libraries import refusing
-from runtime.spec import ModelSpec, Proof
+from runtime.manifest import rebuild_command
+from runtime.spec import EngineManifest, ModelSpec, Proof
 
 SUFFIX = ".referee.npz"
 REFEREE = "onnxruntime"
@@ -104,6 +105,19 @@ def compared(engine: Computes, frame: np.ndarray, want: Expected, executed: dict
         raise EngineError(f"the kernels of {engine.spec.name}'s engine give another mask than its logits say")
     equal = float((mask == want.mask).mean())
     return Proof(REFEREE, 1, apart(want.values, _some(found)), bound(want.own, executed), equal)
+
+
+def refuse_wrong(proof: Proof, path: Path, manifest: EngineManifest) -> None:
+    """Hold an engine to what was found of it on this machine.
+
+    Raises:
+        EngineError: its logits are further apart from the referee's than rounding explains.
+    """
+    if not proof.apart <= proof.bound:
+        raise EngineError(
+            f"{path.name} does not compute on this machine what its graph says: logits are off by {proof.apart:.3f} of "
+            f"their deviation, at most {proof.bound:.3f} is rounding. Build it here: {rebuild_command(manifest)}"
+        )
 
 
 def worst(proofs: list[Proof], referee: str) -> Proof:

@@ -13,9 +13,9 @@ from runtime.backend import open_backend
 from runtime.cli import DONE, FAILED, log, run, show
 from runtime.errors import EngineError
 from runtime.lookup import chosen_engine
-from runtime.manifest import read_manifest, rebuild_command
+from runtime.manifest import read_manifest
 from runtime.media.frames import read_frame
-from runtime.proof import compared, read_expected, told
+from runtime.proof import compared, read_expected, refuse_wrong, told
 from runtime.samples import STREET
 from runtime.signature import add_require_signed
 from runtime.spec import Proof
@@ -31,11 +31,7 @@ def prove(path: Path, require_signed: Path | None = None) -> Proof:
     manifest, expected = read_manifest(path), read_expected(path)
     with open_backend(path, require_signed=require_signed) as engine:
         proof = compared(engine, read_frame(STREET), expected, manifest.executed)
-    if not proof.apart <= proof.bound:
-        raise EngineError(
-            f"{path.name} does not compute what its graph says: logits are off by {proof.apart:.3f} of their "
-            f"deviation, at most {proof.bound:.3f} is rounding. Build it here: {rebuild_command(manifest)}"
-        )
+    refuse_wrong(proof, path, manifest)
     return proof
 
 
