@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import cv2
 import numpy as np
@@ -10,6 +11,8 @@ from calib.table import find_table, load_table, save_table
 from runtime import artifacts
 from runtime.errors import FrameError, GraphError
 from tests.helpers.graphs import tiny_graph
+
+SECOND_NS = 10**9
 
 
 @pytest.fixture
@@ -105,10 +108,13 @@ def test_the_command_prints_the_tables_path(graph, data, tmp_path, monkeypatch, 
 
 def test_the_newest_table_of_the_same_weights_is_found(calibrated, tmp_path, monkeypatch):
     older, newer = calibrated(), calibrated(method="mse")
+    stamp_ns = newer.stat().st_mtime_ns
+    os.utime(older, ns=(stamp_ns - SECOND_NS, stamp_ns - SECOND_NS))
     monkeypatch.setattr("calib.table.TABLES", tmp_path / "tables")
     weights = load_table(older).weights_sha256
     assert find_table("icnet", weights) == newer
-    older.touch()
+    # Not `touch`: both may then be of one tick of the kernel's clock.
+    os.utime(older, ns=(stamp_ns + SECOND_NS, stamp_ns + SECOND_NS))
     assert find_table("icnet", weights) == older
     with pytest.raises(GraphError, match=r"no calibration table for these weights of icnet; make one: make calib"):
         find_table("icnet", "e" * 64)
