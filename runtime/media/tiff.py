@@ -154,7 +154,9 @@ def planes(data: bytes, count: int) -> list[bytes]:
 
 def said_anew(data: bytes, *, photometric: int) -> bytes:
     """The picture as of another photometric interpretation, of alpha that nothing is done with."""
-    extra: dict[int, tuple[int, ...]] = {} if (beyond := dict(_directory(data)).get(ALPHA)) is None else {ALPHA: (0,) * beyond.values}
+    extra: dict[int, tuple[int, ...]] = (
+        {} if (beyond := dict(_directory(data)).get(ALPHA)) is None else {ALPHA: (0,) * beyond.values}
+    )
     return _rewritten(data, {PHOTOMETRIC: (photometric,), **extra}, {}, without=frozenset())
 
 
