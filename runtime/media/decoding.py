@@ -142,7 +142,8 @@ def _plane(data: bytes, how: tiff.Layout) -> np.ndarray:
 def _divided(pixels: np.ndarray) -> np.ndarray:
     # TIFF 6.0, section 18: the colours are stored multiplied by alpha, the last sample; where it is 0 none is left.
     whole = np.maximum(pixels[..., -1:], 1).astype(np.uint16)
-    return ((pixels[..., :-1] * np.uint16(255) + whole // 2) // whole).clip(max=255).astype(np.uint8)
+    divided = (pixels[..., :-1] * np.uint16(255) + whole // 2) // whole
+    return np.asarray(divided.clip(max=255), np.uint8)
 
 
 def _in_rgb(pixels: np.ndarray) -> np.ndarray:
