@@ -11,12 +11,14 @@ from runtime.accuracy.cityscapes import cityscapes_table, find_labelled
 from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values
 from runtime.accuracy.pairing import pairs_in
 from runtime.accuracy.readings import OUT_OF_RANGE, ids_of, plain_values
-from runtime.accuracy.stored import decoded, label_bytes, read_stored
+from runtime.accuracy.stored import decoded, read_stored
 from runtime.cli import closest, log
 from runtime.commands import data_option
 from runtime.errors import DatasetError
 from runtime.json_values import read_json
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
+from runtime.media.decoding import frame_from_bytes
+from runtime.media.frames import whole_bytes
 from runtime.texts import shown
 
 LOOKED = 100  # labels of a split that are read before it is used: a second or two
@@ -76,9 +78,7 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, is no image, or is cut.
     """
-    import cv2
-
-    return np.asarray(cv2.cvtColor(decoded(path, label_bytes(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return decoded(path, lambda: frame_from_bytes(whole_bytes(path)))
 
 
 def read_label(

@@ -2,16 +2,19 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from runtime.errors import DatasetError, FrameError
-from runtime.media.frames import DAMAGED, opencv_decoded, picture_bytes
+from runtime.media.decoding import DAMAGED, opencv_decoded
+from runtime.media.frames import picture_bytes
 from runtime.texts import shown
 
+T = TypeVar("T")
+AS_STORED = -1  # OpenCV's IMREAD_UNCHANGED
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 GREY, PALETTE = 0, 3  # PNG's colour types: W3C Portable Network Graphics, 11.2.2
 OPAQUE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
@@ -31,36 +34,24 @@ def read_stored(path: Path) -> Stored:
     Raises:
         DatasetError: missing, no image, compressed with loss, partly transparent, or of values beyond 255.
     """
-    data = label_bytes(path)
+    data = decoded(path, lambda: picture_bytes(path))
     _refuse_lossy(path, data)
     kind, bits = _png_kind(data)
     if kind == PALETTE:
         grey, colors = _as_grey(data)
-        return Stored(_unscaled(decoded(path, grey), bits), colors)
-    pixels = decoded(path, data)
+        return Stored(_unscaled(decoded(path, lambda: opencv_decoded(grey, AS_STORED)), bits), colors)
+    pixels = decoded(path, lambda: opencv_decoded(data, AS_STORED))
     return Stored(_unscaled(pixels, bits) if kind == GREY and pixels.ndim == 2 else _plain(path, pixels))
 
 
-def label_bytes(path: Path) -> bytes:
-    """The file, held to what a decoder may be given.
+def decoded(path: Path, decode: Callable[[], T]) -> T:
+    """What a reader makes of a file of a data set.
 
     Raises:
-        DatasetError: it is missing, or no image that is taken.
+        DatasetError: it refuses it: missing, no image that is taken, damaged.
     """
     try:
-        return picture_bytes(path)
-    except FrameError as error:
-        raise _not_read(path, error) from None
-
-
-def decoded(path: Path, data: bytes, flags: int = -1) -> np.ndarray:
-    """What OpenCV makes of these bytes of the file, by its flags; as they are stored without any.
-
-    Raises:
-        DatasetError: it cannot.
-    """
-    try:
-        return opencv_decoded(data, flags)
+        return decode()
     except FrameError as error:
         raise _not_read(path, error) from None
 
