@@ -139,7 +139,7 @@ __device__ void resize_normalize_last(Frame frame, const float* gain_bias, int b
             resized_pixel(frame, x, v, rgb);
         }
         Strip<T> pixel;
-        for (int channel = 0; channel < 3; ++channel) store(&pixel.value[channel], normalized(rgb, channel, bgr, gain_bias));
+        for (int c = 0; c < 3; ++c) store(&pixel.value[c], normalized(rgb, c, bgr, gain_bias));
         store(&pixel.value[3], 0.0f);
         reinterpret_cast<Strip<T>*>(input)[(size_t)y * width + x] = pixel;
     }
@@ -149,7 +149,7 @@ __device__ void resize_normalize_last(Frame frame, const float* gain_bias, int b
 //
 // UNDECIDED, where that is asked, if a class of lower id comes so near below the winner that rounding could make them
 // equal between four such pixels, and the lower id would then win. The error of a bilinear value is under 4 ulp, 2^-21
-// of the logits' size, on either side; MARGIN is eight times that. Logits from FP16 are 2^-11 apart and never that near.
+// of the logits' size, on either side; MARGIN is eight times that. Logits from FP16 are 2^-11 apart, never that near.
 template <int N, typename T>
 __device__ inline void winners_of(const T* logit, int classes, size_t step, int undecided, unsigned char winners[N]) {
     float best[N], before[N];  // `before`: the largest among lower ids
@@ -219,18 +219,20 @@ __device__ void coarse_winner(Logits<T, true> logits, int undecided, int tile, u
     const int count = left < (size_t)tile ? (int)left : tile, values = count * logits.channels();
     const T* logit = logits.values + first * logits.channels();
     if (values * sizeof(T) <= STAGED_BYTES) {  // a single position may be larger
-        const int vectors = first * logits.channels() % (sizeof(Vector) / sizeof(T)) ? 0 : values * sizeof(T) / sizeof(Vector);
+        constexpr int LENGTH = sizeof(Vector) / sizeof(T);
+        const int vectors = first * logits.channels() % LENGTH ? 0 : values / LENGTH;
         T* copy = reinterpret_cast<T*>(staged);
         for (int i = thread; i < vectors; i += THREADS) staged[i] = reinterpret_cast<const Vector*>(logit)[i];
-        for (int i = vectors * (sizeof(Vector) / sizeof(T)) + thread; i < values; i += THREADS) copy[i] = logit[i];
+        for (int i = vectors * LENGTH + thread; i < values; i += THREADS) copy[i] = logit[i];
         logit = copy;
     }
     __syncthreads();
     const int parts = block * block;
     for (int i = thread; i < count * parts; i += THREADS) {
         const int part = i % parts, position = (int)first + i / parts;
+        const T* own = logit + (size_t)(i / parts) * logits.channels() + part;
         unsigned char winner;
-        winners_of<1>(logit + (size_t)(i / parts) * logits.channels() + part, logits.classes, parts, undecided, &winner);
+        winners_of<1>(own, logits.classes, parts, undecided, &winner);
         const size_t y = (size_t)(position / width) * block + part / block;
         winners[(y * width + position % width) * block + part % block] = winner;
     }

@@ -15,7 +15,17 @@ from runtime.kernels.cuda import SOURCE, Launch
 HERE = Path(__file__).parent
 SHIM = HERE / "cuda_shim.cpp"
 # No contraction, as -fmad=false: the arithmetic that is tested is the arithmetic that runs on the GPU.
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
+FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-ffp-contract=off",
+    "-fPIC",
+    "-shared",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+)
 ANSWERS = {1: "segment.cu has no such kernel", 2: "threads ended and others wait at a barrier for them"}
 TYPES = {"P": ctypes.c_void_p, "i": ctypes.c_int}
 

@@ -25,7 +25,9 @@ class Place(Protocol):
         """Run it to its end."""
 
 
-def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: str, *, last: bool = False) -> np.ndarray:
+def preprocess(
+    place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: str, *, last: bool = False
+) -> np.ndarray:
     """As `reference.preprocess`, in the type of the network's input; with `last` as `padded_last` has it."""
     height, width = preprocess.height, preprocess.width
     channels = 4 if last else 3

@@ -26,10 +26,11 @@ STEPS = ["htod", "resize_normalize_{}", "network", "coarse_winner_{}", "upsample
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("block", [1, 2])
-def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block):
-    _, _, made_of = fake(backend, precision, block)
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block, last):
+    _, _, made_of = fake(backend, precision, block, last=last)
     with tensorrt.open_engine(ENGINE, made_of) as backend:
-        for size in ((16, 32), (37, 53), (8, 9), (1, 1)):
+        for size in ((16, 32), (37, 53), (8, 9), (1, 1), (4 * block, 8 * block)):
             logits, mask = expected(precision, block, frame(*size))
             np.testing.assert_array_equal(backend.segment(frame(*size)), mask)
             np.testing.assert_array_equal(backend.logits(frame(*size)), logits.astype(np.float32))
@@ -43,6 +44,13 @@ def test_a_frame_is_two_copies_three_kernels_and_one_wait(fake):
             backend.segment(frame(20, 30))
             assert driver.waits == count
         assert [name for name in driver.done if name != "upload"] == [step.format("fp16") for step in STEPS] * 3
+
+
+def test_a_frame_of_the_logits_size_needs_no_upsampling(fake):
+    driver, _, made_of = fake(block=2)
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        np.testing.assert_array_equal(backend.segment(frame(8, 16)), expected("fp16", 2, frame(8, 16))[1])
+    assert [name for name in driver.done if name != "upload"] == [*(s.format("fp16") for s in STEPS[:4]), "dtoh"]
 
 
 def test_from_the_second_frame_of_a_size_on_one_call_enqueues_all_of_it(fake):
