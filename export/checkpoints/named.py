@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from export.checkpoints.pickles import mapping_of
-from runtime.accuracy.own import own_classes_from_values
 from runtime.cli import log
 from runtime.commands import option
 from runtime.errors import WeightsError
-from runtime.json_values import read_json, values_from_json
+from runtime.json_values import values_from_json
 from runtime.labels import CAMVID, CITYSCAPES, Label, distinct_color
 from runtime.spec import MOST_CLASSES
 
@@ -19,27 +18,13 @@ NAMES, COLORS = ("classes", "CLASSES", "class_names"), ("palette", "PALETTE", "c
 PLACES = ((), ("meta",), ("meta", "dataset_meta"), ("dataset_meta",), ("hyper_parameters",))
 
 
-def classes_from_file(path: Path) -> tuple[Label, ...]:
-    """The classes of a classes.json, as own data sets have them.
-
-    Raises:
-        WeightsError: it cannot be read, or is not of that form.
-    """
-    try:
-        return own_classes_from_values(read_json(path)).classes
-    except ValueError as error:
-        raise WeightsError(f"classes {path}: {error}") from None
-    except OSError as error:
-        raise WeightsError(f"classes {path} cannot be read ({error.strerror})") from None
-
-
 def noted_classes(content: Any) -> tuple[Label, ...]:
     """The names, and colours where there are some, that a program noted in its checkpoint; empty where none did."""
     for place in PLACES:
         values = mapping_of(content)
         for key in place:
             values = mapping_of((values or {}).get(key))
-        names = next((values[key] for key in NAMES if key in values), None) if values else None
+        names: Any = next((values[key] for key in NAMES if key in values), None) if values else None
         if values and _are_names(names):
             colors = next((values[key] for key in COLORS if _are_colors(values.get(key), len(names))), None)
             return tuple(Label(name, tuple(colors[i]) if colors else distinct_color(i)) for i, name in enumerate(names))
