@@ -30,6 +30,7 @@ from runtime.spec import ModelSpec, Preprocess
 FRAMES = 512  # NVIDIA asks for 500 and more
 DEFAULT_METHOD: Method = "mse"  # figures/calibration-*.json
 RUNTIME = Path(runtime.__file__).parent
+READERS = ("frames", "decoding", "tiff", "colour", "other_formats")  # of runtime.media: what makes a frame of a file
 MADE_BY = ("onnxruntime", "onnx", "numpy", "opencv-python-headless")
 
 
@@ -145,7 +146,8 @@ def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
         "method": method,
         "versions": {name: metadata.version(name) for name in MADE_BY},
         "code": sources_sha256(
-            Path(__file__).parent, *(RUNTIME / name for name in ("reference.py", "media/frames.py"))
+            Path(__file__).parent,
+            *(RUNTIME / name for name in ("reference.py", *(f"media/{name}.py" for name in READERS))),
         ),
     }
     return key_of(parts)

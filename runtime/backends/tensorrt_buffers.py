@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.backends.tensorrt_engine import TensorType
-from runtime.errors import LibraryError
+from runtime.errors import EngineError, LibraryError
 from runtime.kernels.cuda import (
     Axes,
     Blend,
@@ -143,8 +143,10 @@ class FrameBuffers:
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:
+    if kind.channels_last:
+        raise EngineError("the engine's tensors have their channels last, which the kernels do not read")
     nbytes = int(np.prod(kind.shape)) * NUMPY[kind.dtype].itemsize
-    return Tensor(memory.device(nbytes), *kind)
+    return Tensor(memory.device(nbytes), kind.shape, kind.dtype)
 
 
 def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:

@@ -1,7 +1,7 @@
 """`tensorrt` and `tensorrt_rtx` over the imitated driver: onnxruntime computes, where the stream comes to it.
 
-The names, arguments and refusals are those of the real bindings, as far as our code goes; `tests/engines` leads the same
-code through the real ones. An engine is its ONNX graph behind a word. A context has memory on the device, as a real one.
+The names, arguments and refusals are those of the real bindings, as far as our code goes; `tests/engines` leads the
+same code through the real ones. An engine is its ONNX graph behind a word. A context has memory on the device.
 """
 
 import enum
@@ -47,17 +47,18 @@ class ITensor:
         self.name, self.dtype = name, dtype
 
 
-class ILayer:
-    KINDS = {
-        "Conv": LayerType.CONVOLUTION,
-        "ConvTranspose": LayerType.DECONVOLUTION,
-        "MatMul": LayerType.MATRIX_MULTIPLY,
-        "Gemm": LayerType.MATRIX_MULTIPLY,
-        "DequantizeLinear": LayerType.DEQUANTIZE,
-    }
+KINDS = {
+    "Conv": LayerType.CONVOLUTION,
+    "ConvTranspose": LayerType.DECONVOLUTION,
+    "MatMul": LayerType.MATRIX_MULTIPLY,
+    "Gemm": LayerType.MATRIX_MULTIPLY,
+    "DequantizeLinear": LayerType.DEQUANTIZE,
+}
 
+
+class ILayer:
     def __init__(self, node, dtype, weights):
-        self.name, self.type = node.name or node.output[0], self.KINDS.get(node.op_type, LayerType.ELEMENTWISE)
+        self.name, self.type = node.name or node.output[0], KINDS.get(node.op_type, LayerType.ELEMENTWISE)
         inside = DataType.INT8 if self.type == LayerType.DEQUANTIZE else dtype
         self._inputs = [ITensor(name, inside) for name in node.input if name not in weights]
         self._outputs = [ITensor(name, dtype) for name in node.output]

@@ -120,7 +120,8 @@ EXPORTED CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t 
     const char* here = reinterpret_cast<const char*>(from);
     if (!inside(there, size, false) || !inside(here, size, false)) return outside("cuMemcpyDtoDAsync_v2");
     const auto run = [=] { std::memcpy(there, here, size); };
-    return enqueue("cuMemcpyDtoDAsync_v2", handle, {"dtod " + std::to_string(size), run, {{there, size}, {here, size}}});
+    const std::string name = "dtod " + std::to_string(size);
+    return enqueue("cuMemcpyDtoDAsync_v2", handle, {name, run, {{there, size}, {here, size}}});
 }
 
 // The copies that return when they are done run on the legacy stream, which waits for none made NON_BLOCKING.

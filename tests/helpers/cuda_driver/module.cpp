@@ -81,7 +81,8 @@ static Packed packed(void** extra) {
 }
 
 // Copies the parameters into `values`, each in its place; the end of them, or 0 where the buffer is too short.
-static size_t unpacked(const Packed& buffer, void** parameters, const int* sizes, int count, std::vector<std::string>& values) {
+static size_t unpacked(const Packed& buffer, void** parameters, const int* sizes, int count,
+                       std::vector<std::string>& values) {
     size_t at = 0;
     for (int i = 0; i < count; ++i) {
         const size_t size = std::abs(sizes[i]);

@@ -13,7 +13,8 @@ State& state() {
 }
 
 CUresult refuse(const char* call, const char* why, CUresult code) {
-    if (std::getenv("IMITATED_CUDA_TRACE")) std::fprintf(stderr, "[imitated CUDA] %s refused: %s (%d)\n", call, why, code);
+    static const bool traced = std::getenv("IMITATED_CUDA_TRACE");
+    if (traced) std::fprintf(stderr, "[imitated CUDA] %s refused: %s (%d)\n", call, why, code);
     return code;
 }
 
@@ -44,7 +45,8 @@ static Stream* endangered() {
     for (Stream* stream : state().streams) {
         const Capture& capture = stream->capture;
         if (!capture.active || capture.mode == CU_STREAM_CAPTURE_MODE_RELAXED) continue;
-        if (capture.mode == CU_STREAM_CAPTURE_MODE_GLOBAL || capture.thread == std::this_thread::get_id()) return stream;
+        const bool ours = capture.thread == std::this_thread::get_id();
+        if (ours || capture.mode == CU_STREAM_CAPTURE_MODE_GLOBAL) return stream;
     }
     return nullptr;
 }

@@ -26,8 +26,9 @@ struct Range {
 
 struct Module {
     void* library;
-    int (*launch)(const char* name, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y, void** values);
-    // Sizes of a kernel's parameters in order, those of addresses negative; how many, or -1 where there is no such kernel.
+    int (*launch)(const char* name, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
+                  void** values);
+    // Sizes of a kernel's parameters in order, those of addresses negative; how many, or -1 where there is no such one.
     int (*parameters)(const char* name, int* sizes, int most);
 };
 

@@ -117,7 +117,7 @@ EXPORTED CUresult cuStreamSynchronize(CUstream handle) {
     return CUDA_SUCCESS;
 }
 
-// Work is done when something waits for it: to ask for it is not enough, so a program that only asks would ask for ever.
+// Work is done when something waits for it: a program that only asks would ask for ever.
 EXPORTED CUresult cuStreamQuery(CUstream handle) {
     ENTER_WITH_CONTEXT(cuStreamQuery);
     Stream* stream = stream_of(handle);
