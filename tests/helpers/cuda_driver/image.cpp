@@ -30,7 +30,7 @@ extern "C" int launch_kernel(const char* name, unsigned grid_x, unsigned grid_y,
                              void** values) {
     const dim3 grid{grid_x, grid_y, 1}, block{block_x, block_y, 1};
 #define KERNEL(NAME) \
-    if (std::strcmp(name, #NAME) == 0) return launch(&NAME, grid, block, values), 0;
+    if (std::strcmp(name, #NAME) == 0) return launch(&NAME, grid, block, values) ? 0 : 2;
 #include KERNELS
 #undef KERNEL
     return 1;

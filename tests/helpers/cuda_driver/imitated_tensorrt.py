@@ -18,6 +18,7 @@ MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE")
 ProfilingVerbosity = enum.Enum("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
 LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
 LayerType = enum.Enum("LayerType", "CONVOLUTION DECONVOLUTION MATRIX_MULTIPLY DEQUANTIZE ELEMENTWISE")
+TensorFormat = enum.Enum("TensorFormat", "LINEAR HWC HWC8 CHW32")
 BuilderFlag = enum.Enum("BuilderFlag", "TF32 REFIT")
 ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM100 SM120")
 
@@ -174,6 +175,9 @@ class ICudaEngine:
 
     def get_tensor_shape(self, name):
         return tuple(self._tensors[name].shape)
+
+    def get_tensor_format(self, name):
+        return TensorFormat.LINEAR
 
     def create_engine_inspector(self):
         return EngineInspector(self)

@@ -139,7 +139,9 @@ EXPORTED CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned gr
     const auto run = [=]() mutable {
         std::vector<void*> places;
         for (std::string& value : values) places.push_back(value.data());
-        module->launch(name.c_str(), grid_x, grid_y, block_x, block_y, places.data());
+        if (!module->launch(name.c_str(), grid_x, grid_y, block_x, block_y, places.data())) return;
+        const Lock inner(state().mutex);
+        violate(name.c_str(), "some threads of a block ended, and others wait for them");
     };
     return enqueue("cuLaunchKernel", stream, {name, run, uses, module});
 }
