@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MADE_OF = (Path(__file__), HERE / "image.cpp", *sorted(HERE.parent.glob("cuda_shim*")))
-KERNEL = re.compile(r'extern "C"\s+__global__\s+(?:__launch_bounds__\([^)]*\)\s*)?void\s+(\w+)\s*\(')
+KERNEL = re.compile(r'extern "C"\s+__global__(?:\s+void|\s*__launch_bounds__\s*\([^)]*\))+\s*(?!__)(\w+)\s*\(')
 FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-w")
 # A GPU contracts products and sums unless it is told not to, and so does this.
 CONTRACTED, PLAIN = ("-mfma", "-ffp-contract=fast"), ("-ffp-contract=off",)
