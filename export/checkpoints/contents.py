@@ -46,7 +46,7 @@ def candidates(content: Any, is_tensor: Any, where: str = "", depth: int = 0) ->
     values = mapping_of(content)
     if values is None or depth > DEEPEST:
         return
-    inner = []
+    inner: list[Candidate] = []
     for key in sorted(filter(_is_text, values), key=_place):
         if not OTHERS.match(key):
             inner += candidates(values[key], is_tensor, f"{where}.{key}" if where else key, depth + 1)

@@ -39,7 +39,7 @@ def noted_classes(content: Any) -> tuple[Label, ...]:
         values = mapping_of(content)
         for key in place:
             values = mapping_of((values or {}).get(key))
-        names = next((values[key] for key in NAMES if key in values), None) if values else None
+        names: Any = next((values[key] for key in NAMES if key in values), None) if values else None
         if values and _are_names(names):
             colors = next((values[key] for key in COLORS if _are_colors(values.get(key), len(names))), None)
             return tuple(Label(name, tuple(colors[i]) if colors else distinct_color(i)) for i, name in enumerate(names))
