@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from engines.built import INT8_SHARE, Built
+from engines.tensorrt_plan import layers_from_text
 from engines.tensorrt_precision import inspected_types, network_types, prove
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.bars import bar
@@ -52,7 +53,7 @@ def _proven(trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backen
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
     engine = _built(trt, builder, network, precision, spec)
     _prove_again(trt, engine, precision, spec, backend, int8_share(executed))
-    return Built(engine, executed)
+    return Built(engine, executed, layers_from_text(log.layers))
 
 
 def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec) -> bytes:

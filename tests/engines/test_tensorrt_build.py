@@ -46,6 +46,7 @@ def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(graph, model):
     assert count > 50
     assert built.executed == {"fp16": count}
     assert len(built.engine) > 2**20
+    assert len(built.layers) > 50 and all(layer.bytes_moved for layer in built.layers)
 
 
 @needs_rtx
