@@ -27,8 +27,8 @@ def plan_of(graph: Path, backend: BackendName, *, plain: bool = False) -> Plan:
     Args:
         graph: an ONNX file; for OpenVINO one of ours.
         backend: whose plan.
-        plain: TensorRT-RTX reads the graph as it stands, not in the layouts of `engines.tensorrt_layout`, which are
-            for graphs of ours. OpenVINO's is always as its engines are built.
+        plain: TensorRT-RTX reads the graph as it stands, which may be anyone's; else in the layouts that its engines
+            are built in (`engines.tensorrt_layout`). OpenVINO's is always as its engines are built.
 
     Raises:
         GraphError: the graph is missing, or no ONNX file of ours where it must be.

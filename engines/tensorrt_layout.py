@@ -15,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from runtime.errors import GraphError
 
+DIMENSIONS = 4  # of a map
 COLOURS = 3  # channels of the frame, and
 PADDED = 4  # of one whose channels are last, as in `runtime.backends.tensorrt_engine`
 POOLS = ("MaxPool", "AveragePool")  # act on each channel alone
@@ -43,14 +44,15 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def write_channels_last(trt: Any, network: Any) -> None:
-    """Let a network read its input and write its output with the channels last in memory.
+    """Let a network read its input and write its output with the channels last in memory, if they are maps.
 
     Args:
         trt: the library.
         network: an INetworkDefinition; it is changed.
     """
     for tensor in (network.get_input(0), network.get_output(0)):
-        tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC)
+        if len(tensor.shape) == DIMENSIONS:
+            tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC)
 
 
 class _Graph:
@@ -123,7 +125,7 @@ class _Graph:
 
 def _refuse_other_frame(model: onnx.ModelProto) -> None:
     shapes = [[side.dim_value for side in put.type.tensor_type.shape.dim] for put in model.graph.input]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != COLOURS:
+    if len(shapes) != 1 or len(shapes[0]) != DIMENSIONS or shapes[0][1] != COLOURS:
         raise GraphError(f"the graph takes {shapes}, expected one frame (1, {COLOURS}, height, width)")
 
 
