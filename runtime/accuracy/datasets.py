@@ -13,7 +13,8 @@ from runtime.commands import data_option
 from runtime.errors import DatasetError, FrameError
 from runtime.json_values import read_json
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
-from runtime.media.frames import DAMAGED, EXTENSIONS, opencv_decoded, picture_bytes
+from runtime.media.decoding import DAMAGED, frame_from_bytes, opencv_decoded
+from runtime.media.frames import EXTENSIONS, picture_bytes, whole_bytes
 from runtime.texts import shown
 
 OUT_OF_RANGE = -1  # in a dataset's table: a stored value that no label of it may hold
@@ -76,9 +77,7 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, is no image, or is cut.
     """
-    import cv2
-
-    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return _decoded(path, lambda: frame_from_bytes(whole_bytes(path)))
 
 
 def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | None = None) -> np.ndarray:
@@ -93,7 +92,7 @@ def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | No
     """
     import cv2
 
-    stored = _decoded(path, cv2.IMREAD_UNCHANGED)
+    stored = _decoded(path, lambda: opencv_decoded(picture_bytes(path), cv2.IMREAD_UNCHANGED))
     if stored.dtype == np.uint8 and stored.ndim == 2:
         return _ids_from_values(path, stored, table)
     channels = stored.size // (stored.shape[0] * stored.shape[1])
@@ -104,9 +103,9 @@ def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | No
     raise DatasetError(f"{shown(path)} has {found}; a label has {taken}")
 
 
-def _decoded(path: Path, flags: int) -> np.ndarray:
+def _decoded(path: Path, decode: Callable[[], np.ndarray]) -> np.ndarray:
     try:
-        return opencv_decoded(picture_bytes(path), flags)
+        return decode()
     except FrameError as error:
         if str(error).startswith(DAMAGED):
             raise DatasetError(f"{shown(path)} is {error}") from None
@@ -207,15 +206,18 @@ def _find_cityscapes(root: Path, split: str) -> list[Pair]:
     frames = _city_files(root / "leftImg8bit" / split, "_leftImg8bit.png")
     folder = root / "gtFine" / split
     labels, table = _city_files(folder, "_gtFine_labelTrainIds.png"), identity_table(len(CITYSCAPES), ())
-    if not labels:
-        labels, table = _city_files(folder, "_gtFine_labelIds.png"), cityscapes_table()
+    official = _city_files(folder, "_gtFine_labelIds.png")
+    # Some train ids, made by hand or by a run that was cut short, hide no labels that are there of every frame.
+    if len(frames.keys() - official.keys()) < len(frames.keys() - labels.keys()) or not labels:
+        labels, table = official, cityscapes_table()
     return _match(frames, labels, table)
 
 
 def _city_files(folder: Path, ending: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
-    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    paths = sorted(folder.glob(f"*/*{ending}"))  # macOS puts a ._ file beside each
+    return {path.name.removesuffix(ending): path for path in paths if not path.name.startswith(".")}
 
 
 def _open_cityscapes(root: Path) -> Dataset:

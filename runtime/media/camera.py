@@ -15,8 +15,8 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
-from runtime.media.decoding import TimedFrame
 from runtime.media.frames import quiet_opencv
+from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
 from runtime.texts import shown
 
@@ -161,8 +161,8 @@ def camera_name(given: str) -> str:
 
 
 def film_name(given: str) -> str:
-    """A file at an address as a file name: what is last in the address, without its suffix."""
-    return camera_name(Path(urlsplit(shown_address(given)).path).stem) or camera_name(given)
+    """A file at an address as a file name: what is last in the address, with its suffix."""
+    return camera_name(Path(urlsplit(shown_address(given)).path).name).replace(".", "_") or camera_name(given)
 
 
 def shown_address(given: str) -> str:

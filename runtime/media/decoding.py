@@ -1,246 +1,171 @@
-"""From a video's packets to its frames: what is damaged, and what is spoilt by it, is left out and told."""
+"""A picture's bytes as a frame: OpenCV where it is right, Pillow for what it is not, colours as their profile says."""
 
-from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import closing
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from runtime.errors import FrameError
-from runtime.media.containers import Checksums, is_cut
-from runtime.media.displayed import Deinterlacer, displayed, turns_sideways
-from runtime.media.ffmpeg import refusing_video
-from runtime.media.frames import most_pixels, refuse_size
-from runtime.media.headers import read_header, refuse_costly_packet
-from runtime.media.times import Times
+from runtime.libraries import refusing
+from runtime.media import tiff
+from runtime.media.colour import as_srgb, profile_in
+from runtime.media.headers import read_header, without_notes
+from runtime.media.other_formats import opened, samples_of
 
-# A container rounds the lengths that it announces; what ends earlier than this was cut off.
-END_SLACK_S = 1.0
-# FFmpeg's decoders whose frames are pictures, each with a size of its own that need not be the video's.
-PICTURES = frozenset({"apng", "bmp", "mjpeg", "mjpegb", "png", "tiff", "webp"})
-# Decoders that conceal damage and say nothing, unless they are asked to fail; the others tell of it by themselves.
-STRICT = {"err_detect": "crccheck+explode"}
-STRICT_CODECS = frozenset(
-    {"ffv1", "flv", "h263", "hevc", "mjpeg", "mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2"}
-)
-# Decoders that find damage where it is, so that a checksum of a second of film is not needed to leave frames out.
-EXACT = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
-# Frames without a key frame among them that are taken for spoilt; film that has none is renewed strip by strip.
-MOST_SPOILT = 300
-JOINT_PACKETS = 3  # behind the packet that is said to be damaged, where the next file begins
-MOST_FLUSHED = 64  # frames that a decoder's threads may hold at the end
-MATROSKA = "matroska,webm"  # the length that it announces is of its longest stream, and where it begins is open
+DAMAGED = "damaged: OpenCV cannot decode it"
+OPENCV = frozenset({"PNG", "JPEG", "WebP", "BMP"})
+# libtiff as it is inside OpenCV: no zstd (50000), LZMA (34925) and WebP (50001); 8 bits in tiles only compressed.
+COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
+FEW_BITS = frozenset({8, 10, 12})  # that cameras have, and programs store in samples of 16 without shifting them up
 
 
-class TimedFrame(NamedTuple):
-    """A frame of a video or a camera: uint8 (H, W, 3) RGB, and when it is shown, in units of its source's time base.
-
-    `aspect` is the width of a pixel over its height, upright.
-    """
-
-    pixels: np.ndarray
-    pts: int
-    aspect: Fraction = Fraction(1)
-
-
-class Opened(NamedTuple):
-    """A video that FFmpeg has opened.
+def frame_from_bytes(data: bytes) -> np.ndarray:
+    """The picture in these bytes, upright, in the colours that its profile says.
 
     Args:
-        av: PyAV.
-        container, stream, decoder: PyAV's; which stream of it is read, and by what.
-        name: as it is told.
-        path: of the file; None for an address.
-        times: of its frames.
-        aspect: of its pixels as they are stored.
-        seconds: that it announces.
+        data: a whole file, held to size and cost.
+
+    Returns:
+        uint8 (H, W, 3) RGB, C-contiguous, the caller's.
+
+    Raises:
+        FrameError: it cannot be decoded, or in a way that is not read; the message does not name the file.
     """
+    kind = read_header(data).kind
+    profile = profile_in(data, kind)
+    if profile is not None and profile.space == "CMYK":
+        return profile.applied(opened(data, kind, "CMYK"))
+    if kind in OPENCV:
+        pixels = _opencv_rgb(without_notes(data))
+    elif kind == "TIFF":
+        pixels = _tiff_rgb(data)
+    else:
+        pixels = _in_rgb(eight_bits(samples_of(opened(data, kind))))
+    return as_srgb(pixels, profile)
 
-    av: Any
-    container: Any
-    stream: Any
-    decoder: Any
-    name: str
-    path: Path | None
-    times: Times
-    aspect: Fraction
-    seconds: float | None
 
+def opencv_decoded(data: bytes, flags: int) -> np.ndarray:
+    """What OpenCV makes of a picture's bytes, by flags of `cv2.imdecode`.
 
-class Decoding:
-    """The frames of one video, in their order, and a `FrameError` for what is lost."""
+    Raises:
+        FrameError: it cannot; the message does not name the file.
+        MemoryError: there is too little for the picture.
+    """
+    import cv2
 
-    def __init__(self, opened: Opened) -> None:
-        """Nothing is decoded yet."""
-        self._opened = opened
-        self._stream, self._decoder, self._name = opened.stream, opened.decoder, opened.name
-        self._time_base = Fraction(opened.stream.time_base)
-        self.fields = Deinterlacer(opened.av, self._time_base)
-        self._damaged: set[int] = set()
-        self._ahead: deque[Any] = deque()
-        self._spoilt = 0  # frames since the damage, itself too; 0: there is none since the last key frame
-        self._shown = self._told = self._doubtful = 0
-        self._size: tuple[int, int] | None = None
-        self._sound_end_s = 0.0
-
-    def frames(self) -> Generator[TimedFrame | FrameError, None, None]:
-        """The frames; an error that is not of one frame is the last thing that comes."""
+    with refusing(FrameError, DAMAGED), quiet_opencv():
         try:
-            for packet in self._packets():
-                yield from self._of_packet(packet)
-            for frame in self.fields.rest():
-                yield self._timed(frame)
-            yield from self._ended()
-        except FrameError as error:
-            yield error
-
-    def _packets(self) -> Iterator[Any]:
-        streams = [self._stream] if self._stream.duration else list(self._opened.container.streams)
-        packets = iter(self._opened.container.demux(streams))
-        with closing(_Sums(self._opened)) as sums:
-            while packet := self._ahead.popleft() if self._ahead else self._next_packet(packets):
-                if packet.stream_index != self._stream.index:
-                    self._note_end(packet)
-                    continue
-                self._refuse_packet(packet)
-                doubtful = not sums.fit(packet)
-                self._doubtful += doubtful
-                if (packet.is_corrupt and not self._is_joint(packet, packets)) or (
-                    doubtful and self._decoder.name not in EXACT
-                ):
-                    self._note_damage(packet)
-                yield packet
-
-    def _is_joint(self, packet: Any, packets: Iterator[Any]) -> bool:
-        # Where one file was hung behind another FFmpeg finds a gap, too: nothing is lost there.
-        while len(self._ahead) < JOINT_PACKETS and (following := self._next_packet(packets)):
-            self._ahead.append(following)
-        begins = [other.pts for other in self._ahead if other.is_keyframe and other.pts is not None]
-        return packet.pts is not None and any(pts < packet.pts for pts in begins)
-
-    def _next_packet(self, packets: Iterator[Any]) -> Any:
-        at_s = float(self._opened.times.end * self._time_base)
-        with refusing_video(FrameError, f"{self._name}: cannot be read behind {at_s:.2f} s"):
-            return next(packets, None)
-
-    def _of_packet(self, packet: Any) -> Iterator[TimedFrame | FrameError]:
-        for _ in range(1 if packet.size else MOST_FLUSHED):
-            try:
-                with refusing_video(FrameError, self._name):
-                    decoded = self._decoder.decode(packet)
-            except FrameError as error:
-                if isinstance(error.__cause__, MemoryError):
-                    raise
-                if isinstance(error.__cause__, EOFError):
-                    return
-                self._spoilt = 1
-                yield self._lost(packet.pts)
-                continue  # at the end the threads hold more
-            for frame in decoded:
-                yield from self._of_frame(frame)
-            return
-
-    def _of_frame(self, frame: Any) -> Iterator[TimedFrame | FrameError]:
-        if self._is_spoilt(frame):
-            yield self._lost(frame.pts)
-            return
-        if (frame.height, frame.width) != self._size:
-            self._size = (frame.height, frame.width)
-            self._refuse_size(*self._size)
-        for whole in self.fields.frames(frame):
-            yield self._timed(whole)
-
-    def _is_spoilt(self, frame: Any) -> bool:
-        if frame.is_corrupt or frame.pts in self._damaged:
-            self._damaged.discard(frame.pts)  # another frame of that time may come, where the clock starts anew
-            self._spoilt = 1
-            return True
-        # All that follows is made from what was lost, until a frame that is made from nothing.
-        self._spoilt = 0 if frame.key_frame or not 0 < self._spoilt < MOST_SPOILT else self._spoilt + 1
-        return self._spoilt > 0
-
-    def _note_damage(self, packet: Any) -> None:
-        if packet.pts is None:
-            self._spoilt = 1
-        else:
-            self._damaged.add(packet.pts)
-
-    def _note_end(self, packet: Any) -> None:
-        if packet.pts is not None and packet.time_base:
-            self._sound_end_s = max(self._sound_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-
-    def _timed(self, frame: Any) -> TimedFrame:
-        self._shown += 1
-        aspect = self._opened.aspect
-        if aspect != 1 and turns_sideways(frame):
-            aspect = 1 / aspect
-        return TimedFrame(displayed(frame), self._opened.times.shown(frame.pts), aspect)
-
-    def _lost(self, pts: int | None) -> FrameError:
-        self._told += 1
-        start = self._stream.start_time or 0
-        at = float((self._opened.times.end if pts is None else pts - start) * self._time_base)
-        why = "is damaged" if self._spoilt < 2 else "is made from a damaged one"
-        return FrameError(f"{self._name}: the frame at {at:.2f} s {why} and left out")
-
-    def _refuse_packet(self, packet: Any) -> None:
-        if self._decoder.height * self._decoder.width > most_pixels():
-            self._refuse_size(self._decoder.height, self._decoder.width)
-        if self._decoder.name not in PICTURES:
-            return
-        data = bytes(packet)
-        try:
-            header = read_header(data)
-        except FrameError:
-            return  # the decoder says what is wrong with it
-        self._refuse_size(header.height, header.width, smallest=1)
-        try:
-            refuse_costly_packet(data, header)
-        except FrameError as error:
-            raise FrameError(f"{self._name}: {error}") from None
-
-    def _refuse_size(self, height: int, width: int, **bounds: int) -> None:
-        try:
-            refuse_size(height, width, **bounds)
-        except FrameError as error:
-            raise FrameError(f"{self._name}: {error}") from None
-
-    def _ended(self) -> Iterator[FrameError]:
-        end_s, seconds = float(self._opened.times.end * self._time_base), self._opened.seconds
-        if self._is_cut(end_s):
-            of = f" of {seconds:.2f} s" if seconds else ""
-            yield FrameError(f"{self._name}: ends at {end_s:.2f} s{of}: cut off or damaged")
-        elif self._doubtful and not self._told:
-            what = f"{self._doubtful} of its frames are under checksums that do not fit"
-            yield FrameError(f"{self._name}: {what}: damaged, though the decoder found nothing; they were read")
-        elif not self._shown and not self._told:
-            yield FrameError(f"{self._name}: holds no frame that can be decoded")
-
-    def _is_cut(self, end_s: float) -> bool:
-        path, seconds = self._opened.path, self._opened.seconds
-        with refusing_video(FrameError, f"{self._name}: cannot be read"):
-            cut = None if path is None else is_cut(path)
-        if cut or seconds is None or (cut is False and self._opened.container.format.name == MATROSKA):
-            return bool(cut)
-        return max(end_s, self._sound_end_s) - self._begin_s() < seconds - END_SLACK_S
-
-    def _begin_s(self) -> float:
-        return float((self._stream.start_time or 0) * self._time_base)
+            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error as error:
+            if getattr(error, "code", None) == cv2.Error.StsNoMem:
+                raise MemoryError(str(error)) from None
+            decoded = None
+    if decoded is None:
+        raise FrameError(DAMAGED)
+    return decoded
 
 
-class _Sums:
-    """Whether a packet's bytes are as they were written, where the file has checksums of them."""
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV writes nothing on stderr: what it cannot read is told by our own line."""
+    import cv2
 
-    def __init__(self, opened: Opened) -> None:
-        known = opened.path is not None and opened.container.format.name == MATROSKA
-        self._sums = Checksums(opened.path) if known and opened.path else None
+    # OpenCV 5 has it in a module of its own, OpenCV 4 at the top, where 0 is silent.
+    logging: Any = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
+    before = logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
 
-    def fit(self, packet: Any) -> bool:
-        return self._sums is None or self._sums.fit(packet.pos)
 
-    def close(self) -> None:
-        if self._sums is not None:
-            self._sums.close()
+def eight_bits(samples: np.ndarray, bits: int | None = None) -> np.ndarray:
+    """The upper 8 bits of what a sample has: uint8 of any shape.
+
+    Args:
+        samples: uint8 or uint16.
+        bits: that a sample of 16 uses. None: 8, 10 or 12 if no sample needs more, else 16. That is a camera's 12 bits
+            in a file of 16: nothing but this tells them from a picture 16 times too dark.
+
+    Raises:
+        FrameError: samples of another type.
+    """
+    if samples.dtype == np.uint8:
+        return samples
+    if samples.dtype != np.uint16:
+        raise FrameError(f"has {samples.dtype} samples, expected unsigned ones of 8 or 16 bits")
+    if bits is None:
+        needed = int(samples.max()).bit_length()
+        bits = min((few for few in FEW_BITS if few >= needed), default=16)
+    return (samples >> (bits - 8)).astype(np.uint8)
+
+
+def _opencv_rgb(data: bytes, bits: int | None = None) -> np.ndarray:
+    import cv2
+
+    # From memory: of a cut file imread makes a partly grey picture, imdecode none.
+    # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
+    # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
+    decoded = opencv_decoded(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    return np.asarray(cv2.cvtColor(eight_bits(decoded, bits), cv2.COLOR_BGR2RGB))
+
+
+def _tiff_rgb(data: bytes) -> np.ndarray:
+    how = tiff.layout(data)
+    negative = how.photometric == tiff.NEGATIVE and how.bits >= 8
+    if how.separate and how.photometric in (tiff.NEGATIVE, tiff.GREY, tiff.RGB):
+        pixels = _joined(data, how)
+    else:
+        meant = tiff.GREY if negative else how.photometric
+        again = tiff.said_anew(data, photometric=meant) if negative or how.alpha == tiff.STRAIGHT else data
+        pixels = _tiff_decoded(again, how)
+    return 255 - pixels if negative else pixels
+
+
+def _joined(data: bytes, how: tiff.Layout) -> np.ndarray:
+    # Decoded one by one, and made 8 bits together: which bits are used is the picture's, not a plane's.
+    stored = [_plane(one, how) for one in tiff.planes(data, how.colors + (how.alpha == tiff.MULTIPLIED))]
+    pixels = eight_bits(np.dstack(stored), _bits(how, _is_opencvs(how, 1)))
+    return _in_rgb(_divided(pixels) if how.alpha == tiff.MULTIPLIED else pixels)
+
+
+def _plane(data: bytes, how: tiff.Layout) -> np.ndarray:
+    import cv2
+
+    if _is_opencvs(how, 1):
+        return opencv_decoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    grey = samples_of(opened(data, "TIFF"))
+    return grey if grey.ndim == 2 else grey[..., 0]
+
+
+def _divided(pixels: np.ndarray) -> np.ndarray:
+    # TIFF 6.0, section 18: the colours are stored multiplied by alpha, the last sample; where it is 0 none is left.
+    whole = np.maximum(pixels[..., -1:], 1).astype(np.uint16)
+    divided = (pixels[..., :-1] * np.uint16(255) + whole // 2) // whole
+    return np.asarray(divided.clip(max=255), np.uint8)
+
+
+def _in_rgb(pixels: np.ndarray) -> np.ndarray:
+    deep = pixels[..., None] if pixels.ndim == 2 else pixels
+    return np.ascontiguousarray(np.broadcast_to(deep, (*deep.shape[:2], 3)))
+
+
+def _tiff_decoded(data: bytes, how: tiff.Layout) -> np.ndarray:
+    if _is_opencvs(how, how.samples) and how.alpha != tiff.MULTIPLIED:
+        return _opencv_rgb(data, _bits(how, True))
+    return _in_rgb(eight_bits(samples_of(opened(data, "TIFF")), _bits(how, False)))
+
+
+def _is_opencvs(how: tiff.Layout, samples: int) -> bool:
+    deep_cmyk = how.photometric == tiff.SEPARATED and how.bits > 8
+    loose_tiles = how.tiled and how.compression == 1 and how.bits == 8
+    few = how.bits in (2, 4)
+    return how.compression in COMPRESSIONS and samples <= 4 and not (deep_cmyk or loose_tiles or few)
+
+
+def _bits(how: tiff.Layout, opencv: bool) -> int | None:
+    # Of packed samples OpenCV shifts 10, 12 and 14 bits up to 16, Pillow leaves 12 where they are.
+    if how.bits in (8, 16):
+        return None
+    return 16 if opencv else max(8, how.bits)

@@ -1,12 +1,12 @@
 """Pictures on disk: finding them, reading them as frames, writing masks."""
 
 import argparse
+import errno
 import glob
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,21 +14,28 @@ import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.errors import FrameError, OutputError
-from runtime.libraries import refusing
+from runtime.media.decoding import DAMAGED as DAMAGED
+from runtime.media.decoding import frame_from_bytes
+from runtime.media.decoding import opencv_decoded as opencv_decoded
+from runtime.media.decoding import quiet_opencv as quiet_opencv
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
 from runtime.texts import shown
 
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm",
+     ".ppm", ".tif", ".tiff", ".webp"}
+)  # fmt: skip
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a frame of 192 MB; a street camera has 2 to 12 million
 MOST_PIXELS = (1 << 30) - 1  # that OpenCV itself decodes
 PIXEL_BYTES = 8  # four channels of 16 bits, not compressed: a file has no more of them
-DAMAGED = "damaged: OpenCV cannot decode it"
 MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
 
 
 class FrameFile(NamedTuple):
-    """A picture to read, and its place below the folder in which it was found (its name alone for a file given)."""
+    """A picture to read, and its place: below the folder that was given; as it was typed for a file, without what is
+    above the current folder (`..`, or all of an absolute path but the name).
+    """
 
     path: Path
     relative: Path
@@ -37,9 +44,11 @@ class FrameFile(NamedTuple):
 def read_frame(path: str | Path) -> np.ndarray:
     """The picture at `path` as RGB, turned upright as its EXIF orientation says.
 
-    PNG, JPEG, WebP, BMP and TIFF, told by content and not by name; of several pages or moments the first. Grey and
-    palette become RGB, of 16 bits the upper 8 stay, alpha is dropped: a camera's pixels are there whatever their
-    alpha says, and blending with an invented background would change the frame.
+    PNG, JPEG, WebP, BMP, TIFF, AVIF, JPEG 2000, GIF, PNM and, where pillow-heif is installed, HEIC, told by content
+    and not by name; of several pages or moments the first. Grey and palette become RGB, of 16 bits the upper 8 stay
+    (`runtime.media.decoding.eight_bits`: what of 16 is used), an ICC profile other than sRGB is applied. Alpha is
+    dropped: a camera's pixels are there whatever their alpha says, and blending with an invented background would
+    change the frame.
 
     Returns:
         uint8 (H, W, 3) RGB, C-contiguous, the caller's.
@@ -51,10 +60,22 @@ def read_frame(path: str | Path) -> np.ndarray:
     if not isinstance(path, (str, os.PathLike)):
         raise FrameError(f"a picture is read by its path, got {type(path).__name__}")
     try:
-        data = picture_bytes(Path(path), smallest=MIN_SIDE_PX)
-        return _decode(data)
+        return frame_from_bytes(whole_bytes(Path(path), smallest=MIN_SIDE_PX))
     except FrameError as error:
         raise FrameError(f"{shown(path)}: {error}") from None
+
+
+def whole_bytes(path: Path, *, smallest: int = 1) -> bytes:
+    """As `picture_bytes`, with all that is in the file: a profile, texts.
+
+    Raises:
+        FrameError: why it is not; the message does not name the file.
+    """
+    data = _read_file(path)
+    refuse_size(*read_header(data)[1:], smallest=smallest)
+    refuse_truncated(data)
+    refuse_costly(data)
+    return data
 
 
 def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
@@ -67,11 +88,7 @@ def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
     Raises:
         FrameError: why it is not; the message does not name the file.
     """
-    data = _read_file(path)
-    refuse_size(*read_header(data)[1:], smallest=smallest)
-    refuse_truncated(data)
-    refuse_costly(data)
-    return without_notes(data)
+    return without_notes(whole_bytes(path, smallest=smallest))
 
 
 def most_pixels() -> int:
@@ -160,22 +177,10 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
     try:
         write_atomically(Path(path), data)
     except OSError as error:
-        hint = "free some space or give another folder with -o"
-        raise OutputError(f"{shown(path)} cannot be written ({error.strerror}): {hint}") from None
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV writes nothing on stderr: what it cannot read is told by our own line."""
-    import cv2
-
-    # OpenCV 5 has it in a module of its own, OpenCV 4 at the top, where 0 is silent.
-    logging = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
-    before = logging.setLogLevel(0)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
+        space = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        raise OutputError(
+            f"{shown(path)} cannot be written ({error.strerror}): {space}give another folder with -o"
+        ) from None
 
 
 def refuse_size(height: int, width: int, *, smallest: int = MIN_SIDE_PX) -> None:
@@ -214,49 +219,20 @@ def _read_file(path: Path) -> bytes:
         raise FrameError(f"cannot be read ({error.strerror})") from None
 
 
-def opencv_decoded(data: bytes, flags: int) -> np.ndarray:
-    """What OpenCV makes of a picture's bytes, by flags of `cv2.imdecode`.
-
-    Raises:
-        FrameError: it cannot; the message does not name the file.
-        MemoryError: there is too little for the picture.
-    """
-    import cv2
-
-    with refusing(FrameError, DAMAGED), quiet_opencv():
-        try:
-            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error as error:
-            if getattr(error, "code", None) == cv2.Error.StsNoMem:
-                raise MemoryError(str(error)) from None
-            decoded = None
-    if decoded is None:
-        raise FrameError(DAMAGED)
-    return decoded
-
-
-def _decode(data: bytes) -> np.ndarray:
-    import cv2
-
-    # From memory: of a cut file imread makes a partly grey picture, imdecode none.
-    # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
-    # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    decoded = opencv_decoded(data, flags)
-    if decoded.dtype == np.uint16:
-        decoded = (decoded >> 8).astype(np.uint8)
-    if decoded.dtype != np.uint8:
-        raise FrameError(f"has {decoded.dtype} samples, expected unsigned ones of 8 or 16 bits")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
-
-
 def _expand(given: str, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
     path = Path(given)
     if path.is_dir():
         return _in_folder(path, skip, extensions)
     if glob.has_magic(given) and not path.exists():
         return _in_glob(given, extensions)
-    return [FrameFile(path, Path(path.name))]
+    return [FrameFile(path, _place(path))]
+
+
+def _place(path: Path) -> Path:
+    # A path as it was typed keeps its folders; of an absolute one they would be the machine's.
+    if path.is_absolute():
+        return Path(path.name)
+    return Path(*(part for part in Path(os.path.normpath(path)).parts if part != ".."))
 
 
 def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
@@ -277,7 +253,7 @@ def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
     files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
     if not files:
         raise FrameError(f"{shown(Path(pattern))}: no image matches this pattern")
-    return [FrameFile(path, Path(path.name)) for path in files]
+    return [FrameFile(path, _place(path)) for path in files]
 
 
 def _known(path: Path, extensions: Set[str]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from runtime.lanes import Lanes
-from runtime.media.decoding import TimedFrame
+from runtime.media.packets import TimedFrame
 from runtime.media.pictures import Run, Segmented, class_shares, segment_with
 from runtime.media.pipeline import END, Clock, End, Passage, Stage
 from runtime.media.recording import Recording

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError, LibraryError
 from runtime.forks import Guard
-from runtime.media.decoding import STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
 from runtime.media.ffmpeg import file_name, library, refusing_video
 from runtime.media.frames import EXTENSIONS as PICTURES
 from runtime.media.frames import most_pixels
 from runtime.media.headers import read_header
+from runtime.media.packets import ONE_THREAD, STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
 from runtime.media.pipeline import END, End
 from runtime.media.times import JUMP_S, Times
 from runtime.media.tones import HDR
@@ -153,7 +154,7 @@ class VideoReader(ClosedOnExit):
     def _decoder(self) -> Any:
         decoder = self._stream.codec_context
         decoder.options = _bounds() | (STRICT if decoder.name in STRICT_CODECS else {})
-        decoder.thread_type = "AUTO"
+        decoder.thread_type = "SLICE" if decoder.name in ONE_THREAD else "AUTO"
         decoder.thread_count = bound() or 0  # of 0 FFmpeg makes as many as the affinity allows
         return decoder
 
@@ -173,6 +174,8 @@ class VideoReader(ClosedOnExit):
 def is_video(path: Path) -> bool:
     """Whether the file is a video: by its name, and where that is no picture's either, by what FFmpeg finds in it."""
     suffix = path.suffix.lower()
+    if suffix == ".gif":
+        return path.is_file() and _holds_film(path, least=2)  # of one moment it is a picture
     if suffix in EXTENSIONS or suffix in PICTURES or not path.is_file():
         return suffix in EXTENSIONS
     try:
@@ -216,12 +219,14 @@ def first_frame(path: Path) -> np.ndarray:
     return pixels
 
 
-def _holds_film(path: Path) -> bool:
+def _holds_film(path: Path, *, least: int = 1) -> bool:
     try:
         av = library()
         with refusing_video(FrameError, ""), _container(av, path) as container:
             film = container.streams.best("video")
             known = film is not None and film.codec_context is not None and film.codec_context.width > 0
+            if known and least > 1:
+                known = sum(packet.size > 0 for packet in islice(container.demux(film), least)) == least
             return known and not container.format.name.endswith("_pipe") and container.format.name not in NO_FILM
     except (FrameError, LibraryError):
         return False

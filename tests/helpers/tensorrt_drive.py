@@ -42,6 +42,7 @@ def answers(real):
         ),
         "ICudaEngine.get_tensor_dtype": real.DataType.HALF,
         "ICudaEngine.get_tensor_shape": SHAPES.get,
+        "ICudaEngine.get_tensor_format": real.TensorFormat.LINEAR,
     }
 
 

@@ -36,6 +36,8 @@ def write_video(
     codec: str = "libx264",
     extra: dict[str, str] | None = None,
     muxer: dict[str, str] | None = None,
+    title: str = "",
+    sound_s: int = 0,
 ) -> Path:
     """A video (H.264) of uint8 (H, W, 3) RGB frames: at these times in seconds, or at a constant rate."""
     # AVI has no times: frames come in their order, and a rate.
@@ -50,12 +52,33 @@ def write_video(
         stream.codec_context.colorspace, stream.codec_context.color_trc = matrix, transfer
         stream.codec_context.sample_aspect_ratio = aspect
         stream.codec_context.color_range = 2 if full_range else 1
+        container.metadata["title"] = title
+        sound = container.add_stream("libopus", rate=48_000) if sound_s else None
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=2 if full_range else 1)
             frame.pts, frame.time_base = round((times[i] if times else i / rate) / base), base
             container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+        for i in range(50 * sound_s):
+            quiet = av.AudioFrame.from_ndarray(np.zeros((1, 1920), np.float32), format="flt", layout="stereo")
+            quiet.sample_rate, quiet.pts, quiet.time_base = 48_000, 960 * i, Fraction(1, 48_000)
+            container.mux(sound.encode(quiet))
+        for made in (stream, sound):
+            container.mux(made.encode() if made else [])
+    return path
+
+
+def two_films(path: Path) -> Path:
+    """A file with two films of two frames, as cameras for the front and the back write it."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for pixels in moving(2):
+            for stream in streams:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
     return path
 
 

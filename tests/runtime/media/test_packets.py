@@ -58,7 +58,7 @@ def test_what_is_made_from_a_damaged_frame_is_left_out_until_the_next_key_frame(
 
 def test_damage_that_a_checksum_alone_tells_is_told(tmp_path, monkeypatch):
     path = write_video(tmp_path / "x.mkv", moving(20), key_every=5)
-    monkeypatch.setattr("runtime.media.decoding.Checksums.fit", lambda self, at: at is None or at < 2000)
+    monkeypatch.setattr("runtime.media.packets.Checksums.fit", lambda self, at: at is None or at < 2000)
     frames, said = read(path)
     assert len(frames) == 20 and len(said) == 1 and "checksums that do not fit" in said[0]
 
