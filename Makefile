@@ -35,7 +35,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(MODEL)-$(PRECISION)
+BENCH_NAME := $(basename $(notdir $(firstword $(subst :, ,$(MODEL)))))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -76,13 +76,14 @@ endif
 endif
 
 # What is made of which network: the options of `streetseg export|engine|calib`.
-network = --model "$$MODEL" --size "$$SIZE" $(weights)
-weights = $${WEIGHTS:+--weights "$$WEIGHTS"} $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
+network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
+weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
+taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
 # A network of one's own is named after its file.
 NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
-keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$MODEL.json"; mv "artifacts/$(1)-$$MODEL.json" "figures/$(1)-$$MODEL.json"
+keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
 
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
