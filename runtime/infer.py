@@ -20,7 +20,7 @@ from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
-from runtime.media.camera import Camera, camera_name, is_camera, shown_address
+from runtime.media.camera import Camera, camera_name, film_name, is_camera, shown_address
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
 from runtime.media.inputs import inputs_of, refuse_mistaken
@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     pictures: list[FrameFile]
     videos: list[FrameFile]
     camera: Task | None = None
+    live: bool = True  # else the camera is an address whose film is finished
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,7 +108,7 @@ class Session:
             if not self._stop.is_set() and (task := self._task(file)):
                 self._do_video(task)
         if plan.camera and not self._stop.is_set():
-            self._do_camera(plan.camera)
+            self._do_address(plan.camera, live=plan.live)
 
     def print_report(self, engine: Path) -> None:
         """Print what was done."""
@@ -172,10 +173,11 @@ class Session:
         except FrameError as error:
             self._fail(task.file.path, error)
 
-    def _do_camera(self, task: Task) -> None:
-        with Camera(self._options.inputs[0], stop=self._stop) as source:
-            stream = StreamResult(source.name, live=True)
-            self._do_stream(task, source, stream, None)
+    def _do_address(self, task: Task, *, live: bool) -> None:
+        given = self._options.inputs[0]
+        with Camera(given, stop=self._stop) if live else VideoReader(given) as source:
+            stream = StreamResult(shown_address(given), live=live)
+            self._do_stream(task, source, stream, source.frames)
 
     def _do_stream(self, task: Task, source: Source, stream: StreamResult, frames: int | None) -> None:
         self.report.streams.append(stream)
@@ -192,8 +194,12 @@ class Session:
         with Recording(task.outputs, self._look, source.rate, source.time_base) as recording:
             stream.outputs = recording.written
             counted = self.tally.counted(recording)
-            until = ticks(self._stop, self._options.seconds)
-            flow = segment_stream(self._lanes, source, counted, until, self._run, stream.clock, live=stream.live)
+            self._note(stream, source)
+            limit_s, live = self._options.seconds, stream.live
+            until, film_s = ticks(self._stop, limit_s if live else None), None if live else limit_s
+            flow = segment_stream(
+                self._lanes, source, counted, until, self._run, stream.clock, live=live, seconds=film_s
+            )
             for done, stages_ms in cli.progress(flow, "segment", frames, "frame"):
                 stream.dropped = source.dropped
                 if isinstance(done, FrameError):
@@ -201,7 +207,14 @@ class Session:
                 else:
                     stream.add(done, stages_ms)
             stream.clock.stop()
+            self._note(stream, source)
             stream.missing = max(0, source.missing - stream.damaged)
+
+    def _note(self, stream: StreamResult, source: Source) -> None:
+        for note in source.notes:
+            if note not in stream.notes:
+                stream.notes.append(note)
+                cli.log(note)
 
     def _lose(self, stream: StreamResult, error: FrameError) -> None:
         stream.damaged += 1
@@ -238,9 +251,10 @@ def _plan(options: argparse.Namespace) -> Plan:
     given = options.inputs[0] if options.inputs else ""
     refuse_mistaken(given)
     if is_camera(given):
-        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        live = not video.is_finished(given)
+        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}" if live else film_name(given)
         file = FrameFile(Path(shown_address(given)), Path(name))
-        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)))
+        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)), live)
     files = inputs_of(options.inputs, options.list, options.output, options.shard)
     refuse_clashes(files, options.output, options.save)
     videos = [file for file in files if is_video(file.path)]
@@ -251,6 +265,8 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _lanes_for(plan: Plan) -> int | None:
     # One frame is there soonest when it has the whole machine; of many, the engine knows how many at once are best.
+    if plan.camera and not plan.live:
+        return None
     return 1 if plan.camera or (len(plan.pictures) <= 1 and not plan.videos) else None
 
 

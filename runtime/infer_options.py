@@ -47,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip
     add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
-    add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
+    add("--seconds", type=_seconds_from_text, metavar="S", help="stop after so much of a video, of its "
+        "own time, or so long of a camera")  # fmt: skip
     add_max_pixels(parser)
     add_require_signed(parser)
     add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "
