@@ -16,6 +16,7 @@ from runtime.media.ffmpeg import refusing_video
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.times import Times
+from runtime.media.vp9 import largest_size
 
 # A container rounds the lengths that it announces; what ends earlier than this was cut off.
 END_SLACK_S = 1.0
@@ -28,6 +29,7 @@ STRICT_CODECS = frozenset({"ffv1", "hevc", "mjpeg"})
 ONE_THREAD = frozenset({"flv", "h263", "mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2"})
 # Decoders that find damage where it is, so that a checksum of a second of film is not needed to leave frames out.
 EXACT = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+LIBVPX = "libvpx-vp9"  # it gives a frame for a packet, at once, and does not mark key frames
 # Frames without a key frame among them that are taken for spoilt; film that has none is renewed strip by strip.
 MOST_SPOILT = 300
 JOINT_PACKETS = 3  # behind the packet that is said to be damaged, where the next file begins
@@ -139,6 +141,8 @@ class Decoding:
                 self._spoilt = 1
                 yield self._lost(packet.pts)
                 continue  # at the end the threads hold more
+            if packet.is_keyframe and self._decoder.name == LIBVPX:
+                self._spoilt = 0
             for frame in decoded:
                 yield from self._of_frame(frame)
             return
@@ -189,6 +193,9 @@ class Decoding:
     def _refuse_packet(self, packet: Any) -> None:
         if self._decoder.height * self._decoder.width > most_pixels():
             self._refuse_size(self._decoder.height, self._decoder.width)
+        if self._decoder.name == LIBVPX:
+            height, width = largest_size(bytes(packet))
+            self._refuse_size(max(height, 1), max(width, 1), smallest=1)
         if self._decoder.name not in PICTURES:
             return
         data = bytes(packet)
