@@ -11,7 +11,7 @@ import numpy as np
 
 from runtime.errors import FrameError
 from runtime.media.containers import Checksums, is_cut
-from runtime.media.displayed import Deinterlacer, displayed, turns_sideways
+from runtime.media.displayed import Deinterlacer, Upright, displayed, turns_sideways
 from runtime.media.ffmpeg import refusing_video
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
@@ -81,6 +81,7 @@ class Decoding:
         self._stream, self._decoder, self._name = opened.stream, opened.decoder, opened.name
         self._time_base = Fraction(opened.stream.time_base)
         self.fields = Deinterlacer(opened.av, self._time_base)
+        self._upright = Upright()
         self._damaged: set[int] = set()
         self._ahead: deque[Any] = deque()
         self._spoilt = 0  # frames since the damage, itself too; 0: there is none since the last key frame
@@ -178,10 +179,10 @@ class Decoding:
 
     def _timed(self, frame: Any) -> TimedFrame:
         self._shown += 1
-        aspect = self._opened.aspect
-        if aspect != 1 and turns_sideways(frame):
+        matrix, aspect = self._upright.matrix(frame), self._opened.aspect
+        if aspect != 1 and turns_sideways(matrix):
             aspect = 1 / aspect
-        return TimedFrame(displayed(frame), self._opened.times.shown(frame.pts), aspect)
+        return TimedFrame(displayed(frame, matrix), self._opened.times.shown(frame.pts), aspect)
 
     def _lost(self, pts: int | None) -> FrameError:
         self._told += 1

@@ -120,9 +120,7 @@ class VideoReader(ClosedOnExit):
             notes.append(f"is HDR ({HDR[transfer]}): read as SDR")
         if (aspect := self._aspect()) != 1:
             shape = f"{aspect.numerator}:{aspect.denominator}"
-            notes.append(
-                f"has pixels of {shape}: the network sees them as stored, overlays keep their shape"
-            )
+            notes.append(f"has pixels of {shape}: the network sees them as stored, overlays keep their shape")
         if self._decoding.fields.interlaced:
             notes.append(f"has {self._decoding.fields.interlaced} interlaced frames: made whole by bwdif")
         return [f"{self._name}: {note}" for note in notes]
