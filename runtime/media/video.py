@@ -36,6 +36,7 @@ HEAD = 1 << 16
 LIBVPX_FORMATS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # some have 8 bits alone
 ODD_ASPECT = 10  # no camera's pixel is so flat: a number that is damaged
 TIMEOUT_S = 10.0
+RTSP = {"rtsp_transport": "tcp"}  # as OpenCV asks, too: of UDP packets are lost on the way
 
 
 class VideoReader(ClosedOnExit):
@@ -252,9 +253,11 @@ def _holds_film(path: Path, *, least: int = 1) -> bool:
 
 def _container(av: Any, given: Path | str) -> Any:
     # Titles are in whatever letters a camera has; nobody reads them here.
-    settings = {"options": _bounds(), "metadata_errors": "replace"}
+    settings: dict[str, Any] = {"options": _bounds(), "metadata_errors": "replace"}
     if isinstance(given, Path):
         return av.open(file_name(given), **settings)
+    if given.lower().startswith("rtsp"):
+        settings["options"] = _bounds() | RTSP
     return av.open(given, timeout=TIMEOUT_S, **settings)
 
 
