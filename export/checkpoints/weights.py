@@ -20,6 +20,7 @@ from export.checkpoints.contents import (
     candidates,
     prefixes,
     unwrapped,
+    without_wrapped,
 )
 from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
 from export.checkpoints.layouts import last_outputs, recognised, released
@@ -89,8 +90,8 @@ def read_weights(
     kind = foreign_kind(path)
     if kind:
         raise WeightsError(f"weights {path} {kind}")
-    found = _read(path)
     own = _names(build)
+    found = [each._replace(tensors=without_wrapped(each.tensors, own)) for each in _read(path)]
     chosen = _chosen(path, found, own, averaged)
     bare = unwrapped(chosen.tensors)
     layout = recognised(bare)

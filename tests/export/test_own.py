@@ -90,6 +90,14 @@ def test_what_is_wrong_with_ones_own_code_is_one_line_with_its_place(tmp_path, l
     assert "\n" not in str(raised.value)
 
 
+def test_a_file_in_a_package_imports_its_neighbours_as_that_does(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/__init__.py").write_text("")
+    (tmp_path / "mine/blocks.py").write_text("WIDTH = 5\n")
+    text = PLAIN + "from .blocks import WIDTH\nSOURCE = f'width {WIDTH}'\n"
+    assert found(tmp_path / "mine", text).source == "width 5"
+
+
 def test_probabilities_are_told(tmp_path, capsys):
     found(tmp_path, HEAD + "def build(n):\n    return nn.Sequential(nn.Conv2d(3, n, 3, 8, 1), nn.Softmax(1))\n")
     assert "gives probabilities; return logits" in capsys.readouterr().err

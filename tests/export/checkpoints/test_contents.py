@@ -97,6 +97,12 @@ def test_an_average_that_is_not_there_is_not_made_up(tmp_path):
         taken(tmp_path / "a.pth", {"model": NET}, averaged=True)
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "module"])
+def test_what_wraps_a_part_of_a_network_is_taken_out_of_its_names(tmp_path, wrapper):
+    content = {name.replace("conv.", f"conv.{wrapper}."): tensor for name, tensor in NET.items()}
+    assert taken(tmp_path / "a.pth", {"model": under("module.", content)}) == "net"
+
+
 def test_a_networks_own_model_is_no_wrapper(tmp_path):
     class Outer(nn.Module):
         def __init__(self, classes):
