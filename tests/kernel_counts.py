@@ -18,9 +18,9 @@ from engines.build import build_engine
 from export.to_onnx import Request, export
 from runtime import reference
 from runtime.backend import open_backend
-from runtime.frames import read_frame
 from runtime.kernels import cuda
 from runtime.kernels.cuda import Axes, Launch, Pixels, Tensor
+from runtime.media.frames import read_frame
 from tests.helpers import cuda_on_cpu
 from tests.helpers.project import ROOT
 
