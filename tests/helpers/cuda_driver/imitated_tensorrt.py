@@ -1,7 +1,8 @@
 """`tensorrt` and `tensorrt_rtx` over the imitated driver: onnxruntime computes, where the stream comes to it.
 
 The names, arguments and refusals are those of the real bindings, as far as our code goes; `tests/engines` leads the
-same code through the real ones. An engine is its ONNX graph behind a word. A context has memory on the device.
+same code through the real ones. An engine is its ONNX graph behind a word and its tensors' formats. A context has
+memory on the device.
 """
 
 import enum
@@ -18,13 +19,16 @@ MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE")
 ProfilingVerbosity = enum.Enum("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
 LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
 LayerType = enum.Enum("LayerType", "CONVOLUTION DECONVOLUTION MATRIX_MULTIPLY DEQUANTIZE ELEMENTWISE")
-TensorFormat = enum.Enum("TensorFormat", "LINEAR HWC HWC8 CHW32")
 BuilderFlag = enum.Enum("BuilderFlag", "TF32 REFIT")
 ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM100 SM120")
 
 
 class DataType(enum.Enum):
     FLOAT, HALF, INT8, INT32, BOOL, UINT8, FP8, BF16 = range(8)
+
+
+class TensorFormat(enum.IntEnum):
+    LINEAR, CHW32, HWC = 0, 5, 8
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
@@ -44,8 +48,9 @@ class IProgressMonitor:
 
 
 class ITensor:
-    def __init__(self, name, dtype):
-        self.name, self.dtype = name, dtype
+    def __init__(self, name, dtype, shape=()):
+        self.name, self.dtype, self.shape = name, dtype, shape
+        self.allowed_formats = 1 << TensorFormat.LINEAR
 
 
 KINDS = {
@@ -83,7 +88,13 @@ class IDeconvolutionLayer(ILayer):
 
 class INetworkDefinition:
     def __init__(self):
-        self._layers, self._onnx = [], b""
+        self._layers, self._onnx, self._inputs, self._outputs = [], b"", [], []
+
+    def get_input(self, index):
+        return self._inputs[index]
+
+    def get_output(self, index):
+        return self._outputs[index]
 
     @property
     def num_layers(self):
@@ -104,6 +115,10 @@ class OnnxParser:
         weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         dtype = {1: DataType.FLOAT, 10: DataType.HALF}[graph.input[0].type.tensor_type.elem_type]
         self._network._layers = [ILayer(node, dtype, weights) for node in graph.node]
+        self._network._inputs, self._network._outputs = (
+            [ITensor(put.name, dtype, [side.dim_value for side in put.type.tensor_type.shape.dim]) for put in puts]
+            for puts in (graph.input, graph.output)
+        )
         self._network._onnx = model
         return True
 
@@ -136,7 +151,9 @@ class Builder:
         monitor.phase_start("Building", None, 1)
         going_on = monitor.step_complete("Building", 0)
         monitor.phase_finish("Building")
-        return MAGIC + network._onnx if going_on else None
+        puts = (*network._inputs, *network._outputs)
+        formats = {put.name: next(one for one in TensorFormat if put.allowed_formats >> one & 1) for put in puts}
+        return MAGIC + json.dumps(formats).encode() + b"\n" + network._onnx if going_on else None
 
 
 class Runtime:
@@ -157,6 +174,8 @@ class ICudaEngine:
     def __init__(self, model, logger):
         import onnxruntime
 
+        formats, _, model = model.partition(b"\n")
+        self._formats = {name: TensorFormat(value) for name, value in json.loads(formats).items()}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._model, self._logger = model, logger
@@ -177,7 +196,7 @@ class ICudaEngine:
         return tuple(self._tensors[name].shape)
 
     def get_tensor_format(self, name):
-        return TensorFormat.LINEAR
+        return self._formats[name]
 
     def create_engine_inspector(self):
         return EngineInspector(self)
