@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
+from runtime.accuracy.seen import look
 from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import data_option
@@ -24,6 +25,7 @@ LABEL_FOLDER = re.compile(
     r"(?i)masks?|labels?|labelled|annotations?|seg(?:mentation)?s?|gt(?:fine|coarse)?|ground_?truth|.+annot"
 )
 LABEL_NAME = re.compile(r"(?i)(.+?)_(?:masks?|labels?|gt|annot|label(?:train)?ids|instanceids|color|ids|overlay)")
+OTHER_SPLITS = frozenset({"val", "test", "valid", "validation"})
 OWN_CLASSES = Path("classes.json")
 
 
@@ -52,6 +54,9 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
     """
     if not data.is_dir():
         raise DatasetError(f"there is no folder {data}; give the calibration frames' with {data_option()}")
+    if data.name.casefold() in OTHER_SPLITS:
+        log(f"warning: {shown(data)} looks like frames to test on; ranges are found on training frames: give "
+            f"{shown(data.parent)}, of which train is taken")  # fmt: skip
     groups = _groups(data)
     chosen = _spread(groups, count, np.random.default_rng(seed))
     if len(chosen) < FEWEST and not few:
@@ -70,7 +75,10 @@ def digest_of(sha256: Sequence[str]) -> str:
 def _groups(data: Path) -> list[list[Path]]:
     # the frames by city, or all in one group; each sorted
     if (data / OWN_CLASSES).is_file():
-        return [[pair.frame for pair in open_dataset("own", data).pairs("train")]]
+        dataset = open_dataset("own", data)
+        pairs = dataset.pairs("train")
+        look(pairs, dataset.classes, f"{dataset.name} train")
+        return [[pair.frame for pair in pairs]]
     root = data / CITYSCAPES_FRAMES
     if root.is_dir():
         groups = [_images(city) for city in sorted(root.iterdir()) if city.is_dir()]

@@ -69,19 +69,31 @@ class TensorRT(ClosedOnExit):
         """Load engine and kernels, with `context` current; `open_engine` says what can fail."""
         self.spec = manifest.spec
         self._driver, self._context = driver, context
-        self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
-        self._kernels: Any = Kernels(driver, gpu.capability)
-        self._stream: Any = driver.Stream(NON_BLOCKING)
+        self._engine: Any = None
+        self._kernels: Any = None
+        self._stream: Any = None
+        self._memory: Any = None
+        self._frame_memory: Any = None
+        self._clock: Any = None
         self.stages_ms: dict[str, float] = {}
-        self._memory: Any = Memory(driver, self._stream)
-        self._frame_memory: Any = Memory(driver, self._stream)
-        self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
-        self._engine.bind(self._network.input, self._network.logits)
-        self._clock: Any = FrameClock(self._stream.handle)
         self._frame: FrameBuffers | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
         self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
+        try:
+            self._load(engine, manifest, gpu)
+        except BaseException:
+            self._release()  # here: what the error keeps alive may go where no context is current
+            raise
         self._guard = Guard(f"the engine of {self.spec.name}", self)
+
+    def _load(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu) -> None:
+        self._engine = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
+        self._kernels = Kernels(self._driver, gpu.capability)
+        self._stream = self._driver.Stream(NON_BLOCKING)
+        self._memory, self._frame_memory = (Memory(self._driver, self._stream) for _ in range(2))
+        self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
+        self._engine.bind(self._network.input, self._network.logits)
+        self._clock = FrameClock(self._stream.handle)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
@@ -173,11 +185,18 @@ class TensorRT(ClosedOnExit):
     def _free(self) -> None:
         with self._current():
             self._forget_frame()
-            self._clock.close()
-            self._engine.close()
-            self._memory.free()
-            # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
-            self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
+            self._release()
+
+    def _release(self) -> None:
+        # With the context current; of an open that failed it is what there was by then.
+        if self._stream:
+            with suppress(self._driver.Error):
+                self._stream.synchronize()
+        for owner in (self._clock, self._engine, self._memory, self._frame_memory):
+            if owner:
+                owner.close()
+        # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
+        self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
 
     @contextmanager
     def _current(self) -> Iterator[None]:

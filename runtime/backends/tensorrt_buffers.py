@@ -82,6 +82,11 @@ class Memory:
         while self._allocations:
             self._allocations.pop().free()
 
+    def close(self) -> None:
+        """Give everything back for good, and drop the stream: a traceback that keeps this would keep that, too."""
+        self.free()
+        self._stream = None
+
 
 class NetworkBuffers:
     """What an engine reads and writes, whatever the frame's size."""

@@ -51,16 +51,26 @@ class Engine:
         self._trt = tensorrt_library.library(manifest.backend)
         self._log = tensorrt_library.log_of(self._trt)
         self._log.clear()
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
         self._jit_cache: Any = None
-        self._runtime: Any = self._trt.Runtime(self._log)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(engine)
+        try:
+            self._open(engine)
+        except BaseException:
+            self._drop()  # here: what the error keeps alive may go where no context is current
+            raise
+
+    def _open(self, engine: bytes) -> None:
+        self._runtime = self._trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise self._refusal("refuses")
-        self._context: Any = self._execution_context()
+        self._context = self._execution_context()
         if self._context is None:
             raise self._refusal("cannot start")
         self._input_name, self._logits_name = self._tensor_names()
-        input_shape, logits_shape = shapes(manifest.spec)
+        input_shape, logits_shape = shapes(self._manifest.spec)
         self.input = self._tensor_type(self._input_name, input_shape, PADDED)
         self.logits = self._tensor_type(self._logits_name, logits_shape, logits_shape[0])
 
@@ -88,6 +98,9 @@ class Engine:
             self._keep_jit_cache()
         except OSError as error:
             log(f"what was compiled for this GPU is not kept, the next start compiles it again: {error}")
+        self._drop()
+
+    def _drop(self) -> None:
         # In this order: the library wants a context gone before its engine, and an engine before its runtime.
         self._context = None
         self._jit_cache = None
