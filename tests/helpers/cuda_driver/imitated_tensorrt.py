@@ -1,8 +1,7 @@
 """`tensorrt` and `tensorrt_rtx` over the imitated driver: onnxruntime computes, where the stream comes to it.
 
 The names, arguments and refusals are those of the real bindings, as far as our code goes; `tests/engines` leads the
-same code through the real ones. An engine is its ONNX graph behind a word and its tensors' formats. A context has
-memory on the device.
+same code through the real ones. An engine is its ONNX graph behind a word. A context has memory on the device.
 """
 
 import enum
@@ -12,7 +11,8 @@ import sys
 from tests.helpers.cuda_driver.imitated_context import IExecutionContext
 
 __version__ = "11.4.0.106"
-MAGIC = b"imitated"
+MAGIC = b"imitated"  # then a byte for each tensor, whether its channels are last, then the graph
+TENSORS = 2  # of every engine: a frame in, logits out
 
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
 MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE")
@@ -28,7 +28,7 @@ class DataType(enum.Enum):
 
 
 class TensorFormat(enum.IntEnum):
-    LINEAR, CHW32, HWC = 0, 5, 8
+    LINEAR, HWC = 0, 8
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
@@ -48,9 +48,10 @@ class IProgressMonitor:
 
 
 class ITensor:
+    allowed_formats = 1 << TensorFormat.LINEAR
+
     def __init__(self, name, dtype, shape=()):
         self.name, self.dtype, self.shape = name, dtype, shape
-        self.allowed_formats = 1 << TensorFormat.LINEAR
 
 
 KINDS = {
@@ -88,13 +89,7 @@ class IDeconvolutionLayer(ILayer):
 
 class INetworkDefinition:
     def __init__(self):
-        self._layers, self._onnx, self._inputs, self._outputs = [], b"", [], []
-
-    def get_input(self, index):
-        return self._inputs[index]
-
-    def get_output(self, index):
-        return self._outputs[index]
+        self._layers, self._onnx, self._puts = [], b"", []
 
     @property
     def num_layers(self):
@@ -102,6 +97,12 @@ class INetworkDefinition:
 
     def get_layer(self, index):
         return self._layers[index]
+
+    def get_input(self, index):
+        return self._puts[index]
+
+    def get_output(self, index):
+        return self._puts[1 + index]
 
 
 class OnnxParser:
@@ -115,11 +116,10 @@ class OnnxParser:
         weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
         dtype = {1: DataType.FLOAT, 10: DataType.HALF}[graph.input[0].type.tensor_type.elem_type]
         self._network._layers = [ILayer(node, dtype, weights) for node in graph.node]
-        self._network._inputs, self._network._outputs = (
-            [ITensor(put.name, dtype, [side.dim_value for side in put.type.tensor_type.shape.dim]) for put in puts]
-            for puts in (graph.input, graph.output)
-        )
         self._network._onnx = model
+        shapes = [[side.dim_value for side in put.type.tensor_type.shape.dim] for put in (*graph.input, *graph.output)]
+        names = [put.name for put in (*graph.input, *graph.output)]
+        self._network._puts = [ITensor(name, dtype, shape) for name, shape in zip(names, shapes, strict=True)]
         return True
 
 
@@ -151,9 +151,8 @@ class Builder:
         monitor.phase_start("Building", None, 1)
         going_on = monitor.step_complete("Building", 0)
         monitor.phase_finish("Building")
-        puts = (*network._inputs, *network._outputs)
-        formats = {put.name: next(one for one in TensorFormat if put.allowed_formats >> one & 1) for put in puts}
-        return MAGIC + json.dumps(formats).encode() + b"\n" + network._onnx if going_on else None
+        last = bytes(put.allowed_formats == 1 << TensorFormat.HWC for put in network._puts)
+        return MAGIC + last + network._onnx if going_on else None
 
 
 class Runtime:
@@ -165,22 +164,22 @@ class Runtime:
             for message in ("the plan file\nis corrupt", "a consequence"):
                 self._logger.log(ILogger.Severity.ERROR, message)
             return None
-        return ICudaEngine(serialized_engine[len(MAGIC) :], self._logger)
+        rest = serialized_engine[len(MAGIC) :]
+        return ICudaEngine(rest[TENSORS:], tuple(map(bool, rest[:TENSORS])), self._logger)
 
 
 class ICudaEngine:
-    num_io_tensors = 2
+    num_io_tensors = TENSORS
 
-    def __init__(self, model, logger):
+    def __init__(self, model, channels_last, logger):
         import onnxruntime
 
-        formats, _, model = model.partition(b"\n")
-        self._formats = {name: TensorFormat(value) for name, value in json.loads(formats).items()}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._model, self._logger = model, logger
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._tensors = {one.name: one for one in (*self._session.get_inputs(), *self._session.get_outputs())}
+        self._last = dict(zip(self._tensors, channels_last, strict=True))
         self._inputs = {one.name for one in self._session.get_inputs()}
 
     def get_tensor_name(self, index):
@@ -196,7 +195,7 @@ class ICudaEngine:
         return tuple(self._tensors[name].shape)
 
     def get_tensor_format(self, name):
-        return self._formats[name]
+        return TensorFormat.HWC if self._last[name] else TensorFormat.LINEAR
 
     def create_engine_inspector(self):
         return EngineInspector(self)
