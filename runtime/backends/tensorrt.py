@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
-from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers, Shades
+from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
@@ -117,8 +117,8 @@ class TensorRT(ClosedOnExit):
         self._clock.preprocess_enqueued(captured=captured)
         self._engine.enqueue(self._stream.handle)
         self._clock.network_enqueued(captured=captured)
-        self._kernels.launch(buffers.coarse_winner, self._stream)
-        self._kernels.launch(buffers.upsample_argmax, self._stream)
+        for launch in buffers.postprocess:
+            self._kernels.launch(launch, self._stream)
         for pinned, device in buffers.results:
             self._driver.memcpy_dtoh_async(pinned, device, self._stream)
 
@@ -142,9 +142,9 @@ class TensorRT(ClosedOnExit):
             self._kernels.launch(buffers.resize_normalize, self._stream)
             self._engine.enqueue(self._stream.handle)
             self._stream.synchronize()
-            logits = np.empty((1, *self._network.logits.shape), NUMPY[self._network.logits.dtype])
-            self._driver.memcpy_dtoh(logits, self._network.logits.address)
-            return logits.astype(np.float32)
+            copied = self._network.empty_logits()
+            self._driver.memcpy_dtoh(copied, self._network.logits.address)
+            return self._network.float_planes(copied)
 
     def kernels_alone(self, frame: np.ndarray, rounds: int) -> list[KernelTimes]:
         """Each kernel by itself on what this frame gives it, and in turns with it a copy of as many bytes.
@@ -159,7 +159,7 @@ class TensorRT(ClosedOnExit):
         """
         self.logits(frame)  # after which all that they read is there, but the winners, which the second writes
         with self._buffers_for(frame) as buffers:
-            launches = (buffers.resize_normalize, buffers.coarse_winner, buffers.upsample_argmax)
+            launches = (buffers.resize_normalize, *buffers.postprocess)
             return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
 
     def close(self) -> None:

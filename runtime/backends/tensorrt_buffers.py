@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.backends.tensorrt_engine import TensorType
-from runtime.errors import EngineError, LibraryError
+from runtime.errors import LibraryError
 from runtime.kernels.cuda import (
     Axes,
     Blend,
+    Launch,
     Pixels,
     Tensor,
     axis_samples,
@@ -101,6 +102,17 @@ class NetworkBuffers:
         self.coarse_size = (logits.shape[1] * spec.block, logits.shape[2] * spec.block)
         self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
 
+    def empty_logits(self) -> np.ndarray:
+        """An array for a copy of the logits as they lie on the device, uninitialised."""
+        channels, height, width = self.logits.shape
+        shape = (1, height, width, channels) if self.logits.channels_last else (1, channels, height, width)
+        return np.empty(shape, NUMPY[self.logits.dtype])
+
+    def float_planes(self, copied: np.ndarray) -> np.ndarray:
+        """Such a copy as `Backend.logits` gives it, float32 (1, channels, h, w)."""
+        planes = copied.transpose(0, 3, 1, 2) if self.logits.channels_last else copied
+        return np.ascontiguousarray(planes, np.float32)
+
 
 class Shades(NamedTuple):
     """What `reference.overlay_shades` gives, as something that can be compared."""
@@ -138,15 +150,20 @@ class FrameBuffers:
         outward = _axes(memory, network.coarse_size, (height, width))
         bgr = preprocess.channel_order == "BGR"
         self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
-        self.coarse_winner = coarse_winner(network.logits, spec.block, network.winners)
-        self.upsample_argmax = upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend)
+        if network.coarse_size == (height, width) and not blend:  # each logit is a pixel's, and its winner the mask
+            self.postprocess: tuple[Launch, ...] = (
+                coarse_winner(network.logits, spec.block, mask_dev, undecided=False),
+            )
+        else:
+            self.postprocess = (
+                coarse_winner(network.logits, spec.block, network.winners),
+                upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend),
+            )
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:
-    if kind.channels_last:
-        raise EngineError("the engine's tensors have their channels last, which the kernels do not read")
-    nbytes = int(np.prod(kind.shape)) * NUMPY[kind.dtype].itemsize
-    return Tensor(memory.device(nbytes), kind.shape, kind.dtype)
+    tensor = Tensor(0, *kind)
+    return tensor._replace(address=memory.device(tensor.nbytes))
 
 
 def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:
