@@ -82,6 +82,11 @@ class Memory:
         while self._allocations:
             self._allocations.pop().free()
 
+    def close(self) -> None:
+        """`free`, and hold the stream no longer: a traceback may hold these longer than the context is current."""
+        self.free()
+        self._stream = None
+
 
 class NetworkBuffers:
     """What an engine reads and writes, whatever the frame's size."""
