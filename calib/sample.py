@@ -1,6 +1,7 @@
 """Which frames an INT8 graph is calibrated on, from a seed."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,13 +10,20 @@ import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
 from runtime.artifacts import sha256_of
+from runtime.cli import log
 from runtime.commands import data_option
 from runtime.errors import DatasetError
 from runtime.media.frames import EXTENSIONS
+from runtime.texts import shown
 
 FEWEST = 32  # under this a range is a guess; NVIDIA asks for 500 and more
 CITYSCAPES_FRAMES = Path("leftImg8bit") / "train"
 SPLIT_FRAMES = Path("train")
+# What people call the labels' folder, and the end of a label's name beside its frame's.
+LABEL_FOLDER = re.compile(
+    r"(?i)masks?|labels?|labelled|annotations?|seg(?:mentation)?s?|gt(?:fine|coarse)?|ground_?truth|.+annot"
+)
+LABEL_NAME = re.compile(r"(?i)(.+?)_(?:masks?|labels?|gt|annot|label(?:train)?ids|instanceids|color|ids|overlay)")
 OWN_CLASSES = Path("classes.json")
 
 
@@ -75,7 +83,20 @@ def _groups(data: Path) -> list[list[Path]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    # In what is below the folder nothing hidden counts: macOS' ._x.jpg, Jupyter's checkpoints; nor do labels.
+    below = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS]
+    seen = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+    stems = {path.stem for path in seen}
+    frames = [path for path in seen if not _is_label(path, stems)] or seen
+    if len(frames) < len(seen):
+        log(f"{shown(folder)}: {len(seen) - len(frames)} pictures are labels by their folder or name, and left out")
+    return sorted(folder / path for path in frames if (folder / path).is_file())
+
+
+def _is_label(path: Path, stems: set[str]) -> bool:
+    named = any(LABEL_FOLDER.fullmatch(part) for part in path.parts[:-1])
+    marked = LABEL_NAME.fullmatch(path.stem)
+    return named or (marked is not None and marked[1] in stems)
 
 
 def _spread(groups: list[list[Path]], count: int, rng: np.random.Generator) -> list[Path]:

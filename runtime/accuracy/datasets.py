@@ -206,15 +206,18 @@ def _find_cityscapes(root: Path, split: str) -> list[Pair]:
     frames = _city_files(root / "leftImg8bit" / split, "_leftImg8bit.png")
     folder = root / "gtFine" / split
     labels, table = _city_files(folder, "_gtFine_labelTrainIds.png"), identity_table(len(CITYSCAPES), ())
-    if not labels:
-        labels, table = _city_files(folder, "_gtFine_labelIds.png"), cityscapes_table()
+    official = _city_files(folder, "_gtFine_labelIds.png")
+    # Some train ids, made by hand or by a run that was cut short, hide no labels that are there of every frame.
+    if len(frames.keys() - official.keys()) < len(frames.keys() - labels.keys()) or not labels:
+        labels, table = official, cityscapes_table()
     return _match(frames, labels, table)
 
 
 def _city_files(folder: Path, ending: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {folder}")
-    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    paths = sorted(folder.glob(f"*/*{ending}"))  # macOS puts a ._ file beside each
+    return {path.name.removesuffix(ending): path for path in paths if not path.name.startswith(".")}
 
 
 def _open_cityscapes(root: Path) -> Dataset:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -198,7 +199,10 @@ class Kernels:
         function = self._functions.get(launch.kernel)
         if function is None:
             function = self._functions[launch.kernel] = self._module.get_function(launch.kernel).prepare(launch.types)
-        function.prepared_async_call(launch.grid, launch.block, stream, *launch.arguments)
+        # Not its prepared_async_call: that and every other public call of pycuda's also make the deprecated
+        # cuFuncSetBlockShape, which cuda.h does not say a capture allows. This one is cuLaunchKernel and nothing else.
+        packed = struct.pack(function.arg_format, *launch.arguments)
+        function._launch_kernel(launch.grid, launch.block, packed, 0, stream)
 
 
 def compiled(capability: str, *, cache: Path = CACHE) -> bytes:

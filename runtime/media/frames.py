@@ -1,6 +1,7 @@
 """Pictures on disk: finding them, reading them as frames, writing masks."""
 
 import argparse
+import errno
 import glob
 import math
 import os
@@ -32,7 +33,9 @@ MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
 
 
 class FrameFile(NamedTuple):
-    """A picture to read, and its place below the folder in which it was found (its name alone for a file given)."""
+    """A picture to read, and its place: below the folder that was given; as it was typed for a file, without what is
+    above the current folder (`..`, or all of an absolute path but the name).
+    """
 
     path: Path
     relative: Path
@@ -174,8 +177,10 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
     try:
         write_atomically(Path(path), data)
     except OSError as error:
-        hint = "free some space or give another folder with -o"
-        raise OutputError(f"{shown(path)} cannot be written ({error.strerror}): {hint}") from None
+        space = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        raise OutputError(
+            f"{shown(path)} cannot be written ({error.strerror}): {space}give another folder with -o"
+        ) from None
 
 
 def refuse_size(height: int, width: int, *, smallest: int = MIN_SIDE_PX) -> None:
@@ -220,7 +225,14 @@ def _expand(given: str, skip: Path | None, extensions: Set[str]) -> list[FrameFi
         return _in_folder(path, skip, extensions)
     if glob.has_magic(given) and not path.exists():
         return _in_glob(given, extensions)
-    return [FrameFile(path, Path(path.name))]
+    return [FrameFile(path, _place(path))]
+
+
+def _place(path: Path) -> Path:
+    # A path as it was typed keeps its folders; of an absolute one they would be the machine's.
+    if path.is_absolute():
+        return Path(path.name)
+    return Path(*(part for part in Path(os.path.normpath(path)).parts if part != ".."))
 
 
 def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
@@ -241,7 +253,7 @@ def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
     files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
     if not files:
         raise FrameError(f"{shown(Path(pattern))}: no image matches this pattern")
-    return [FrameFile(path, Path(path.name)) for path in files]
+    return [FrameFile(path, _place(path)) for path in files]
 
 
 def _known(path: Path, extensions: Set[str]) -> bool:

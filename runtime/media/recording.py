@@ -10,6 +10,7 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import LibraryError, OutputError
 from runtime.forks import Guard
+from runtime.media.claims import Claim
 from runtime.media.outputs import Look, part_path
 from runtime.media.video import TimedFrame, library, refusing_video
 from runtime.texts import shown
@@ -27,8 +28,9 @@ BT709, LIMITED_RANGE = 1, 1
 class VideoWriter(ClosedOnExit):
     """One video file: colours as H.264 in MP4, class ids as lossless FFV1 in Matroska. For one thread at a time.
 
-    While it grows it is `NAME.part.mp4`, a fragmented MP4 that plays up to its last fragment even after a kill;
-    `close` completes it and gives it its name, over an older file of that name.
+    While it grows it is `NAME.XXXXXXXX.part.mp4`, a fragmented MP4 that plays up to its last fragment even after a
+    kill; `close` completes it and gives it its name, over an older file of that name. The next writer of the same
+    name deletes what a killed one left.
     """
 
     def __init__(self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction) -> None:
@@ -41,12 +43,11 @@ class VideoWriter(ClosedOnExit):
             time_base: the unit of every `pts`, in seconds.
 
         Raises:
-            OutputError: it cannot be made.
+            OutputError: it cannot be made, or another process writes it.
             LibraryError: PyAV is not installed, or without the H.264 encoder.
         """
         self.path = path
         self._av: Any = library()
-        self._growing = path.with_name(f"{path.stem}.part{path.suffix}")
         self._time_base, self._key_frame = time_base, round(KEY_FRAME_S / time_base)
         self._first: int | None = None
         self._key_frame_due = 0
@@ -54,6 +55,8 @@ class VideoWriter(ClosedOnExit):
         self._ids = pixels.ndim == 2
         with self._telling():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._claim = Claim(path)
+            self._growing = self._claim.growing
             options = {"flush_packets": "1", **({} if self._ids else MP4)}
             self._container = self._av.open(str(self._growing), "w", options=options)
         self._guard = Guard(shown(path), self)
@@ -96,8 +99,11 @@ class VideoWriter(ClosedOnExit):
                     container.mux(self._stream.encode())
                 container.close()
         finally:
-            if self._growing.is_file():  # the encoder makes it with its first packet
+            if self._last >= 0:
                 self._growing.replace(self.path)
+            else:
+                self._growing.unlink(missing_ok=True)
+            self._claim.release()
 
     def _make_stream(self, pixels: np.ndarray, rate: Fraction) -> Any:
         codec = "ffv1" if self._ids else "libx264"

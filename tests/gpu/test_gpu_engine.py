@@ -58,6 +58,7 @@ def test_logits_are_those_of_onnxruntime_and_the_mask_is_the_reference_of_them(t
             np.testing.assert_array_equal(engine.segment(frame(*size)), reference.segment(got, spec, (*size, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["enet", "icnet"])
 def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, backend, model):
     image = frame(512, 1024)

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import struct
 import threading
 import weakref
 from types import SimpleNamespace
@@ -161,17 +162,18 @@ class Function:
         self._driver, self._name = driver, name
 
     def prepare(self, types):
-        self._types = types
+        self.arg_format = types
         return self
 
-    def prepared_async_call(self, grid, block, stream, *arguments):
+    def _launch_kernel(self, grid, block, packed, shared, stream):
         self._driver.need_context()
+        arguments = struct.unpack(self.arg_format, packed)
         # Without an overlay `upsample_argmax` gets nothing as its last four.
         live = {*self._driver.live, *((0,) if self._name.startswith("upsample") and not any(arguments[-4:]) else ())}
-        for code, argument in zip(self._types, arguments, strict=True):
+        for code, argument in zip(self.arg_format, arguments, strict=True):
             assert code != "P" or argument in live, f"{self._name} is given a dead address"
-        launch = Launch(self._name, self._types, grid, block, arguments)
-        used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P" and argument]
+        launch = Launch(self._name, self.arg_format, grid, block, arguments)
+        used = [argument for code, argument in zip(self.arg_format, arguments, strict=True) if code == "P" and argument]
         stream.add(self._name, lambda: cuda_on_cpu.run(launch), *used)
 
 

@@ -159,6 +159,30 @@ def test_cityscapes_prefers_train_ids(tmp_path):
     assert read_first(open_dataset("cityscapes", tmp_path), "val")[1].tolist() == [[7, 18]]
 
 
+def write_frames(root, *names):
+    for name in names:
+        write(root / "leftImg8bit" / "val" / "a" / f"{name}_leftImg8bit.png", np.zeros((20, 20, 3), np.uint8))
+
+
+def write_labels(root, kind, value, *names):
+    for name in names:
+        write(root / "gtFine" / "val" / "a" / f"{name}_gtFine_{kind}.png", np.full((20, 20), value, np.uint8))
+
+
+def test_whole_label_ids_of_cityscapes_are_not_hidden_by_some_train_ids(tmp_path):
+    write_frames(tmp_path, "x", "y")
+    write_labels(tmp_path, "labelIds", 7, "x", "y")
+    write_labels(tmp_path, "labelTrainIds", 5, "x")
+    pairs = open_dataset("cityscapes", tmp_path).pairs("val")
+    assert [read_pair(pair)[1].max() for pair in pairs] == [0, 0]
+
+
+def test_what_macos_puts_beside_the_frames_of_cityscapes_is_no_frame(tmp_path):
+    write_frames(tmp_path, "x", "._x")
+    write_labels(tmp_path, "labelIds", 7, "x", "._x")
+    assert len(open_dataset("cityscapes", tmp_path).pairs("val")) == 1
+
+
 def test_cityscapes_refuses_an_id_that_does_not_exist(tmp_path):
     write_city(tmp_path, ids(34), "labelIds")
     with pytest.raises(DatasetError, match=r"value 34; labels are 0\.\.33, 255"):
