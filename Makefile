@@ -112,6 +112,9 @@ demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, co
 	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=704x960 WEIGHTS= | tail -n 1)
 	$(PY) -m runtime.infer "$$PWD/$(DEMO_FRAME)" -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
 
+doctor: $(VENV_TARGET)/.installed ## what works on this machine, tried for real, and what to mend first
+	@$(PY) -m runtime.doctor
+
 evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)
 	if [ "$${#ENGINES[@]}" != 0 ]; then ENGINES=(--engine "$${ENGINES[@]}"); fi
@@ -273,4 +276,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS O
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean

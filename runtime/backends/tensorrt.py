@@ -40,7 +40,7 @@ def check_opens(backend: BackendName) -> None:
         LibraryError: its library, a GPU that it lists, pycuda or nvcc is missing or does not work.
     """
     gpu = tensorrt_library.supported_gpu(backend)
-    _cuda_driver()
+    cuda_driver()
     compiled(gpu.capability)
 
 
@@ -64,17 +64,17 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
     """
     gpu = nvidia.gpu()
     tensorrt_library.refuse_unlisted(manifest.backend, gpu)
-    driver = _cuda_driver()
+    driver = cuda_driver()
     opened: list[TensorRT] = []
     try:
         with (
-            _pushed(_primary_context(driver), driver),
+            _pushed(primary_context(driver), driver),
             refusing(EngineError, f"{manifest.backend} cannot open the engine of {manifest.spec.name}"),
         ):
             first = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
-            opened.append(TensorRT(first, manifest.spec, gpu, driver, _primary_context(driver)))
+            opened.append(TensorRT(first, manifest.spec, gpu, driver, primary_context(driver)))
             for _ in range(lanes - 1):
-                opened.append(TensorRT(first.beside(), manifest.spec, gpu, driver, _primary_context(driver)))
+                opened.append(TensorRT(first.beside(), manifest.spec, gpu, driver, primary_context(driver)))
     except BaseException:
         for backend in opened:
             backend.close()
@@ -179,6 +179,11 @@ class TensorRT(ClosedOnExit):
             self._engine.forget_errors()
             log(f"{self.spec.name}: a frame is no CUDA graph here, its calls are made one by one ({error})")
 
+    @property
+    def captured(self) -> bool:
+        """Whether the next frame of the last one's size is one CUDA graph."""
+        return self._graph is not None
+
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
         with self._buffers_for(frame) as buffers:
@@ -262,7 +267,12 @@ class TensorRT(ClosedOnExit):
             self._frame_memory.free()
 
 
-def _cuda_driver() -> Any:
+def cuda_driver() -> Any:
+    """`pycuda.driver`, begun.
+
+    Raises:
+        LibraryError: it is not installed, or cannot use the NVIDIA driver.
+    """
     try:
         driver = importlib.import_module("pycuda.driver")
     except ImportError as error:
@@ -275,7 +285,8 @@ def _cuda_driver() -> Any:
 
 
 @functools.cache
-def _primary_context(driver: Any) -> Any:
+def primary_context(driver: Any) -> Any:
+    """The context of the first GPU that all of a process shares; push and pop it around every call."""
     # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach leaves
     # the released context current. Detached then, because pycuda's destructor takes it for an ordinary one and warns.
     context = driver.Device(0).retain_primary_context()
