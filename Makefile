@@ -2,6 +2,7 @@
 MODEL ?= icnet
 PRECISION ?= fp16
 BACKEND ?= auto
+DEVICE ?= auto
 SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
@@ -25,7 +26,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND SIZE SIZES BATCH WEIGHTS PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -102,10 +103,10 @@ calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTI
 	@$(call split,CALIB_OPTIONS)
 	$(PY) -m streetseg calib $(network) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND DEVICE SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
-	$(PY) -m streetseg engine $(network) --precision "$$PRECISION" --backend "$$BACKEND" "$${INT8_OPTIONS[@]}"
+	$(PY) -m streetseg engine $(network) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
