@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
+from runtime.accuracy.seen import look
 from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import data_option
@@ -70,7 +71,10 @@ def digest_of(sha256: Sequence[str]) -> str:
 def _groups(data: Path) -> list[list[Path]]:
     # the frames by city, or all in one group; each sorted
     if (data / OWN_CLASSES).is_file():
-        return [[pair.frame for pair in open_dataset("own", data).pairs("train")]]
+        dataset = open_dataset("own", data)
+        pairs = dataset.pairs("train")
+        look(pairs, dataset.classes, f"{dataset.name} train")
+        return [[pair.frame for pair in pairs]]
     root = data / CITYSCAPES_FRAMES
     if root.is_dir():
         groups = [_images(city) for city in sorted(root.iterdir()) if city.is_dir()]

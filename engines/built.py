@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from runtime.backends.layer import Layer
+
 INT8_SHARE = 0.9  # of the layers that an INT8 graph quantizes; an engine may keep a few in more bits by its own choice
 
 
@@ -10,8 +12,10 @@ class Built(NamedTuple):
 
     For example `{"fp16": 58}`; the types are those of `runtime.spec.Precision` and whatever else a backend runs.
     `types_from` says by what they are known.
+    `layers` is what the builder told of every layer, where the engine itself does not tell it everywhere.
     """
 
     engine: bytes
     executed: dict[str, int]
     types_from: str = "the engine"
+    layers: tuple[Layer, ...] = ()

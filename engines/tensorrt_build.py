@@ -8,16 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from calib.graphs import graph_from_bytes
 from engines.built import Built
+from engines.tensorrt_layout import rewritten, write_channels_last
+from engines.tensorrt_plan import layers_from_text
 from engines.tensorrt_precision import CONTRADICTION, NETWORK, engine_beside_network, network_types, prove
 from engines.tensorrt_timings import TimingCache
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
-from runtime.bars import bar, say
-from runtime.errors import EngineError, LibraryError
+from runtime.bars import bar
+from runtime.cli import log
+from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.libraries import refusing
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
+# By its plan, of either shipped network: `python -m engines.plan INT8.onnx --against FP16.onnx`.
+SLOW_INT8 = (
+    "TensorRT-RTX quantizes in a kernel of its own after every INT8 convolution, and so moves more bytes than in FP16: "
+    "FP16 is expected to be faster"
+)
+
+
+class NotBuilt(EngineError):
+    """The library took a network and could not build it."""
 
 
 def build(
@@ -41,27 +54,46 @@ def build(
     """
     target(backend)
     trt = library(backend)
-    log = log_of(trt)
-    log.clear()
+    logger = log_of(trt)
+    if precision == "int8" and backend == "tensorrt-rtx":
+        log(f"warning: {SLOW_INT8}")
+    logger.clear()
     with refusing(EngineError, f"{trt.__name__} refuses the graph of {spec.name}"):
-        return _proven(trt, onnx, spec, precision, backend, timings)
+        try:
+            return _proven(trt, onnx, spec, precision, backend, timings, channels_last=True)
+        except NotBuilt as error:  # the kernels take planes, too
+            log(f"{error}; building it with planes in place of channels last")
+            logger.clear()
+            return _proven(trt, onnx, spec, precision, backend, timings, channels_last=False)
+
+
+def _in_layout(onnx: bytes, spec: ModelSpec, backend: BackendName) -> bytes:
+    try:
+        return rewritten(graph_from_bytes(onnx)).SerializeToString()
+    except GraphError as error:
+        raise EngineError(f"{backend} cannot take the graph of {spec.name}: {error}") from None
 
 
 def _proven(
-    trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, timings: Path | None
-) -> Built:
-    log = log_of(trt)
-    builder = trt.Builder(log)
+    trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, timings: Path | None,
+    *, channels_last: bool,
+) -> Built:  # fmt: skip
+    graph = _in_layout(onnx, spec, backend) if channels_last else onnx
+    logger = log_of(trt)
+    builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx):
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
         raise EngineError(_parser_error(parser, spec, backend))
+    if channels_last:
+        write_channels_last(trt, network)
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
     engine = _built(trt, builder, network, precision, spec, timings)
+    layers = layers_from_text(logger.layers)
     types_from = _types_from(trt, engine, spec, backend, executed)
     if types_from.startswith(CONTRADICTION):
-        say(f"warning: the types of {spec.name} are known from {types_from}; look at it with a profiler")
-    return Built(engine, executed, types_from)
+        log(f"warning: the types of {spec.name} are known from {types_from}; look at it with a profiler")
+    return Built(engine, executed, types_from, layers)
 
 
 def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec, timings: Path | None) -> bytes:
@@ -71,7 +103,7 @@ def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: Mod
     with _interrupting(progress):
         serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise EngineError(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
+        raise NotBuilt(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
     if cache:
         cache.keep()
     return bytes(serialized)

@@ -21,7 +21,7 @@ from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media import video
-from runtime.media.camera import Camera, camera_name, is_camera, shown_address
+from runtime.media.camera import Camera, camera_name, film_name, is_camera, shown_address
 from runtime.media.frames import EXTENSIONS, FrameFile, add_max_pixels, locate_frames, read_frame
 from runtime.media.outputs import SAVES, Look, camera_outputs, plan_outputs, prepare_folder, refuse_overwrites
 from runtime.media.pictures import Run, Task, segment_pictures
@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     pictures: list[Task]
     videos: list[Task]
     camera: Task | None
+    live: bool = True  # else the camera is an address whose film is finished
 
 
 def main(argv: Sequence[str]) -> int:
@@ -100,7 +101,7 @@ class Session:
             if not self._stop.is_set():
                 self._do_video(task)
         if plan.camera and not self._stop.is_set():
-            self._do_camera(plan.camera)
+            self._do_address(plan.camera, live=plan.live)
 
     def print_report(self, engine: Path) -> None:
         """Print what was done."""
@@ -129,17 +130,22 @@ class Session:
         except FrameError as error:
             self._fail(task.file.path, error)
 
-    def _do_camera(self, task: Task) -> None:
-        with Camera(self._options.inputs[0], stop=self._stop) as source:
-            stream = StreamResult(source.name, live=True)
-            self._do_stream(task, source, stream, None)
+    def _do_address(self, task: Task, *, live: bool) -> None:
+        given = self._options.inputs[0]
+        with Camera(given, stop=self._stop) if live else VideoReader(given) as source:
+            stream = StreamResult(shown_address(given), live=live)
+            self._do_stream(task, source, stream, source.frames)
 
     def _do_stream(self, task: Task, source: Source, stream: StreamResult, frames: int | None) -> None:
         self.report.streams.append(stream)
         with Recording(task.outputs, self._look, source.rate, source.time_base) as recording:
             stream.outputs = recording.written
-            until = ticks(self._stop, self._options.seconds)
-            flow = segment_stream(self._lanes, source, recording, until, self._run, stream.clock, live=stream.live)
+            self._note(stream, source)
+            limit_s, live = self._options.seconds, stream.live
+            until, film_s = ticks(self._stop, limit_s if live else None), None if live else limit_s
+            flow = segment_stream(
+                self._lanes, source, recording, until, self._run, stream.clock, live=live, seconds=film_s
+            )
             for done, stages_ms in cli.progress(flow, "segment", frames, "frame"):
                 stream.dropped = source.dropped
                 if isinstance(done, FrameError):
@@ -147,8 +153,15 @@ class Session:
                 else:
                     stream.add(done, stages_ms)
             stream.clock.stop()
+            self._note(stream, source)
             stream.missing = max(0, source.missing - stream.damaged)
         cli.log(stream.summary())
+
+    def _note(self, stream: StreamResult, source: Source) -> None:
+        for note in source.notes:
+            if note not in stream.notes:
+                stream.notes.append(note)
+                cli.log(note)
 
     def _lose(self, stream: StreamResult, error: FrameError) -> None:
         stream.damaged += 1
@@ -182,9 +195,10 @@ class Session:
 def _plan(options: argparse.Namespace) -> Plan:
     given = options.inputs[0]
     if is_camera(given):
-        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}"
+        live = not video.is_finished(given)
+        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}" if live else film_name(given)
         file = FrameFile(Path(shown_address(given)), Path(name))
-        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)))
+        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)), live)
     files = locate_frames(options.inputs, skip=options.output, extensions=EXTENSIONS | video.EXTENSIONS)
     outputs = plan_outputs(files, options.output, options.save)
     refuse_overwrites(files, outputs)
@@ -197,6 +211,8 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _lanes_for(plan: Plan) -> int | None:
     # One frame is there soonest when it has the whole machine; of many, the engine knows how many at once are best.
+    if plan.camera and not plan.live:
+        return None
     return 1 if plan.camera or (len(plan.pictures) <= 1 and not plan.videos) else None
 
 
@@ -228,7 +244,12 @@ def _parser() -> argparse.ArgumentParser:
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip
     add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
         "masks written once (default: 0)")  # fmt: skip
-    add("--seconds", type=_seconds_from_text, metavar="S", help="stop a video or a camera after so long")
+    add(
+        "--seconds",
+        type=_seconds_from_text,
+        metavar="S",
+        help="stop after so much of a video, of its own time, or so long of a camera",
+    )
     add_max_pixels(parser)
     add_require_signed(parser)
     add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "

@@ -83,7 +83,7 @@ class Memory:
             self._allocations.pop().free()
 
     def close(self) -> None:
-        """`free`, and hold the stream no longer: a traceback may hold these longer than the context is current."""
+        """Give everything back for good, and drop the stream: a traceback that keeps this would keep that, too."""
         self.free()
         self._stream = None
 

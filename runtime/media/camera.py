@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -14,8 +16,8 @@ from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
 from runtime.media.frames import quiet_opencv
+from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
-from runtime.media.video import TimedFrame
 from runtime.texts import shown
 
 GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?i:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
@@ -35,6 +37,7 @@ class Camera(ClosedOnExit):
 
     rate = Fraction(30)
     missing = 0
+    frames = None
     time_base = Fraction(1, 90_000)
 
     def __init__(
@@ -54,6 +57,7 @@ class Camera(ClosedOnExit):
             raise FrameError(f"a camera is camera:0, /dev/video0 or the address of a stream, got {given!r:.40}")
         self.name = shown_address(given)
         self.taken = self.dropped = 0
+        self.notes: list[str] = []
         self._stop = stop or threading.Event()
         self._capture = (opened or _opened)(given)
         self._guard = Guard(self.name, self)
@@ -154,6 +158,11 @@ def _opened(given: str) -> Any:
 def camera_name(given: str) -> str:
     """The camera as a file name."""
     return re.sub(r"[^\w.-]+", "-", shown_address(given).removeprefix("/dev/")).strip("-")[:LONGEST_NAME]
+
+
+def film_name(given: str) -> str:
+    """A file at an address as a file name: what is last in the address, with its suffix."""
+    return camera_name(Path(urlsplit(shown_address(given)).path).name).replace(".", "_") or camera_name(given)
 
 
 def shown_address(given: str) -> str:

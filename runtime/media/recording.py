@@ -11,8 +11,9 @@ from runtime.backend import ClosedOnExit
 from runtime.errors import LibraryError, OutputError
 from runtime.forks import Guard
 from runtime.media.claims import Claim
+from runtime.media.ffmpeg import file_name, library, refusing_video
 from runtime.media.outputs import Look, part_path
-from runtime.media.video import TimedFrame, library, refusing_video
+from runtime.media.packets import TimedFrame
 from runtime.texts import shown
 from runtime.threads import bound
 
@@ -33,7 +34,9 @@ class VideoWriter(ClosedOnExit):
     name deletes what a killed one left.
     """
 
-    def __init__(self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction) -> None:
+    def __init__(
+        self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction, aspect: Fraction = Fraction(1)
+    ) -> None:
         """Make the file.
 
         Args:
@@ -41,6 +44,7 @@ class VideoWriter(ClosedOnExit):
             pixels: a frame as will be written, uint8 (H, W, 3) RGB, or (H, W) for ids.
             rate: frames a second, about.
             time_base: the unit of every `pts`, in seconds.
+            aspect: width of a pixel over its height.
 
         Raises:
             OutputError: it cannot be made, or another process writes it.
@@ -58,10 +62,11 @@ class VideoWriter(ClosedOnExit):
             self._claim = Claim(path)
             self._growing = self._claim.growing
             options = {"flush_packets": "1", **({} if self._ids else MP4)}
-            self._container = self._av.open(str(self._growing), "w", options=options)
+            self._container = self._av.open(file_name(self._growing), "w", options=options)
         self._guard = Guard(shown(path), self)
         with self._telling():
             self._stream = self._make_stream(pixels, rate)
+            self._stream.codec_context.sample_aspect_ratio = aspect
 
     def write(self, pixels: np.ndarray, pts: int) -> None:
         """Add a frame of the first one's size.
@@ -154,7 +159,7 @@ class Recording(ClosedOnExit):
         self._outputs, self._look = outputs, look
         self._rate, self._time_base = rate, time_base
         self._writers: dict[str, VideoWriter] = {}
-        self._size: tuple[int, ...] = ()
+        self._shape: tuple[object, ...] = ()
         self._part = 0
 
     def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
@@ -163,14 +168,15 @@ class Recording(ClosedOnExit):
         Raises:
             OutputError: the disk is full, or gone.
         """
-        if mask.shape != self._size:
+        shape = (*mask.shape, frame.aspect)
+        if shape != self._shape:
             self.close()
-            self._size = mask.shape
+            self._shape = shape
             self._part += 1
         for kind, path in self._outputs.items():
             pixels = self._look.pixels(kind, frame.pixels, mask)
             if kind not in self._writers:
-                self._begin(kind, part_path(path, self._part), pixels)
+                self._begin(kind, part_path(path, self._part), pixels, frame.aspect)
             self._writers[kind].write(pixels, frame.pts)
 
     def close(self) -> None:
@@ -188,6 +194,6 @@ class Recording(ClosedOnExit):
         if failures:
             raise failures[0]
 
-    def _begin(self, kind: str, path: Path, pixels: np.ndarray) -> None:
-        self._writers[kind] = VideoWriter(path, pixels, self._rate, self._time_base)
+    def _begin(self, kind: str, path: Path, pixels: np.ndarray, aspect: Fraction) -> None:
+        self._writers[kind] = VideoWriter(path, pixels, self._rate, self._time_base, aspect)
         self.written.append((kind, path))

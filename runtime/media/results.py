@@ -111,4 +111,5 @@ def _stream_as_json(stream: StreamResult) -> dict[str, object]:
     names = ("height", "width", "frames", "damaged", "missing", "dropped", "seconds", "fps", "milliseconds", "shares")
     # A second file of a kind is there only where the frames changed their size.
     fields = {"input": stream.input, "outputs": {k: v[0] if len(v) == 1 else v for k, v in outputs.items()}}
-    return fields | {name: getattr(stream, name) for name in names} | {"busy": stream.clock.busy()}
+    told = {"notes": stream.notes, "busy": stream.clock.busy()}
+    return fields | {name: getattr(stream, name) for name in names} | told

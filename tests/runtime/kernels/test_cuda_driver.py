@@ -39,7 +39,7 @@ PYTEST = ("-m", "pytest", "-o", "addopts=--strict-markers", "-m", "gpu and not s
 
 
 def test_the_gpu_tests_of_engines_pass_on_the_imitated_driver(on_the_driver):
-    passed(on_the_driver(*PYTEST, "-k", f"not rtx and {LONG}", "tests/gpu/test_gpu_engine.py"))
+    passed(on_the_driver(*PYTEST, "-k", f"not rtx and {LONG} and not gpu_kernels", "tests/gpu"))
 
 
 @pytest.mark.slow
