@@ -25,6 +25,7 @@ LABEL_FOLDER = re.compile(
     r"(?i)masks?|labels?|labelled|annotations?|seg(?:mentation)?s?|gt(?:fine|coarse)?|ground_?truth|.+annot"
 )
 LABEL_NAME = re.compile(r"(?i)(.+?)_(?:masks?|labels?|gt|annot|label(?:train)?ids|instanceids|color|ids|overlay)")
+OTHER_SPLITS = frozenset({"val", "test", "valid", "validation"})
 OWN_CLASSES = Path("classes.json")
 
 
@@ -53,6 +54,9 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
     """
     if not data.is_dir():
         raise DatasetError(f"there is no folder {data}; give the calibration frames' with {data_option()}")
+    if data.name.casefold() in OTHER_SPLITS:
+        log(f"warning: {shown(data)} looks like frames to test on; ranges are found on training frames: give "
+            f"{shown(data.parent)}, of which train is taken")  # fmt: skip
     groups = _groups(data)
     chosen = _spread(groups, count, np.random.default_rng(seed))
     if len(chosen) < FEWEST and not few:

@@ -16,6 +16,7 @@ from runtime.manifest import read_manifest, rebuild_command, refuse_other_target
 from runtime.reference import check_frame as check_frame
 from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.texts import shown
 from runtime.threads import limited
 
 Opened = TypeVar("Opened")
@@ -187,6 +188,8 @@ def checked_engine(
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
         given = repr(path) if isinstance(path, (str, os.PathLike)) else type(path).__name__
         raise EngineError(f"an engine is named by its path, got {given}")
+    if Path(path).suffix == ".onnx":
+        raise EngineError(f"{shown(path)} is a graph, not an engine; build one of it: python -m engines.build {path}")
     manifest = read_manifest(path)
     if require_signed is not None:
         refuse_unsigned(path, manifest, require_signed)

@@ -1,14 +1,11 @@
-"""Pictures on disk: finding them, reading them as frames, writing masks."""
+"""Pictures on disk: reading them as frames, writing masks."""
 
 import argparse
 import errno
-import glob
 import math
 import os
-import re
-from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,27 +15,19 @@ from runtime.media.decoding import DAMAGED as DAMAGED
 from runtime.media.decoding import frame_from_bytes
 from runtime.media.decoding import opencv_decoded as opencv_decoded
 from runtime.media.decoding import quiet_opencv as quiet_opencv
+from runtime.media.found import EXTENSIONS as EXTENSIONS
+from runtime.media.found import FrameFile as FrameFile
+from runtime.media.found import find_frames as find_frames
+from runtime.media.found import locate_frames as locate_frames
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
+from runtime.media.marks import marked_png
 from runtime.texts import shown
 
-EXTENSIONS = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm",
-     ".ppm", ".tif", ".tiff", ".webp"}
-)  # fmt: skip
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a frame of 192 MB; a street camera has 2 to 12 million
 MOST_PIXELS = (1 << 30) - 1  # that OpenCV itself decodes
 PIXEL_BYTES = 8  # four channels of 16 bits, not compressed: a file has no more of them
 MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
-
-
-class FrameFile(NamedTuple):
-    """A picture to read, and its place: below the folder that was given; as it was typed for a file, without what is
-    above the current folder (`..`, or all of an absolute path but the name).
-    """
-
-    path: Path
-    relative: Path
 
 
 def read_frame(path: str | Path) -> np.ndarray:
@@ -123,38 +112,7 @@ def _pixels_from_text(text: str) -> int:
     return int(text)
 
 
-def locate_frames(
-    inputs: Sequence[str], *, skip: Path | None = None, extensions: Set[str] = EXTENSIONS
-) -> list[FrameFile]:
-    """The pictures that files, globs and folders name, each once, where it is named first.
-
-    A folder is searched to the bottom, hidden files and links to folders aside, for files with a known extension, in
-    natural order (frame2 before frame10). A glob gives files, not folders, with a known extension. A file is taken as
-    it is given: whether it is a picture, `read_frame` finds out.
-
-    Args:
-        inputs: what a user types.
-        skip: a folder below an input that is left out: where the results go.
-        extensions: in lower case, what a folder and a glob give.
-
-    Raises:
-        FrameError: an input is empty text, a folder cannot be read or holds no picture, or a glob matches none.
-    """
-    found: dict[Path, FrameFile] = {}
-    for given in inputs:
-        if not given:
-            raise FrameError("an input is empty text; name a file, a folder or a glob")
-        for file in _expand(given, skip, extensions):
-            found.setdefault(file.path.parent.resolve() / file.path.name, file)
-    return list(found.values())
-
-
-def find_frames(inputs: Sequence[str]) -> list[Path]:
-    """The paths of `locate_frames`."""
-    return [file.path for file in locate_frames(inputs)]
-
-
-def write_png(path: str | Path, pixels: np.ndarray) -> None:
+def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
     """Write a PNG, all of it or nothing.
 
     Compression level 1, rows as their difference from the row above. Ids, colours and overlay of one 1024x2048 mask
@@ -163,6 +121,7 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
 
     Args:
         pixels: uint8 (H, W), or (H, W, 3) RGB.
+        mark: what `runtime.media.marks` finds it by.
 
     Raises:
         OutputError: it cannot be written.
@@ -175,7 +134,7 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
         settings += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
     data = cv2.imencode(".png", image, settings)[1].tobytes()
     try:
-        write_atomically(Path(path), data)
+        write_atomically(Path(path), marked_png(data, mark) if mark else data)
     except OSError as error:
         space = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
         raise OutputError(
@@ -217,58 +176,3 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FrameError(f"cannot be read ({error.strerror})") from None
-
-
-def _expand(given: str, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
-    path = Path(given)
-    if path.is_dir():
-        return _in_folder(path, skip, extensions)
-    if glob.has_magic(given) and not path.exists():
-        return _in_glob(given, extensions)
-    return [FrameFile(path, _place(path))]
-
-
-def _place(path: Path) -> Path:
-    # A path as it was typed keeps its folders; of an absolute one they would be the machine's.
-    if path.is_absolute():
-        return Path(path.name)
-    return Path(*(part for part in Path(os.path.normpath(path)).parts if part != ".."))
-
-
-def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
-    names = sorted((name for name in _walk(folder, skip and skip.resolve()) if _known(name, extensions)), key=_natural)
-    if not names:
-        raise FrameError(f"{shown(folder)}: no image in this folder; expected {', '.join(sorted(extensions))}")
-    return [FrameFile(folder / name, name) for name in names]
-
-
-def _walk(folder: Path, left_out: Path | None) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if name[0] != "." and Path(where, name).resolve() != left_out]
-        yield from (Path(where, name).relative_to(folder) for name in files)
-
-
-def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
-    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-    files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
-    if not files:
-        raise FrameError(f"{shown(Path(pattern))}: no image matches this pattern")
-    return [FrameFile(path, _place(path)) for path in files]
-
-
-def _known(path: Path, extensions: Set[str]) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in extensions
-
-
-def _natural(path: Path) -> tuple[list[list[tuple[int, str]]], str]:
-    # Numbers compare by value: by length first, leading zeros aside; words as text. The path itself breaks ties.
-    return [[_natural_part(part) for part in re.split("([0-9]+)", name)] for name in path.parts], str(path)
-
-
-def _natural_part(part: str) -> tuple[int, str]:
-    digits = part.lstrip("0")
-    return (len(digits), digits) if part[:1].isdigit() else (-1, part.casefold())
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise FrameError(f"{shown(error.filename)}: cannot be read ({error.strerror})")

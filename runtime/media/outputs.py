@@ -40,14 +40,14 @@ class Look(NamedTuple):
             return mask
         return overlay(frame, mask, self.palette, 1.0 if kind == "color" else self.alpha)
 
-    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
-        """Write each of `outputs`: ids, color, overlay -> where.
+    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray, told: str = "") -> None:
+        """Write each of `outputs`: ids, color, overlay -> where; `told` is their mark.
 
         Raises:
             OutputError: one cannot be written.
         """
         for kind, path in outputs.items():
-            write_png(path, self.pixels(kind, frame, mask))
+            write_png(path, self.pixels(kind, frame, mask), told)
 
 
 def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
@@ -92,6 +92,26 @@ def refuse_shared(files: Iterable[FrameFile], outputs: Iterable[dict[str, Path]]
                     f"{shown(other.path)} and {shown(file.path)} would write the same files; name the folder that "
                     "holds both, or segment them one after the other with another -o"
                 )
+
+
+def refuse_clashes(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None) -> None:
+    """Hold the outputs of many files to each other and to the inputs, without making a name of each.
+
+    Raises:
+        OutputError: two files would write the same, or one an input.
+    """
+    first: dict[tuple[str, bool], FrameFile] = {}
+    for file in files:
+        stem, extension = os.path.splitext(file.relative)  # noqa: PTH122 - texts, of which there may be 100,000
+        key = (f"{stem}_{extension[1:]}" if extension else stem, is_video(file.path))
+        other = first.setdefault(key, file)
+        if other is not file:
+            refuse_shared((other, file), [outputs_of(each, folder, saves) for each in (other, file)])
+    places = {os.path.dirname(key) for key, _ in first}  # noqa: PTH120
+    there = [place for place in places if (folder / place).is_dir()]
+    inodes = {_identity(file.path)[1] for file in files} if there else set()
+    if any(entry.inode() in inodes for place in there for entry in os.scandir(folder / place)):
+        refuse_overwrites(files, [outputs_of(file, folder, saves) for file in files])
 
 
 def camera_outputs(name: str, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:

@@ -104,8 +104,9 @@ def working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Every file in the folder, to the bottom, hidden ones too."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Every file in the folder but run.json, to the bottom, hidden ones too."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 if __name__ == "__main__":
