@@ -103,7 +103,7 @@ calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CALIB_OPTI
 	@$(call split,CALIB_OPTIONS)
 	$(PY) -m streetseg calib $(network) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND DEVICE SIZE WEIGHTS INT8_OPTIONS: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
 	$(PY) -m streetseg engine $(network) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
