@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, check_frame
+from runtime.backend import Backend, ClosedOnExit, check_frame, check_segment
 from runtime.backends import tensorrt_library
-from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Shades
+from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels import nvidia
+from runtime.kernels.copies import copy_frame, same_place
 from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
 from runtime.libraries import refusing
-from runtime.reference import overlay_shades
+from runtime.reference import check_size, overlay_shades
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
@@ -107,6 +108,7 @@ class TensorRT(ClosedOnExit):
         self._frame_memory: Any = None
         self._clock: Any = None
         self._frame: FrameBuffers | None = None
+        self._pinned: Pinned | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
         self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
         try:
@@ -125,10 +127,19 @@ class TensorRT(ClosedOnExit):
         self._engine.bind(self._network.input, self._network.logits)
         self._clock = FrameClock(self._stream.handle)
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
-        (mask,) = self._results(frame)
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids; see `Backend.segment`."""
+        check_segment(frame, out)
+        (mask,) = self._results(frame, out=out)
         return mask
+
+    def frame_buffer(self, height: int, width: int) -> np.ndarray:
+        """The page-locked frame of that size; see `Backend.frame_buffer`."""
+        return self._held(*check_size(height, width)).frame
+
+    def mask_buffer(self, height: int, width: int) -> np.ndarray:
+        """The page-locked mask of that size; see `Backend.mask_buffer`."""
+        return self._held(*check_size(height, width)).mask
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask, and the overlay from the same pass; see `Backend.overlay`."""
@@ -136,11 +147,13 @@ class TensorRT(ClosedOnExit):
         mask, overlay = self._results(frame, Shades(int(keep), shades.tobytes()))
         return mask, overlay
 
-    def _results(self, frame: np.ndarray, shades: Shades | None = None) -> list[np.ndarray]:
+    def _results(
+        self, frame: np.ndarray, shades: Shades | None = None, out: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         with self._buffers_for(frame, shades) as buffers:
             self._capture_once(buffers)
             self._clock.start()
-            np.copyto(buffers.frame_pinned, frame)
+            _pin(frame, buffers)
             self._clock.frame_pinned()
             if self._graph:
                 self._graph.launch()
@@ -148,7 +161,7 @@ class TensorRT(ClosedOnExit):
                 self._enqueue(buffers)
             self._stream.synchronize()
             self._engine.keep_compiled()
-            results = [pinned.copy() for pinned, _ in buffers.results]
+            results = [_unpinned(pinned, out) for pinned, _ in buffers.results]
             self.stages_ms = self._clock.stop()
             self._ran = True
             return results
@@ -187,7 +200,7 @@ class TensorRT(ClosedOnExit):
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
         with self._buffers_for(frame) as buffers:
-            np.copyto(buffers.frame_pinned, frame)
+            _pin(frame, buffers)
             self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
             self._kernels.launch(buffers.resize_normalize, self._stream)
             self._engine.enqueue(self._stream.handle)
@@ -235,6 +248,7 @@ class TensorRT(ClosedOnExit):
             if memory is not None:
                 memory.close()
         # pycuda frees a stream, an event and a module where its last name goes: here.
+        self._pinned = None
         self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
 
     def _current(self) -> AbstractContextManager[None]:
@@ -252,9 +266,23 @@ class TensorRT(ClosedOnExit):
             height, width, _ = frame.shape
             if self._frame is None or self._frame.key != (height, width, shades):
                 self._forget_frame()
-                self._frame = FrameBuffers(self._frame_memory, self._network, height, width, shades)
+                pinned = self._pinned_for(height, width)
+                self._frame = FrameBuffers(self._frame_memory, self._network, pinned, shades)
             with refusing(EngineError, f"the GPU cannot run the engine of {self.spec.name}"):
                 yield self._frame
+
+    def _held(self, height: int, width: int) -> Pinned:
+        with self._guard, self._current_of_open():
+            if self._pinned is None or self._pinned.size != (height, width):
+                self._forget_frame()
+            return self._pinned_for(height, width)
+
+    def _pinned_for(self, height: int, width: int) -> Pinned:
+        # Of another size than the last only where `_forget_frame` has been called: nothing on the stream uses that.
+        if self._pinned is None or self._pinned.size != (height, width):
+            self._pinned = None  # before another is made: two might be too much
+            self._pinned = Pinned(self._frame_memory, height, width)
+        return self._pinned
 
     def _forget_frame(self) -> None:
         # What an interrupted frame left on the stream, then the graph, then the memory that both name.
@@ -265,6 +293,23 @@ class TensorRT(ClosedOnExit):
             graph.close()
         if self._frame_memory is not None:
             self._frame_memory.free()
+
+
+def _pin(frame: np.ndarray, buffers: FrameBuffers) -> None:
+    if same_place(frame, buffers.frame_pinned):
+        return
+    if np.may_share_memory(frame, buffers.frame_pinned):  # another view of it
+        frame = frame.copy()
+    copy_frame(frame, buffers.frame_pinned)
+
+
+def _unpinned(pinned: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    # What the GPU wrote, as the caller's: in `out`, which may be that very memory.
+    if out is None:
+        out = np.empty_like(pinned)
+    if not same_place(out, pinned):
+        np.copyto(out, pinned)
+    return out
 
 
 def cuda_driver() -> Any:

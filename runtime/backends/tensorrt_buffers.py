@@ -69,11 +69,20 @@ class Memory:
         Raises:
             LibraryError: the system locks no more memory.
         """
+        array = self.pinned_for_others(shape)
+        self._allocations.append(array.base)
+        return array
+
+    def pinned_for_others(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The same, but valid as long as it is referenced; the last name goes best where the context is current.
+
+        Raises:
+            LibraryError: the system locks no more memory.
+        """
         try:
             array: np.ndarray = self._driver.pagelocked_empty(shape, np.uint8)
         except self._driver.MemoryError:
             raise LibraryError(f"no page-locked memory is left for an array of {shape} bytes") from None
-        self._allocations.append(array.base)
         return array
 
     def free(self) -> None:
@@ -126,24 +135,31 @@ class Shades(NamedTuple):
     values: bytes
 
 
+class Pinned:
+    """A frame and a mask of one size in page-locked memory, which callers may hold: it goes with its last name."""
+
+    def __init__(self, memory: Memory, height: int, width: int) -> None:
+        """Allocate both; `memory` does not own them."""
+        self.size = (height, width)
+        self.frame, self.mask = memory.pinned_for_others((height, width, 3)), memory.pinned_for_others((height, width))
+
+
 class FrameBuffers:
     """What a frame of one size needs: its buffers, and the launches that know their addresses."""
 
-    def __init__(
-        self, memory: Memory, network: NetworkBuffers, height: int, width: int, shades: Shades | None = None
-    ) -> None:
-        """Allocate pinned and device memory, and upload the tables of both resizings.
+    def __init__(self, memory: Memory, network: NetworkBuffers, pinned: Pinned, shades: Shades | None = None) -> None:
+        """Allocate device memory, and upload the tables of both resizings.
 
         Args:
             memory: owns it.
             network: must outlive these.
-            height: of frame and mask.
-            width: of frame and mask.
+            pinned: where the frame comes from and the mask goes to.
             shades: of an overlay, where one is made with the mask.
         """
+        height, width = pinned.size
         self.key = (height, width, shades)
         spec, preprocess = network.spec, network.spec.preprocess
-        self.frame_pinned, mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
+        self.frame_pinned, mask_pinned = pinned.frame, pinned.mask
         self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
         self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
         frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
