@@ -87,10 +87,13 @@ class IExecutionContext:
     def _array(self, name):
         tensor = self._engine._tensors[name]
         raw = (ctypes.c_char * self._nbytes(name)).from_address(self._addresses[name])
-        return np.frombuffer(raw, NUMPY[tensor.type]).reshape(tensor.shape)
+        n, channels, height, width = tensor.shape
+        if not self._engine._last[name]:
+            return np.frombuffer(raw, NUMPY[tensor.type]).reshape(tensor.shape)
+        return np.frombuffer(raw, NUMPY[tensor.type]).reshape(n, height, width, channels).transpose(0, 3, 1, 2)
 
     def _compute(self):
-        given = {name: self._array(name) for name in self._engine._inputs}
+        given = {name: np.ascontiguousarray(self._array(name)) for name in self._engine._inputs}
         for name, value in zip(
             (one.name for one in self._engine._session.get_outputs()),
             self._engine._session.run(None, given),

@@ -11,20 +11,24 @@ import sys
 from tests.helpers.cuda_driver.imitated_context import IExecutionContext
 
 __version__ = "11.4.0.106"
-MAGIC = b"imitated"
+MAGIC = b"imitated"  # then a byte for each tensor, whether its channels are last, then the graph
+TENSORS = 2  # of every engine: a frame in, logits out
 
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
 MemoryPoolType = enum.Enum("MemoryPoolType", "WORKSPACE")
 ProfilingVerbosity = enum.Enum("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
 LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
 LayerType = enum.Enum("LayerType", "CONVOLUTION DECONVOLUTION MATRIX_MULTIPLY DEQUANTIZE ELEMENTWISE")
-TensorFormat = enum.Enum("TensorFormat", "LINEAR HWC HWC8 CHW32")
 BuilderFlag = enum.Enum("BuilderFlag", "TF32 REFIT")
 ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM100 SM120")
 
 
 class DataType(enum.Enum):
     FLOAT, HALF, INT8, INT32, BOOL, UINT8, FP8, BF16 = range(8)
+
+
+class TensorFormat(enum.IntEnum):
+    LINEAR, HWC = 0, 8
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
@@ -44,8 +48,10 @@ class IProgressMonitor:
 
 
 class ITensor:
-    def __init__(self, name, dtype):
-        self.name, self.dtype = name, dtype
+    allowed_formats = 1 << TensorFormat.LINEAR
+
+    def __init__(self, name, dtype, shape=()):
+        self.name, self.dtype, self.shape = name, dtype, shape
 
 
 KINDS = {
@@ -83,7 +89,7 @@ class IDeconvolutionLayer(ILayer):
 
 class INetworkDefinition:
     def __init__(self):
-        self._layers, self._onnx = [], b""
+        self._layers, self._onnx, self._puts = [], b"", []
 
     @property
     def num_layers(self):
@@ -91,6 +97,12 @@ class INetworkDefinition:
 
     def get_layer(self, index):
         return self._layers[index]
+
+    def get_input(self, index):
+        return self._puts[index]
+
+    def get_output(self, index):
+        return self._puts[1 + index]
 
 
 class OnnxParser:
@@ -105,6 +117,9 @@ class OnnxParser:
         dtype = {1: DataType.FLOAT, 10: DataType.HALF}[graph.input[0].type.tensor_type.elem_type]
         self._network._layers = [ILayer(node, dtype, weights) for node in graph.node]
         self._network._onnx = model
+        shapes = [[side.dim_value for side in put.type.tensor_type.shape.dim] for put in (*graph.input, *graph.output)]
+        names = [put.name for put in (*graph.input, *graph.output)]
+        self._network._puts = [ITensor(name, dtype, shape) for name, shape in zip(names, shapes, strict=True)]
         return True
 
 
@@ -153,7 +168,8 @@ class Builder:
         monitor.phase_start("Building", None, 1)
         going_on = monitor.step_complete("Building", 0)
         monitor.phase_finish("Building")
-        return MAGIC + network._onnx if going_on else None
+        last = bytes(put.allowed_formats == 1 << TensorFormat.HWC for put in network._puts)
+        return MAGIC + last + network._onnx if going_on else None
 
 
 class Runtime:
@@ -165,13 +181,14 @@ class Runtime:
             for message in ("the plan file\nis corrupt", "a consequence"):
                 self._logger.log(ILogger.Severity.ERROR, message)
             return None
-        return ICudaEngine(serialized_engine[len(MAGIC) :], self._logger)
+        rest = serialized_engine[len(MAGIC) :]
+        return ICudaEngine(rest[TENSORS:], tuple(map(bool, rest[:TENSORS])), self._logger)
 
 
 class ICudaEngine:
-    num_io_tensors = 2
+    num_io_tensors = TENSORS
 
-    def __init__(self, model, logger):
+    def __init__(self, model, channels_last, logger):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -179,6 +196,7 @@ class ICudaEngine:
         self._model, self._logger = model, logger
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._tensors = {one.name: one for one in (*self._session.get_inputs(), *self._session.get_outputs())}
+        self._last = dict(zip(self._tensors, channels_last, strict=True))
         self._inputs = {one.name for one in self._session.get_inputs()}
 
     def get_tensor_name(self, index):
@@ -194,7 +212,7 @@ class ICudaEngine:
         return tuple(self._tensors[name].shape)
 
     def get_tensor_format(self, name):
-        return TensorFormat.LINEAR
+        return TensorFormat.HWC if self._last[name] else TensorFormat.LINEAR
 
     def create_engine_inspector(self):
         return EngineInspector(self)

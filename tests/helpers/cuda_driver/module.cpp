@@ -1,9 +1,9 @@
 // Modules and launches. An image is what the imitated nvcc made of a .cu file: a shared library of this machine.
 #include <dlfcn.h>
 #include <elf.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -12,14 +12,17 @@
 constexpr int MOST_PARAMETERS = 64;
 constexpr unsigned MOST_THREADS = 1024, MOST_DEEP = 64, MOST_DOWN = 65535;  // of a block; of a grid down
 
-// dlopen wants a file: one in memory, of the image's own size.
+// dlopen wants a file, and takes one of a name that it knows for the one that it loaded before.
 static void* opened(const void* image) {
     const auto* header = static_cast<const Elf64_Ehdr*>(image);
     const size_t size = header->e_shoff + size_t(header->e_shentsize) * header->e_shnum;
-    const int file = memfd_create("kernels", 0);
-    const bool whole = file >= 0 && write(file, image, size) == static_cast<ssize_t>(size);
-    void* library = whole ? dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
-    if (file >= 0) close(file);
+    std::string name = std::string(P_tmpdir) + "/imitated-kernels-XXXXXX";
+    const int file = mkstemp(name.data());
+    if (file < 0) return nullptr;
+    const bool whole = write(file, image, size) == static_cast<ssize_t>(size);
+    close(file);
+    void* library = whole ? dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
+    unlink(name.c_str());
     return library;
 }
 

@@ -38,8 +38,9 @@ def passed(done):
 PYTEST = ("-m", "pytest", "-o", "addopts=--strict-markers", "-m", "gpu and not slow", "-p", "no:cacheprovider")
 
 
-def test_the_gpu_tests_of_engines_pass_on_the_imitated_driver(on_the_driver):
-    passed(on_the_driver(*PYTEST, "-k", f"not rtx and {LONG} and not gpu_kernels", "tests/gpu"))
+@pytest.mark.parametrize("which", ["stand-in", "tensorrt and not rtx"])
+def test_the_gpu_tests_of_engines_pass_on_the_imitated_driver(on_the_driver, which):
+    passed(on_the_driver(*PYTEST, "-k", f"{which} and {LONG}", "tests/gpu"))
 
 
 @pytest.mark.slow
