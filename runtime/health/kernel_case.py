@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from runtime import reference
-from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers
+from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned
 from runtime.backends.tensorrt_engine import TensorType, shapes
 from runtime.errors import EngineError
 from runtime.kernels.cuda import Kernels
@@ -47,7 +47,7 @@ class KernelCase:
             EngineError: the network's input, or the mask, is not the reference's.
         """
         self._frame = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
-        self._buffers = FrameBuffers(self._memory, self._network, height, width)
+        self._buffers = FrameBuffers(self._memory, self._network, Pinned(self._memory, height, width))
         self._buffers.frame_pinned[...] = self._frame
         self.enqueue()
         self._stream.synchronize()

@@ -1,7 +1,7 @@
 """What the doctor tries of an NVIDIA GPU, from its driver to a captured frame; each step needs the one before."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,10 +81,15 @@ class GpuTrial:
             self._stream = self._driver.Stream(NON_BLOCKING)
             self._later(lambda: setattr(self, "_stream", None))
             self._memory = Memory(self._driver, self._stream)
-            self._later(self._memory.close)
+            self._later(self._give_memory_back)
             self._memory.device(MIB)
             self._memory.pinned((MIB,))
         return "1 MiB on the GPU, 1 MiB page-locked"
+
+    def _give_memory_back(self) -> None:
+        with suppress(self._driver.Error):
+            self._stream.synchronize()  # of a step that failed between what it enqueued and its wait
+        self._memory.close()
 
     def _copy(self) -> str:
         import numpy as np
