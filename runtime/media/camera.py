@@ -1,6 +1,5 @@
-"""A live camera, through OpenCV: always its newest frame, older ones are dropped and counted."""
+"""A live camera, through OpenCV, or a stream through PyAV: always its newest frame, older ones are counted."""
 
-import os
 import re
 import threading
 import time
@@ -16,6 +15,7 @@ from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
 from runtime.media.frames import quiet_opencv
+from runtime.media.network import NetworkCapture
 from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
 from runtime.texts import shown
@@ -57,7 +57,6 @@ class Camera(ClosedOnExit):
             raise FrameError(f"a camera is camera:0, /dev/video0 or the address of a stream, got {given!r:.40}")
         self.name = shown_address(given)
         self.taken = self.dropped = 0
-        self.notes: list[str] = []
         self._stop = stop or threading.Event()
         self._capture = (opened or _opened)(given)
         self._guard = Guard(self.name, self)
@@ -91,6 +90,12 @@ class Camera(ClosedOnExit):
             raise FrameError(f"{self.name}: {self._lost}, after {self.taken} frames")
         pixels, taken_s = newest
         return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
+
+    @property
+    def notes(self) -> list[str]:
+        """What was damaged on its way here so far, in one line, if anything was."""
+        damaged = getattr(self._capture, "damaged", 0)
+        return [f"{self.name}: {damaged} frames came damaged and were left out"] if damaged else []
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """The frames that `read` gives."""
@@ -136,20 +141,19 @@ def is_camera(given: str) -> bool:
 
 
 def _opened(given: str) -> Any:
+    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
+    refused = FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
+    if index is None:
+        try:
+            return NetworkCapture(given)
+        except FrameError:
+            raise refused from None
     import cv2
 
-    # OpenCV's FFmpeg writes of every lost packet on stderr, over our own lines, and is asked to be quiet only so.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
     with quiet_opencv():
-        if index:
-            capture = cv2.VideoCapture(int(index[1]))
-        else:
-            limit_ms = round(STALL_S * 1e3)
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
-            capture = cv2.VideoCapture(given, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(int(index[1]))
     if not capture.isOpened():
-        raise FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
+        raise refused
     # One frame in the driver's queue, not four: the newest is what is wanted.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture

@@ -11,6 +11,9 @@ from runtime.media.tones import HDR, sdr_from_hdr
 # One frame of each two fields, at its time; frames that are not said to be interlaced pass as they are.
 BWDIF = "mode=send_frame:parity=auto:deint=interlaced"
 
+Matrix = tuple[int, int, int, int]
+IDENTITY: Matrix = (1, 0, 0, 1)
+
 
 class Deinterlacer:
     """Frames of interlaced film made whole by FFmpeg's bwdif; others are handed on untouched, and cost nothing."""
@@ -59,7 +62,27 @@ class Deinterlacer:
             yield frame
 
 
-def displayed(frame: Any) -> np.ndarray:
+class Upright:
+    """Which way up frames are, as their display matrix says; it is looked at where anything of it may have changed.
+
+    PyAV's side data holds on to its frame: looked at for each, the decoder's memory is made anew, at half the speed.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was looked at yet."""
+        self._seen: tuple[int, int, int] | None = None
+        self._matrix = IDENTITY
+
+    def matrix(self, frame: Any) -> Matrix:
+        """The frame's, or the identity."""
+        seen = (frame.rotation, frame.width, frame.height)
+        if seen != self._seen:
+            self._seen, found = seen, frame.side_data.get("DISPLAYMATRIX")
+            self._matrix = IDENTITY if found is None else _matrix(bytes(found))
+        return self._matrix
+
+
+def displayed(frame: Any, matrix: Matrix) -> np.ndarray:
     """The frame's pixels upright, in the colours that its matrix, its range and its transfer stand for.
 
     Returns:
@@ -69,29 +92,24 @@ def displayed(frame: Any) -> np.ndarray:
         pixels = sdr_from_hdr(frame.to_ndarray(format="rgb48le"), frame.color_trc, frame.color_primaries)
     else:
         pixels = frame.to_ndarray(format="rgb24")  # swscale takes the frame's own matrix and range
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else np.ascontiguousarray(_shown_by(bytes(matrix), pixels))
+    return np.ascontiguousarray(_shown_by(matrix, pixels))
 
 
-def turns_sideways(frame: Any) -> bool:
+def turns_sideways(matrix: Matrix) -> bool:
     """Whether what is stored in rows is shown in columns."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return matrix is not None and _sideways(*_matrix(bytes(matrix)))
+    a, b, c, d = matrix
+    return abs(b) + abs(c) > abs(a) + abs(d)
 
 
-def _shown_by(matrix: bytes, pixels: np.ndarray) -> np.ndarray:
+def _shown_by(matrix: Matrix, pixels: np.ndarray) -> np.ndarray:
     # ISO/IEC 14496-12, 6.2.2: what is stored at (x, y) is shown at (a x + c y, b x + d y). Phones film sideways and
     # say so; front cameras and rear views mirror.
-    a, b, c, d = _matrix(matrix)
-    if _sideways(a, b, c, d):
+    a, b, c, d = matrix
+    if turns_sideways(matrix):
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _matrix(matrix: bytes) -> tuple[int, int, int, int]:
+def _matrix(matrix: bytes) -> Matrix:
     a, b, _, c, d = struct.unpack_from("=5i", matrix)
     return a, b, c, d
-
-
-def _sideways(a: int, b: int, c: int, d: int) -> bool:
-    return abs(b) + abs(c) > abs(a) + abs(d)

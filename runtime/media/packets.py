@@ -11,11 +11,12 @@ import numpy as np
 
 from runtime.errors import FrameError
 from runtime.media.containers import Checksums, is_cut
-from runtime.media.displayed import Deinterlacer, displayed, turns_sideways
+from runtime.media.displayed import Deinterlacer, Upright, displayed, turns_sideways
 from runtime.media.ffmpeg import refusing_video
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.times import Times
+from runtime.media.vp9 import largest_size
 
 # A container rounds the lengths that it announces; what ends earlier than this was cut off.
 END_SLACK_S = 1.0
@@ -28,6 +29,7 @@ STRICT_CODECS = frozenset({"ffv1", "hevc", "mjpeg"})
 ONE_THREAD = frozenset({"flv", "h263", "mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2"})
 # Decoders that find damage where it is, so that a checksum of a second of film is not needed to leave frames out.
 EXACT = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+LIBVPX = "libvpx-vp9"  # it gives a frame for a packet, at once, and does not mark key frames
 # Frames without a key frame among them that are taken for spoilt; film that has none is renewed strip by strip.
 MOST_SPOILT = 300
 JOINT_PACKETS = 3  # behind the packet that is said to be damaged, where the next file begins
@@ -79,6 +81,7 @@ class Decoding:
         self._stream, self._decoder, self._name = opened.stream, opened.decoder, opened.name
         self._time_base = Fraction(opened.stream.time_base)
         self.fields = Deinterlacer(opened.av, self._time_base)
+        self._upright = Upright()
         self._damaged: set[int] = set()
         self._ahead: deque[Any] = deque()
         self._spoilt = 0  # frames since the damage, itself too; 0: there is none since the last key frame
@@ -139,6 +142,8 @@ class Decoding:
                 self._spoilt = 1
                 yield self._lost(packet.pts)
                 continue  # at the end the threads hold more
+            if packet.is_keyframe and self._decoder.name == LIBVPX:
+                self._spoilt = 0
             for frame in decoded:
                 yield from self._of_frame(frame)
             return
@@ -174,10 +179,10 @@ class Decoding:
 
     def _timed(self, frame: Any) -> TimedFrame:
         self._shown += 1
-        aspect = self._opened.aspect
-        if aspect != 1 and turns_sideways(frame):
+        matrix, aspect = self._upright.matrix(frame), self._opened.aspect
+        if aspect != 1 and turns_sideways(matrix):
             aspect = 1 / aspect
-        return TimedFrame(displayed(frame), self._opened.times.shown(frame.pts), aspect)
+        return TimedFrame(displayed(frame, matrix), self._opened.times.shown(frame.pts), aspect)
 
     def _lost(self, pts: int | None) -> FrameError:
         self._told += 1
@@ -189,6 +194,9 @@ class Decoding:
     def _refuse_packet(self, packet: Any) -> None:
         if self._decoder.height * self._decoder.width > most_pixels():
             self._refuse_size(self._decoder.height, self._decoder.width)
+        if self._decoder.name == LIBVPX:
+            height, width = largest_size(bytes(packet))
+            self._refuse_size(max(height, 1), max(width, 1), smallest=1)
         if self._decoder.name not in PICTURES:
             return
         data = bytes(packet)

@@ -156,7 +156,7 @@ class _Until:
     """Lets frames pass until so many seconds of film are over."""
 
     def __init__(self, seconds: float | None, time_base: Fraction) -> None:
-        self._length = None if seconds is None else Fraction(seconds) / time_base
+        self._length = None if seconds is None else Fraction(str(seconds)) / time_base
         self._end: Fraction | None = None
 
     def within(self, frame: TimedFrame | End) -> TimedFrame | End:

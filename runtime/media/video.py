@@ -15,7 +15,7 @@ from runtime.media.ffmpeg import file_name, library, refusing_video
 from runtime.media.frames import EXTENSIONS as PICTURES
 from runtime.media.frames import most_pixels
 from runtime.media.headers import read_header
-from runtime.media.packets import ONE_THREAD, STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
+from runtime.media.packets import LIBVPX, ONE_THREAD, STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
 from runtime.media.pipeline import END, End
 from runtime.media.times import JUMP_S, Times
 from runtime.media.tones import HDR
@@ -33,8 +33,10 @@ EXTENSIONS = frozenset(SUFFIXES.split())
 NO_FILM = ("image2", "tty")
 PLAYLISTS = frozenset({"hls", "dash"})  # whose own length is that of a text; of a live one no duration is known
 HEAD = 1 << 16
+LIBVPX_FORMATS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # some have 8 bits alone
 ODD_ASPECT = 10  # no camera's pixel is so flat: a number that is damaged
 TIMEOUT_S = 10.0
+RTSP = {"rtsp_transport": "tcp"}  # as OpenCV asks, too: of UDP packets are lost on the way
 
 
 class VideoReader(ClosedOnExit):
@@ -73,7 +75,7 @@ class VideoReader(ClosedOnExit):
                 self._av,
                 self._container,
                 self._stream,
-                self._decoder(),
+                self._decoder(given),
                 self._name,
                 path,
                 self._times,
@@ -119,7 +121,7 @@ class VideoReader(ClosedOnExit):
             notes.append(f"is HDR ({HDR[transfer]}): read as SDR")
         if (aspect := self._aspect()) != 1:
             shape = f"{aspect.numerator}:{aspect.denominator}"
-            notes.append(f"has pixels of {shape}: the network sees them as they are stored, outputs have the same")
+            notes.append(f"has pixels of {shape}: the network sees them as stored, overlays keep their shape")
         if self._decoding.fields.interlaced:
             notes.append(f"has {self._decoding.fields.interlaced} interlaced frames: made whole by bwdif")
         return [f"{self._name}: {note}" for note in notes]
@@ -151,11 +153,28 @@ class VideoReader(ClosedOnExit):
             raise FrameError(f"{self._name}: has no pictures, expected a video")
         raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
 
-    def _decoder(self) -> Any:
-        decoder = self._stream.codec_context
+    def _decoder(self, given: Path | str) -> Any:
+        decoder = self._strict_vp9(given) or self._stream.codec_context
         decoder.options = _bounds() | (STRICT if decoder.name in STRICT_CODECS else {})
         decoder.thread_type = "SLICE" if decoder.name in ONE_THREAD else "AUTO"
         decoder.thread_count = bound() or 0  # of 0 FFmpeg makes as many as the affinity allows
+        return decoder
+
+    def _strict_vp9(self, given: Path | str) -> Any | None:
+        """libvpx, which finds most damage where FFmpeg's own decoder finds little, if nothing of the file is lost."""
+        announced = self._stream.codec_context
+        known = announced.name == "vp9" and announced.pix_fmt in LIBVPX_FORMATS and isinstance(given, Path)
+        if not known or LIBVPX not in self._av.codecs_available:
+            return None
+        try:
+            with refusing_video(FrameError, ""), _container(self._av, given) as again:
+                first = next(again.decode(again.streams[self._stream.index]), None)
+        except FrameError:
+            return None
+        if first is None or first.side_data.get("DISPLAYMATRIX") is not None:
+            return None  # a decoder that stands by itself does not hear of it
+        decoder = self._av.CodecContext.create(LIBVPX, "r")
+        decoder.color_trc, decoder.color_primaries = announced.color_trc, announced.color_primaries
         return decoder
 
     def _aspect(self) -> Fraction:
@@ -234,9 +253,11 @@ def _holds_film(path: Path, *, least: int = 1) -> bool:
 
 def _container(av: Any, given: Path | str) -> Any:
     # Titles are in whatever letters a camera has; nobody reads them here.
-    settings = {"options": _bounds(), "metadata_errors": "replace"}
+    settings: dict[str, Any] = {"options": _bounds(), "metadata_errors": "replace"}
     if isinstance(given, Path):
         return av.open(file_name(given), **settings)
+    if given.lower().startswith("rtsp"):
+        settings["options"] = _bounds() | RTSP
     return av.open(given, timeout=TIMEOUT_S, **settings)
 
 

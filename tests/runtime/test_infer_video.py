@@ -1,10 +1,17 @@
 """`runtime.infer` on videos and cameras, from the command line to the files, with an engine made of NumPy."""
 
+import functools
+import http.server
 import json
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -21,6 +28,19 @@ from tests.runtime.test_infer_bad_input import run, started
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     return fake_backend.working_folder(tmp_path, monkeypatch)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def expected_ids(path: Path) -> list[np.ndarray]:
@@ -46,6 +66,36 @@ def test_a_video_gives_its_overlay_and_a_summary(here, capsys):
     printed = capsys.readouterr()
     assert printed.out.split() == ["out/v_mp4_overlay.mp4"] == [f"out/{name}" for name in files_below(here / "out")]
     assert printed.err.startswith(f"{fake_backend.CHOSEN}v.mp4: 30 frames in ") and printed.err.endswith(" a second\n")
+
+
+def test_seconds_of_a_video_are_of_its_own_time(here, capsys):
+    write_video(here / "v.mp4", moving(30))
+    assert infer.main(["v.mp4", "-o", "out", "--seconds", "0.4"]) == cli.DONE
+    assert len(read_video(here / "out" / "v_mp4_overlay.mp4")[0]) == 10
+    assert "v.mp4: 10 frames in " in capsys.readouterr().err
+
+
+def test_a_video_without_frames_fails(here, capsys):
+    (here / "v.y4m").write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n")
+    assert infer.main(["v.y4m", "-o", "out"]) == cli.FAILED
+    assert "v.y4m: holds no frame that can be decoded" in capsys.readouterr().err and files_below(here / "out") == []
+
+
+def test_the_shape_of_pixels_is_kept_and_said(here, capsys):
+    write_video(here / "v.mp4", moving(3), aspect=Fraction(4, 3))
+    assert infer.main(["v.mp4", "-o", "out", "--json"]) == cli.DONE
+    with av.open(str(here / "out" / "v_mp4_overlay.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["files"][0]["notes"][0] in printed.err and "has pixels of 4:3" in printed.err
+
+
+def test_a_finished_file_at_an_address_is_read_to_its_end_and_no_frame_is_dropped(here, capsys):
+    write_video(here / "v.mp4", moving(30))
+    with served(here) as address:
+        assert infer.main([f"{address}/v.mp4", "-o", "out", "--save", "ids"]) == cli.DONE
+    assert len(read_video(here / "out" / "v_mp4_ids.mkv", "gray")[0]) == 30
+    assert "30 frames in" in (told := capsys.readouterr().err) and "dropped" not in told
 
 
 def test_stages_tell_the_times_and_the_busy_share_of_each(here, capsys):

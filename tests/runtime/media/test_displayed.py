@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from runtime.media.displayed import Upright
 from runtime.media.video import VideoReader, first_frame
 from tests.helpers.videos import SIZE, matrix_of, moving, write_video
 
@@ -85,3 +86,19 @@ def test_hdr_is_read_as_sdr_and_said(tmp_path, transfer, name):
         assert f"is HDR ({name})" in reader.notes[0]
     # Half of PQ's signal is 92 cd/m2 of 203, half of HLG's the light of 0.083 of 0.265: sRGB's codes of these.
     assert np.abs(frame.astype(int) - {16: 179, 18: 151}[transfer]).max() <= 3
+
+
+def test_side_data_is_asked_for_once_and_again_where_the_frame_changes():
+    class Frame:
+        rotation, width, height, asked = 0, 64, 48, 0
+
+        @property
+        def side_data(self):
+            Frame.asked += 1
+            return {}
+
+    upright, frame = Upright(), Frame()
+    for width in (64, 64, 64, 32, 32):
+        frame.width = width
+        assert upright.matrix(frame) == (1, 0, 0, 1)
+    assert Frame.asked == 2

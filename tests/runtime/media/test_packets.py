@@ -16,6 +16,7 @@ CODECS = {
     "x.mp4": {"extra": {"g": "10"}},
     "x.avi": {"codec": "mpeg4"},
     "x.ts": {"codec": "mpeg2video"},
+    "x.webm": {"codec": "libvpx-vp9", "extra": {"deadline": "realtime", "cpu-used": "8", "b": "2000000"}},
 }
 SIZE = (96, 128)
 
@@ -54,6 +55,25 @@ def test_what_is_made_from_a_damaged_frame_is_left_out_until_the_next_key_frame(
     _, said = read(damage(path, count=40))
     assert any("is damaged and left out" in line for line in said)
     assert 2 < sum("is made from a damaged one and left out" in line for line in said) < 20
+
+
+def test_vp9_is_read_by_the_stricter_decoder_with_the_same_pixels(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "x.webm", moving(12, SIZE), codec="libvpx-vp9", transfer=16)
+    strict, _ = read(path)
+    monkeypatch.setattr("runtime.media.video.LIBVPX_FORMATS", ())
+    plain, _ = read(path)
+    assert strict.keys() == plain.keys() and len(strict) == 12
+    for pts, frame in strict.items():
+        np.testing.assert_array_equal(frame, plain[pts])
+
+
+def test_a_vp9_frame_of_a_size_that_is_not_taken_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "x.webm", moving(12, SIZE), codec="libvpx-vp9")
+    with VideoReader(path) as reader:
+        reader.read()
+        monkeypatch.setattr("runtime.media.packets.largest_size", lambda packet: (40_000, 50_000))
+        with pytest.raises(FrameError, match="40000x50000, 2000"):
+            list(reader)
 
 
 def test_damage_that_a_checksum_alone_tells_is_told(tmp_path, monkeypatch):
