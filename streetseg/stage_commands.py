@@ -7,7 +7,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.arguments import Parser
+from export.checkpoints.own_names import add_checkpoint
+from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
@@ -27,6 +28,7 @@ def engine(argv: Sequence[str]) -> int:
     _add_source(parser, "a graph of ours in place of --model")
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    add_device(parser)
     parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
     _add_int8(parser)
     parser.add_argument(
@@ -39,7 +41,8 @@ def engine(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     path = stages.build(
         _source(parser, asked), precision=asked.precision, backend=asked.backend, size=asked.size,
-        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
+        table=asked.table, method=asked.method, leave=asked.leave,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
     show(path)
@@ -61,7 +64,8 @@ def export(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
-        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
+        table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
     show(path)
     return DONE
@@ -83,8 +87,8 @@ def calib(argv: Sequence[str]) -> int:
     _add_max_pixels(parser)
     asked = parser.parse_args(argv)
     path = stages.calibrate(
-        _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights, frames=asked.frames,
-        seed=asked.seed, method=asked.method, few=asked.few,
+        _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights,
+        classes=asked.classes, ema=asked.ema, frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
     return DONE
@@ -101,8 +105,8 @@ def quantize(argv: Sequence[str]) -> int:
     _add_int8(parser)
     asked = parser.parse_args(argv)
     path = stages.quantize(
-        _source(parser, asked), size=asked.size, weights=asked.weights,
-        table=asked.table, method=asked.method, leave=asked.leave,
+        _source(parser, asked), size=asked.size, weights=asked.weights, classes=asked.classes,
+        ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
     show(path)
     return DONE
@@ -124,9 +128,10 @@ def _add_source(parser: Parser, what: str) -> None:
 
 
 def _add_network(parser: Parser) -> None:
-    parser.add_argument("--model", help=f"a network; streetseg models lists them ({DEFAULT_MODEL})")
+    parser.add_argument("--model", help=f"a network (streetseg models), or path/to/net.py:build ({DEFAULT_MODEL})")
     parser.add_argument("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
+    add_checkpoint(parser)
 
 
 def _add_int8(parser: Parser) -> None:

@@ -66,6 +66,7 @@ def read_weights(
     *,
     averaged: bool = False,
     classes: tuple[Label, ...] = (),
+    named: bool = True,
 ) -> Weights:
     """A checkpoint: safetensors, what torch.save wrote of a training, or ICNet's. What it is tells its content.
 
@@ -79,6 +80,7 @@ def read_weights(
             network's, its last layer how many classes the checkpoint has.
         averaged: take the average of the weights (EMA) where both are there.
         classes: names in place of those of the file; empty: its own, or of the data set that has so many.
+        named: False where only the tensors are wanted: classes that nobody names are then no error, and there are none.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
@@ -102,7 +104,7 @@ def read_weights(
     several = f"{sha} {chosen.where} {averaged}" if len(found) > 1 or other else ""
     return Weights(
         tensors,
-        classes_of(path, count, chosen.metadata, chosen.classes, classes, published=known),
+        classes_of(path, count, chosen.metadata, chosen.classes, classes, published=known) if named else (),
         hashlib.sha256(several.encode()).hexdigest() if several else sha,
         chosen.metadata.get("source", path.name),
         layout.network if layout else "",

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from runtime.accuracy.datasets import LOOKED, open_dataset, read_pair
+from runtime.accuracy.datasets import LOOKED, open_dataset, read_pair, spread
 from runtime.accuracy.seen import look, seen_in, tell
 from runtime.errors import DatasetError
 from runtime.labels import IGNORED, Label
@@ -54,8 +54,10 @@ def test_of_many_labels_some_are_looked_at_and_that_is_said(tmp_path, capsys):
 
 def test_a_split_is_refused_only_when_all_of_it_was_looked_at(tmp_path, capsys):
     labels = [[[IGNORED]]] * (LOOKED + 20)
-    labels[1] = [[2]]  # none of those at even distances
+    labels[3] = [[2]]
     dataset = own_set(tmp_path, CLASSES, labels)
+    pairs = dataset.pairs("val")
+    assert pairs[3] not in spread(pairs, LOOKED)
     look(dataset.pairs("val"), dataset.classes, "own val")
     assert "car 100.0%" in capsys.readouterr().err
 
