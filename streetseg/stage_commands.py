@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.checkpoints.own_names import add_checkpoint
-from runtime.arguments import Parser
+from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
@@ -28,6 +28,7 @@ def engine(argv: Sequence[str]) -> int:
     _add_source(parser, "a graph of ours in place of --model")
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    add_device(parser)
     parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
     _add_int8(parser)
     parser.add_argument(
