@@ -14,7 +14,7 @@ from runtime.artifacts import is_sealed, user_cache, write_sealed
 from runtime.bars import say
 from runtime.errors import LibraryError
 from runtime.reference import axis_table, gain_and_bias
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 SOURCE = Path(__file__).with_name("segment.cu")
 CACHE = user_cache()
@@ -83,9 +83,9 @@ class Blend(NamedTuple):
     overlay: int = 0  # uint8 (H, W, 3), written
 
 
-def axis_samples(n_in: int, n_out: int) -> np.ndarray:
+def axis_samples(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> np.ndarray:
     """`reference.axis_table` as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
-    table = axis_table(n_in, n_out)
+    table = axis_table(n_in, n_out, upsample)
     samples = np.empty(n_out, AXIS_SAMPLE)
     samples["first"], samples["weight_first"] = table.first, table.weight_first
     samples["second"] = np.where(table.weight_second == 0, table.first, table.second)

@@ -7,7 +7,7 @@ import numpy as np
 from runtime import reference
 from runtime.kernels import cuda
 from runtime.kernels.cuda import Axes, Blend, Launch, Pixels, Tensor
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 
@@ -44,8 +44,9 @@ def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: s
 
 
 def postprocess(
-    place: Place, logits: np.ndarray, height: int, width: int, block: int, blend: Blend | None = None
-) -> np.ndarray:
+    place: Place, logits: np.ndarray, height: int, width: int, block: int, blend: Blend | None = None,
+    upsample: Upsample = "half_pixel",
+) -> np.ndarray:  # fmt: skip
     """As `reference.postprocess`."""
     channels, h, w = logits.shape[1:]
     dtype = {2: "fp16", 4: "fp32"}[logits.itemsize]
@@ -53,7 +54,7 @@ def postprocess(
     winners = place.put(np.full((h * block, w * block), 254, np.uint8))
     empty = np.full((height, width), 253, np.uint8)
     mask = place.put(empty)
-    axes = _axes(place, (h * block, w * block), (height, width))
+    axes = _axes(place, (h * block, w * block), (height, width), upsample)
     place.launch(cuda.coarse_winner(tensor, block, winners))
     place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
@@ -70,6 +71,6 @@ def overlay(
     return mask, place.get(blend.overlay, empty)
 
 
-def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...]) -> Axes:
-    down, across = (place.put(cuda.axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...], upsample: Upsample = "half_pixel") -> Axes:
+    down, across = (place.put(cuda.axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
     return Axes(across, down)
