@@ -7,6 +7,7 @@ from typing import Any
 from runtime.arguments import raising
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
+from runtime.spec import Fit
 from runtime.threads import limited
 from streetseg.stages import naming_extras
 
@@ -18,6 +19,7 @@ def open(
     lanes: int | None = None,
     threads: int | None = None,
     require_signed: str | Path | None = None,
+    fit: Fit | None = None,
 ) -> Lanes:
     """An engine, ready to segment frames by any number of threads; close it, or use it in a `with` statement.
 
@@ -26,13 +28,14 @@ def open(
         lanes: frames in the engine at once; None: what its backend does best.
         threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
+        fit: what becomes of frames of another shape than the network's: stretch, pad, or auto; None: as it was built.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
-        ValueError: lanes or threads is no such number.
+        ValueError: lanes or threads is no such number, or fit is none.
     """
-    return open_lanes(engine or chosen_engine(), lanes, threads=threads, require_signed=require_signed)
+    return open_lanes(engine or chosen_engine(), lanes, threads=threads, require_signed=require_signed, fit=fit)
 
 
 @naming_extras

@@ -6,18 +6,20 @@ import numpy as np
 
 from runtime.backends.tensorrt_engine import TensorType
 from runtime.errors import LibraryError
+from runtime.fit import box_of
 from runtime.kernels.cuda import (
     Axes,
     Blend,
     Launch,
     Pixels,
     Tensor,
-    axis_samples,
     coarse_winner,
     gain_bias,
     resize_normalize,
+    samples_of,
     upsample_argmax,
 )
+from runtime.reference import AxisTable, cut_table, fitted_table
 from runtime.spec import ModelSpec
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
@@ -167,11 +169,13 @@ class FrameBuffers:
             values = memory.upload(np.frombuffer(shades.values, np.uint16))
             blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
             self.results.append((memory.pinned((height, width, 3)), blend.overlay))
-        inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
-        outward = _axes(memory, network.coarse_size, (height, width))
+        box, (h, w) = box_of(preprocess, height, width), network.coarse_size
+        inward = _axes(memory, fitted_table(height, box.down), fitted_table(width, box.across))
+        upsample = spec.upsample
+        outward = _axes(memory, cut_table(h, height, box.down, upsample), cut_table(w, width, box.across, upsample))
         bgr = preprocess.channel_order == "BGR"
         self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
-        if network.coarse_size == (height, width) and not blend:  # each logit is a pixel's, and its winner the mask
+        if network.coarse_size == (height, width) and box.is_whole and not blend:
             self.postprocess: tuple[Launch, ...] = (
                 coarse_winner(network.logits, spec.block, mask_dev, undecided=False),
             )
@@ -187,6 +191,5 @@ def _tensor(memory: Memory, kind: TensorType) -> Tensor:
     return tensor._replace(address=memory.device(tensor.nbytes))
 
 
-def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:
-    down, across = (memory.upload(axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
-    return Axes(across, down)
+def _axes(memory: Memory, down: AxisTable, across: AxisTable) -> Axes:
+    return Axes(memory.upload(samples_of(across)), memory.upload(samples_of(down)))
