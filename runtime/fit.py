@@ -9,6 +9,7 @@ from runtime.spec import FITS, EngineManifest, Fit, Preprocess
 # How many times wider than the network's a frame's shape may be, or narrower, before it is worth more unstretched:
 # measured, docs/accuracy.md, "Frames of another shape".
 FARTHEST = 1.75
+BUILT_FIT: Fit = "auto"  # of a graph, where nothing else is asked
 
 
 class Span(NamedTuple):
@@ -97,11 +98,12 @@ class Shapes:
         return f"{told} in {network}, and have a border: a network of their shape sees more (SIZE=HEIGHTxWIDTH)"
 
 
-def add_fit(parser: argparse.ArgumentParser) -> None:
-    """The option `--fit`, for what opens an engine."""
+def add_fit(parser: argparse.ArgumentParser, default: Fit | None = None) -> None:
+    """The option `--fit`; by default None, for what opens an engine."""
     parser.add_argument(
-        "--fit", choices=FITS, help="frames of another shape than the network's: stretched, padded with their shape "
-        f"kept, or auto, padded where the shapes are {FARTHEST} times apart (default: as the engine says)",
+        "--fit", choices=FITS, default=default, help="frames of another shape than the network's: stretched, padded "
+        f"with their shape kept, or auto, padded where the shapes are {FARTHEST} times apart "
+        f"(default: {default or 'as the engine says'})",
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     save_labels: str | Path | None = None,
     threads: int | None = None,
+    fit: Fit | None = None,
 ) -> dict[str, Any]:
     """What engines are worth on labelled frames, side by side.
 
@@ -59,6 +60,7 @@ def evaluate(
         limit: only so many frames, the first ones; None: all.
         save_labels: write masks as PNG to a folder an engine in this one; None: not.
         threads: of the CPU, at most; None: as many as this process may use.
+        fit: what becomes of frames of another shape than the network's; None: as each engine was built.
 
     Returns:
         JSON values, as `streetseg evaluate --json` prints them: for each of "engines" miou, pixel_accuracy,
@@ -69,14 +71,14 @@ def evaluate(
         ModelError: an unknown dataset.
         DatasetError: frames and labels are not as they must be.
         OutputError: a mask cannot be written.
-        ValueError: threads is no such number.
+        ValueError: threads is no such number, or fit is none.
     """
     from runtime.accuracy.evaluate import evaluated
 
     given = [engines] if isinstance(engines, str | Path) else engines or ()
     folder = Path(save_labels) if save_labels else None
     with limited(threads):
-        return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder)
+        return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder, fit=fit)
 
 
 @naming_extras
