@@ -132,7 +132,11 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         """Free the engine and its buffers; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._request = None
+                self._request = self._buffers = None
+
+    def _refuse_closed(self) -> None:
+        if self._request is None:
+            raise ValueError("the engine is closed")
 
     def _segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         watch = Stopwatch()
@@ -150,8 +154,7 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         # uint16 that are bfloat16's bits.
         import openvino
 
-        if self._request is None:
-            raise ValueError("the engine is closed")
+        self._refuse_closed()
         if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
             image = image.copy()
         with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):
