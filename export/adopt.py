@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from export.adopting.meaning import PRESETS, Given
-from export.half import half_from_float
+from export.adopting.options import NOTHING_ASKED, PRESETS, Asked, add_options, asked_from
 from export.to_onnx import PRECISIONS, SPEC_KEY
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, key_of, locked, sha256_of, sources_sha256, write_sealed
-from runtime.cli import DONE, log, number_from_text, one_of, run, show, size_from_text
+from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import ADOPTED
 from runtime.errors import GraphError
 from runtime.media.frames import read_frame
@@ -33,20 +32,6 @@ if TYPE_CHECKING:
 
 CODE = ("adopt.py", "adopting", "half.py")
 SHARE_OF_NAME = 80  # characters
-
-
-class Asked(NamedTuple):
-    """What is asked of a file, where it does not tell itself."""
-
-    precision: str = "fp32"  # fp32 or fp16
-    size: tuple[int, int] | None = None  # (height, width); None: the file's own
-    given: Given = Given()
-    classes: Path | None = None  # a classes.json
-    output: str | None = None  # that segments
-    name: str | None = None  # of the network; None: the file's
-
-
-NOTHING_ASKED = Asked()
 
 
 class Adopted(NamedTuple):
@@ -201,10 +186,11 @@ def _checked(
 ) -> tuple[str, "onnx.ModelProto"]:  # fmt: skip
     # The graph in the precision that was asked, and how near it is to the file.
     from export.adopting import untouched
+    from export.half import half_from_float
     from runtime.proof import noisy
 
     mask, output = wanted
-    size = mask.shape
+    size = (spec.preprocess.height, spec.preprocess.width)
     full = untouched.run_graph(graph, spec, frame)
     is_half = source.is_half
     near = ""
@@ -278,38 +264,16 @@ def _key(source: "Source", asked: Asked) -> str:
     )
 
 
-def add_options(parser: Parser) -> None:
-    """What a file may leave open, as options."""
-    add = parser.add_argument_group("what the file does not tell").add_argument
-    add("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, where its axes are free (1024x2048)")
-    add("--preprocess", metavar="FILE", help=f"the JSON of a Preprocess, or {', '.join(PRESETS)}")
-    add("--mean", type=number_from_text, nargs=3, metavar="M", help="of each channel, in units of the scaled value")
-    add("--std", type=number_from_text, nargs=3, metavar="S", help="of each channel")
-    add("--scale", type=number_from_text, help="what bytes are multiplied with first, such as 0.00392157")
-    add("--order", choices=("RGB", "BGR"), help="of the channels")
-    add("--classes", type=Path, metavar="JSON", help="names and colours, as own data sets have them")
-    add("--output", help="which output segments, where several could")
-    add("--name", help="of the network (the file's)")
-
-
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = Parser(prog="python -m export.adopt", description=__doc__)
     parser.add_argument("file", type=Path, metavar="ONNX", help="an ONNX file of anyone's that segments frames")
     parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (%(default)s)")
     parser.add_argument("-o", "--out", type=Path, metavar="GRAPH", help="where the graph is written (artifacts/onnx)")
-    add_options(parser)
+    add_options(parser, size=True)
     asked = parser.parse_args(argv)
-    show(adopt(asked.file, asked_from(asked), to=asked.out))
+    show(adopt(asked.file, asked_from(asked, asked.precision), to=asked.out))
     return DONE
-
-
-def asked_from(options: "object") -> Asked:
-    """The parsed options of `add_options`, and the precision."""
-    of = vars(options)
-    three = {name: tuple(of[name]) if of[name] else None for name in ("mean", "std")}
-    given = Given(of["preprocess"], of["scale"], three["mean"], three["std"], of["order"])
-    return Asked(of["precision"], of["size"], given, of["classes"], of["output"], of["name"])
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def _peeled(editor: Editor, output: str, size: tuple[int, int]) -> _State:
         done = (
             _peel_pass(editor, node, state)
             or _peel_decision(editor, node, state)
-            or _peel_probability(editor, node, state)
+            or _peel_probability(editor, node, state, size)
             or _peel_resize(editor, node, state, size)
         )
         if not done or len(editor.readers.get(node.output[0], [])) > (0 if node.output[0] == output else 1):
@@ -134,23 +134,30 @@ def _peel_decision(editor: Editor, node: onnx.NodeProto, state: _State) -> bool:
     return False
 
 
-def _peel_probability(editor: Editor, node: onnx.NodeProto, state: _State) -> bool:
-    # They keep the order of the classes. Before a Resize that was cut they would not: what is between them changes.
-    if node.op_type not in PROBABILITIES or state.is_resized:
+def _peel_probability(editor: Editor, node: onnx.NodeProto, state: _State, size: tuple[int, int]) -> bool:
+    # They keep the order of a pixel's classes, but not what is between pixels, where something is upsampled after.
+    if node.op_type not in PROBABILITIES:
         return False
     shape = editor.shape(node.input[0]) or ()
+    is_whole = not state.is_resized and tuple(length for length in shape if length in size)[-2:] == size
     if node.op_type == "Sigmoid":
-        if state.threshold is not None or 1 in shape[1:]:
-            share = 0.5 if state.threshold is None else state.threshold
-            if not 0 < share < 1:
-                return False
-            state.threshold = float(np.log(share / (1 - share)))
-        return True
+        return _peel_sigmoid(state, is_one=1 in shape[1:], is_whole=is_whole)
+    if not is_whole:
+        return False
     axis = attribute(node, "axis", -1) % max(len(shape), 1)
     if len(shape) != 4 or axis not in (1, 3) or state.axis not in (None, axis):
         return False
     state.axis = axis
     return True
+
+
+def _peel_sigmoid(state: _State, *, is_one: bool, is_whole: bool) -> bool:
+    if not is_one:
+        return is_whole
+    share = 0.5 if state.threshold is None else state.threshold
+    is_cut = is_whole and 0 < share < 1
+    state.threshold = float(np.log(share / (1 - share))) if is_cut else share
+    return is_cut
 
 
 def _peel_resize(editor: Editor, node: onnx.NodeProto, state: _State, size: tuple[int, int]) -> bool:

@@ -8,21 +8,13 @@ from typing import Any, NamedTuple
 
 import onnx
 
+from export.adopting.options import IMAGENET_MEAN, ORDERS, PRESETS, Given
 from runtime.accuracy.own import own_classes_from_values
 from runtime.errors import GraphError
 from runtime.json_values import read_json, told, values_from_json
 from runtime.labels import Label
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# As the frames of most networks are brought to their input; `none` leaves the bytes.
-PRESETS: dict[str, dict[str, Any]] = {
-    "imagenet": {"scale": 1 / 255, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "channel_order": "RGB"},
-    "minus1to1": {"scale": 1 / 255, "mean": (0.5,) * 3, "std": (0.5,) * 3, "channel_order": "RGB"},
-    "0to1": {"scale": 1 / 255, "mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "RGB"},
-    "none": {"scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "RGB"},
-}
 FIELDS = ("scale", "mean", "std", "channel_order")
-ORDERS = ("RGB", "BGR")
 SCALED = {"scale", "mean", "std"}
 HOW = (
     f"--preprocess FILE (the JSON of a Preprocess) or one of {', '.join(PRESETS)}, "
@@ -40,16 +32,6 @@ class Known(NamedTuple):
     channel_order: str | None  # None: nobody says
     size: tuple[int, int] | None
     said_by: str
-
-
-class Given(NamedTuple):
-    """What a user says of the normalisation; None where nothing is said."""
-
-    preprocess: str | None = None  # a preset, or the path of a JSON file
-    scale: float | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    order: str | None = None
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:

@@ -73,7 +73,8 @@ def _start() -> Prefix:
 
 def _walked(editor: Editor, name: str, layout: str) -> list[tuple[Prefix, str]]:
     # What was seen up to each tensor that is NCHW and of positive gain.
-    at, found = _start(), []
+    found: list[tuple[Prefix, str]] = []
+    at = _start()
     while True:
         readers = editor.readers.get(name, [])
         step = _step(editor, readers[0], name, layout, at) if len(readers) == 1 else None

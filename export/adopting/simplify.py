@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from export.adopting.editing import Editor, attribute
 from export.to_onnx import FOLDED_BYTES, OPSET
@@ -34,7 +35,7 @@ def simplified(model: onnx.ModelProto, frame: str, shape: tuple[int, ...]) -> on
     made = onnx.ModelProto()
     made.CopyFrom(model)
     if made.functions:
-        made = onnx.inliner.inline_local_functions(made)
+        made = inline_local_functions(made)
     _fix(made, frame, shape)
     _widen(made)
     made = _converted(_folded(made))

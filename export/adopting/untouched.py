@@ -58,16 +58,17 @@ def run_file(source: Source, given: Input, preprocess: Preprocess, frame: np.nda
 
 
 def mask_of(output: np.ndarray, size: tuple[int, int], threshold: float) -> np.ndarray:
-    """The mask that an untouched output means, uint8 of this size.
+    """The mask that an untouched output means, uint8 of this size, or of the output's own where it holds ids.
 
     Args:
         output: logits, a map of one channel, or ids, as the file gives them.
-        size: of the network's input.
+        size: of the network's input, (height, width).
         threshold: above which one channel is class 1.
     """
     if output.dtype.kind in "iub":
         ids = output.reshape([length for length in output.shape if length != 1])
         ids = (ids if ids.ndim == 2 else output.reshape(size)).astype(np.int64)
+        size = (ids.shape[0], ids.shape[1])
         hot = (ids[None] == np.arange(min(int(ids.max()), 254) + 1)[:, None, None])[None].astype(np.float32)
         return reference.postprocess(hot, *size, upsample="nearest")
     logits = logits_of(output, size)
