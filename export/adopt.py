@@ -6,9 +6,11 @@
 import re
 import time
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import runtime
 from export.adopting.options import NOTHING_ASKED, PRESETS, Asked, add_options, asked_from
 from export.to_onnx import PRECISIONS, SPEC_KEY
 from runtime.arguments import Parser
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from export.adopting.source import Source
     from export.adopting.untouched import Input
 
-CODE = ("adopt.py", "adopting", "half.py")
+HERE, RUNTIME = Path(__file__).parent, Path(runtime.__file__).parent
+# What the graph depends on beside the file and the options.
+CODE, RUNTIME_CODE = ("adopt.py", "adopting", "half.py", "to_onnx.py"), ("spec.py", "labels.py", "reference.py")
+MADE_BY = ("onnx", "onnxscript", "onnxruntime", "numpy")
 SHARE_OF_NAME = 80  # characters
 
 
@@ -81,11 +86,11 @@ def adopted(source: "Source", asked: Asked) -> Adopted:
     from export.adopting.endings import take_ending, threshold_of
     from export.adopting.interface import input_of, output_of, refuse_other_size
     from export.adopting.prefix import take_prefix
-    from export.adopting.simplify import simplified
+    from export.adopting.simplify import name_layers, simplified
 
-    metadata = meaning.metadata_of(source.model)
+    notes = meaning.metadata_of(source.model)
     bytes_in = input_of(source, asked.size or (0, 0)).kind == 2
-    known = meaning.normalisation(asked.given, metadata, is_bytes=bytes_in)
+    known = meaning.normalisation(asked.given, notes, is_bytes=bytes_in)
     given = input_of(source, asked.size or known.size)
     refuse_other_size(source, given, asked.size, known.size)
     graph = simplified(source.model, given.name, given.shape)
@@ -98,8 +103,9 @@ def adopted(source: "Source", asked: Asked) -> Adopted:
     output, dropped = output_of(source, results, given.size, asked.output, len(classes))
     mask = untouched.mask_of(results[output], given.size, threshold[output])
     ending = take_ending(graph, output, given.size, len(classes))
-    spec, named_by = _spec(source, asked, graph, _whole(outside, prefix), ending, metadata)
+    spec, named_by = _spec(source, asked, graph, _whole(outside, prefix), ending, notes)
     spec = _first_layer(graph, spec)
+    name_layers(graph)
     agreed, graph = _checked(graph, spec, asked, (mask, results[output]), frame, source)
     found = _table(source, given, known, outside, prefix, ending, output, dropped, spec, named_by)
     return Adopted(_noted(graph, spec), (*found, ("checked", agreed)))
@@ -140,13 +146,13 @@ def _whole(outside: Preprocess, prefix: "Prefix") -> Preprocess:
 
 def _spec(
     source: "Source", asked: Asked, graph: "onnx.ModelProto", preprocess: Preprocess, ending: "Ending",
-    metadata: dict[str, str],
+    notes: dict[str, str],
 ) -> tuple[ModelSpec, str]:  # fmt: skip
     from export.adopting.editing import Editor
     from export.adopting.endings import LOGITS, stride_of
     from export.adopting.meaning import classes_for
 
-    classes, named_by = classes_for(asked.classes, ending.classes, metadata)
+    classes, named_by = classes_for(asked.classes, ending.classes, notes)
     shape = Editor(graph).shape(LOGITS) or ()
     if len(shape) != 4 or 0 in shape:
         raise GraphError(f"how large the output of {source.path} is does not follow from the graph: export it anew")
@@ -259,7 +265,8 @@ def _key(source: "Source", asked: Asked) -> str:
             "file": source.sha256,
             "asked": [str(part) for part in asked],
             "files": [sha256_of(path) for path in files if path.is_file()],
-            "code": sources_sha256(*(Path(__file__).with_name(name) for name in CODE)),
+            "packages": {name: metadata.version(name) for name in MADE_BY},
+            "code": sources_sha256(*(HERE / name for name in CODE), *(RUNTIME / name for name in RUNTIME_CODE)),
         }
     )
 

@@ -5,6 +5,7 @@ same output for all of them.
 """
 
 import logging
+import re
 import warnings
 
 import numpy as np
@@ -17,6 +18,7 @@ from export.to_onnx import FOLDED_BYTES, OPSET
 from runtime.errors import GraphError
 from runtime.libraries import refusing
 
+NUMBERED = re.compile(r"onnx::|\d+$|val_\d|_?/|.*Constant.*_output_\d")  # names that exporters give what has none
 LEFT_OVER = ("If", "Loop", "Scan")
 OUR_IR = 10  # that onnxruntime, OpenVINO and TensorRT read for this opset
 
@@ -50,6 +52,23 @@ def simplified(model: onnx.ModelProto, frame: str, shape: tuple[int, ...]) -> on
     editor.end_at([value.name for value in made.graph.output])
     editor.infer()
     return made
+
+
+def name_layers(model: onnx.ModelProto) -> None:
+    """Call each convolution's weight after its place in the network, where the exporter numbered it.
+
+    Layers are named after their weights, wherever one is named: in messages, `--leave` and the sensitivity's table.
+    """
+    editor = Editor(model)
+    taken = {tensor.name for tensor in model.graph.initializer}
+    for node in list(model.graph.node):
+        if node.op_type not in ("Conv", "ConvTranspose") or editor.constant(node.input[1]) is None:
+            continue
+        place = re.sub(r"\.(Conv|ConvTranspose)(_\d+)?$", "", node.name.strip("/").replace("/", "."))
+        name = f"{place}.weight"
+        if NUMBERED.match(node.input[1]) and place and name not in taken:
+            editor.rename(node.input[1], name)
+            taken.add(name)
 
 
 def _fix(model: onnx.ModelProto, frame: str, shape: tuple[int, ...]) -> None:
