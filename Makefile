@@ -121,7 +121,7 @@ engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS ONNX A
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
 	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=704x960 WEIGHTS= | tail -n 1)
-	$(PY) -m runtime.infer $(DEMO_FRAME) -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
+	$(PY) -m runtime.infer "$$PWD/$(DEMO_FRAME)" -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
 
 evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)

@@ -22,14 +22,16 @@ from calib.thresholds import METHODS, Method, thresholds
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
 from runtime.cli import DONE, count_from_text, log, one_of, progress, run, seed_from_text, show
-from runtime.errors import GraphError
+from runtime.errors import FrameError, GraphError
 from runtime.media.frames import add_max_pixels, read_frame
 from runtime.reference import preprocess
 from runtime.spec import ModelSpec, Preprocess
 
+MOST_UNREAD = 0.05  # of the frames; more is another set than the one that was meant
 FRAMES = 512  # NVIDIA asks for 500 and more
 DEFAULT_METHOD: Method = "mse"  # figures/calibration-*.json
 RUNTIME = Path(runtime.__file__).parent
+READERS = ("frames", "decoding", "tiff", "colour", "other_formats")  # of runtime.media: what makes a frame of a file
 MADE_BY = ("onnxruntime", "onnx", "numpy", "opencv-python-headless")
 
 
@@ -55,13 +57,13 @@ def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Pa
 
     Raises:
         GraphError: the graph is not ours or not FP32, or a tensor gets a value that is not finite.
-        FrameError: a frame cannot be read; nothing is written.
+        FrameError: more than `MOST_UNREAD` of the frames cannot be read; nothing is written.
     """
     model, spec = load_graph(graph, "fp32")
     path = folder / f"{spec.name}-{method}-{_key(graph, sample, seed, method)}.json"
     with locked(path):
         kept = table_or_none(path) if path.is_file() else None
-        if kept and kept.frames_sha256 == sample.sha256:
+        if kept and set(kept.frames_sha256) <= set(sample.sha256):  # fewer where some could not be read
             path.touch()  # the newest table is the one that was asked for last
             log(f"{path} is up to date")
         else:
@@ -107,20 +109,42 @@ def frames_as_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, what: 
 def _table(model: onnx.ModelProto, spec: ModelSpec, sample: Sample, seed: int, method: Method) -> CalibrationTable:
     names = tensors(model.graph)
     log(f"calibrating {spec.name}: {len(names)} tensors over {len(sample.frames)} frames")
-    statistics = collect(model, names, frames_as_inputs(sample.frames, spec.preprocess, "calibrate"))
+    used: list[int] = []
+    statistics = collect(model, names, _readable_inputs(sample.frames, spec.preprocess, used))
     return CalibrationTable(
         model=spec.name,
         weights_sha256=spec.weights_sha256,
         size=(spec.preprocess.height, spec.preprocess.width),
         seed=seed,
-        frames=tuple(path.name for path in sample.frames),
-        frames_sha256=sample.sha256,
+        frames=tuple(sample.frames[i].name for i in used),
+        frames_sha256=tuple(sample.sha256[i] for i in used),
         versions={name: metadata.version(name) for name in MADE_BY},
         method=method,
         float_layers=(),
         ranges={name: _rounded(thresholds(of)) for name, of in statistics.histograms.items()},
         means={name: tuple(float(f"{mean:.4g}") for mean in of) for name, of in statistics.means.items()},
     )
+
+
+def _readable_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, used: list[int]) -> Iterable[np.ndarray]:
+    # Fills `used` with the places of those that can be read: one broken download of 512 does not move a range.
+    lost = 0
+    for i, path in enumerate(progress(frames, "calibrate", unit="frame")):
+        try:
+            frame = read_frame(path)
+        except FrameError as error:
+            lost += 1
+            log(f"left out: {error}")
+            if lost > MOST_UNREAD * len(frames):
+                raise FrameError(
+                    f"{lost} of the first {i + 1} calibration frames cannot be read, of {len(frames)} at most "
+                    f"{MOST_UNREAD:.0%} may be left out; the last one: {error}"
+                ) from None
+            continue
+        used.append(i)
+        yield preprocess(frame, spec_preprocess)
+    if lost:
+        log(f"calibrated on {len(used)} of {len(frames)} frames: {lost} could not be read")
 
 
 def _rounded(ranges: dict[str, float]) -> dict[str, float]:
@@ -145,7 +169,8 @@ def _key(graph: Path, sample: Sample, seed: int, method: Method) -> str:
         "method": method,
         "versions": {name: metadata.version(name) for name in MADE_BY},
         "code": sources_sha256(
-            Path(__file__).parent, *(RUNTIME / name for name in ("reference.py", "media/frames.py"))
+            Path(__file__).parent,
+            *(RUNTIME / name for name in ("reference.py", *(f"media/{name}.py" for name in READERS))),
         ),
     }
     return key_of(parts)

@@ -1,6 +1,7 @@
 """Which frames an INT8 graph is calibrated on, from a seed."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,14 +9,23 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
+from runtime.accuracy.seen import look
 from runtime.artifacts import sha256_of
+from runtime.cli import log
 from runtime.commands import data_option
 from runtime.errors import DatasetError
 from runtime.media.frames import EXTENSIONS
+from runtime.texts import shown
 
 FEWEST = 32  # under this a range is a guess; NVIDIA asks for 500 and more
 CITYSCAPES_FRAMES = Path("leftImg8bit") / "train"
 SPLIT_FRAMES = Path("train")
+# What people call the labels' folder, and the end of a label's name beside its frame's.
+LABEL_FOLDER = re.compile(
+    r"(?i)masks?|labels?|labelled|annotations?|seg(?:mentation)?s?|gt(?:fine|coarse)?|ground_?truth|.+annot"
+)
+LABEL_NAME = re.compile(r"(?i)(.+?)_(?:masks?|labels?|gt|annot|label(?:train)?ids|instanceids|color|ids|overlay)")
+OTHER_SPLITS = frozenset({"val", "test", "valid", "validation"})
 OWN_CLASSES = Path("classes.json")
 
 
@@ -44,6 +54,9 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
     """
     if not data.is_dir():
         raise DatasetError(f"there is no folder {data}; give the calibration frames' with {data_option()}")
+    if data.name.casefold() in OTHER_SPLITS:
+        log(f"warning: {shown(data)} looks like frames to test on; ranges are found on training frames: give "
+            f"{shown(data.parent)}, of which train is taken")  # fmt: skip
     groups = _groups(data)
     chosen = _spread(groups, count, np.random.default_rng(seed))
     if len(chosen) < FEWEST and not few:
@@ -62,7 +75,10 @@ def digest_of(sha256: Sequence[str]) -> str:
 def _groups(data: Path) -> list[list[Path]]:
     # the frames by city, or all in one group; each sorted
     if (data / OWN_CLASSES).is_file():
-        return [[pair.frame for pair in open_dataset("own", data).pairs("train")]]
+        dataset = open_dataset("own", data)
+        pairs = dataset.pairs("train")
+        look(pairs, dataset.classes, f"{dataset.name} train")
+        return [[pair.frame for pair in pairs]]
     root = data / CITYSCAPES_FRAMES
     if root.is_dir():
         groups = [_images(city) for city in sorted(root.iterdir()) if city.is_dir()]
@@ -75,7 +91,20 @@ def _groups(data: Path) -> list[list[Path]]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    # In what is below the folder nothing hidden counts: macOS' ._x.jpg, Jupyter's checkpoints; nor do labels.
+    below = [path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS]
+    seen = [path for path in below if not any(part.startswith(".") for part in path.parts)]
+    stems = {path.stem for path in seen}
+    frames = [path for path in seen if not _is_label(path, stems)] or seen
+    if len(frames) < len(seen):
+        log(f"{shown(folder)}: {len(seen) - len(frames)} pictures are labels by their folder or name, and left out")
+    return sorted(folder / path for path in frames if (folder / path).is_file())
+
+
+def _is_label(path: Path, stems: set[str]) -> bool:
+    named = any(LABEL_FOLDER.fullmatch(part) for part in path.parts[:-1])
+    marked = LABEL_NAME.fullmatch(path.stem)
+    return named or (marked is not None and marked[1] in stems)
 
 
 def _spread(groups: list[list[Path]], count: int, rng: np.random.Generator) -> list[Path]:

@@ -23,6 +23,7 @@ from calib.qdq import quantize
 from calib.table import TABLES, CalibrationTable, save_table, table_for
 from runtime.accuracy.datasets import DATASETS, open_dataset, read_pair
 from runtime.accuracy.metrics import confusion, mean_iou
+from runtime.accuracy.seen import seen_in, tell
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, sha256_of, write_atomically
 from runtime.backends.onnxruntime import CPU, session_options
@@ -165,6 +166,7 @@ def load_frames(dataset: str, data: Path, spec: ModelSpec, count: int, seed: int
     pairs = opened.pairs("train")
     chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
     frames = [read_pair(pairs[i]) for i in chosen]
+    tell(seen_in((label for _, label in frames), len(pairs)), opened.classes, f"{opened.name} train")
     return Labelled([preprocess(frame, spec.preprocess) for frame, _ in frames], [label for _, label in frames])
 
 

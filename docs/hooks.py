@@ -23,7 +23,7 @@ COMMANDS = (
     "runtime.infer", "runtime.evaluate", "runtime.prove",
     "export.to_onnx", "export.to_torch", "calib.ranges", "calib.qdq", "calib.sensitivity", "calib.speed",
     "calib.methods", "engines.build", "engines.bundle", "engines.compare", "engines.keys", "engines.nncf_engine",
-    "export.train", "export.prune", "export.balance", "export.ablation",
+    "engines.plan", "export.train", "export.prune", "export.balance", "export.ablation",
     "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.report", "runtime.regress",
     "engines.revision",
 )  # fmt: skip

@@ -22,6 +22,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
+from runtime.backends.tensorrt_layers import keep_layers
 from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import command, install
 from runtime.errors import EngineError, GraphError, LibraryError
@@ -207,6 +208,7 @@ def write_built(
         created=datetime.now(timezone.utc).isoformat(),
         proof=proof,
     )
+    keep_layers(path, built.layers, manifest.engine_sha256)
     write_engine(path, built.engine, manifest)
     return manifest
 

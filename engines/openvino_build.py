@@ -42,21 +42,36 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     with _refusing(spec):
-        model = _with_frame_input(model, spec, logits_type(spec, wanted))
-        read_in_blocks(model)
-        if precision == "int8":
-            quantize_frame(model)
-            if sums_saturate():
-                keep_sums(model)
-            else:
-                keep_joined(model)
-        view_windows(model)
-        engine = core.compile_model(model, DEVICE, compile_options(wanted)).export_model().getvalue()
+        engine = compiled_model(model, spec, precision, wanted).export_model().getvalue()
         read = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
         executed = executed_types(read)
     asked = "int8" if precision == "int8" else TYPE_NAMES[wanted]
     refuse_other_precision(spec.name, executed, asked, without_a_kernel(read, asked))
     return Built(engine, executed)
+
+
+def compiled_model(
+    model: Any, spec: ModelSpec, precision: Precision, execution: str, options: dict[str, str] | None = None
+) -> Any:
+    """The openvino.CompiledModel of a model as `compiled` takes it, in this plugin's layouts; it is changed.
+
+    Args:
+        model: NCHW in, NCHW out.
+        spec: of that model.
+        precision: of the graph.
+        execution: as `runtime.backends.openvino.execution_type` gives it.
+        options: of the plugin, beside those that every engine has.
+    """
+    model = _with_frame_input(model, spec, logits_type(spec, execution))
+    read_in_blocks(model)
+    if precision == "int8":
+        quantize_frame(model)
+        if sums_saturate():
+            keep_sums(model)
+        else:
+            keep_joined(model)
+    view_windows(model)
+    return openvino.Core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
 
 
 def _refusing(spec: ModelSpec) -> AbstractContextManager[None]:

@@ -7,15 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from calib.graphs import graph_from_bytes
 from engines.built import INT8_SHARE, Built
+from engines.tensorrt_layout import rewritten, write_channels_last
+from engines.tensorrt_plan import layers_from_text
 from engines.tensorrt_precision import inspected_types, network_types, prove
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.bars import bar
-from runtime.errors import EngineError, LibraryError
+from runtime.cli import log
+from runtime.errors import EngineError, GraphError, LibraryError
 from runtime.libraries import refusing
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
+# By its plan, of either shipped network: `python -m engines.plan INT8.onnx --against FP16.onnx`.
+SLOW_INT8 = (
+    "TensorRT-RTX quantizes in a kernel of its own after every INT8 convolution, and so moves more bytes than in FP16: "
+    "FP16 is expected to be faster"
+)
+
+
+class NotBuilt(EngineError):
+    """The library took a network and could not build it."""
 
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
@@ -36,23 +49,42 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     """
     target(backend)
     trt = library(backend)
-    log = log_of(trt)
-    log.clear()
+    logger = log_of(trt)
+    if precision == "int8" and backend == "tensorrt-rtx":
+        log(f"warning: {SLOW_INT8}")
+    logger.clear()
     with refusing(EngineError, f"{trt.__name__} refuses the graph of {spec.name}"):
-        return _proven(trt, onnx, spec, precision, backend)
+        try:
+            return _proven(trt, onnx, spec, precision, backend, channels_last=True)
+        except NotBuilt as error:  # the kernels take planes, too
+            log(f"{error}; building it with planes in place of channels last")
+            logger.clear()
+            return _proven(trt, onnx, spec, precision, backend, channels_last=False)
 
 
-def _proven(trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
-    log = log_of(trt)
-    builder = trt.Builder(log)
+def _in_layout(onnx: bytes, spec: ModelSpec, backend: BackendName) -> bytes:
+    try:
+        return rewritten(graph_from_bytes(onnx)).SerializeToString()
+    except GraphError as error:
+        raise EngineError(f"{backend} cannot take the graph of {spec.name}: {error}") from None
+
+
+def _proven(
+    trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, *, channels_last: bool
+) -> Built:
+    graph = _in_layout(onnx, spec, backend) if channels_last else onnx
+    logger = log_of(trt)
+    builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(onnx):
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
         raise EngineError(_parser_error(parser, spec, backend))
+    if channels_last:
+        write_channels_last(trt, network)
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
     engine = _built(trt, builder, network, precision, spec)
     _prove_again(trt, engine, precision, spec, backend, int8_share(executed))
-    return Built(engine, executed)
+    return Built(engine, executed, layers_from_text(logger.layers))
 
 
 def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec) -> bytes:
@@ -61,7 +93,7 @@ def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: Mod
     with _interrupting(progress):
         serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise EngineError(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
+        raise NotBuilt(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
     return bytes(serialized)
 
 

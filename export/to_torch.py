@@ -10,12 +10,13 @@ from pathlib import Path
 from export.checkpoints.sources import check_file, default_weights, export_key
 from export.to_onnx import Request, check_request, loaded_network
 from runtime.arguments import Parser
-from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
+from runtime.artifacts import ARTIFACTS, is_sealed, locked, sources_sha256, write_sealed
 from runtime.cli import DONE, log, run, show, size_from_text
 from runtime.measure.rivals import SPEC_FILE
 from runtime.spec import to_json
 
 PROGRAMS = ARTIFACTS / "torch"
+CODE = (Path(__file__), Path(__file__).with_name("constants.py"))  # what makes a program of a network
 
 
 def export_program(request: Request, weights: Path | None = None, folder: Path = PROGRAMS) -> Path:
@@ -35,7 +36,8 @@ def export_program(request: Request, weights: Path | None = None, folder: Path =
     """
     check_request(request)
     weights = weights or default_weights(request.model)
-    key = export_key({**request._asdict(), "form": "torch program"}, weights)
+    form = {"form": "torch program", "form_code": sources_sha256(*CODE)}
+    key = export_key({**request._asdict(), **form}, weights)
     path = folder / f"{request.model}-{request.height}x{request.width}-{key}.pt2"
     with locked(path):
         if is_sealed(path):
@@ -49,10 +51,13 @@ def program_bytes(request: Request, weights: Path | None) -> bytes:
     """The archive that `export_program` keeps."""
     import torch
 
+    from export.constants import movable
+
     _, network, spec = loaded_network(request, weights)
     example = torch.zeros((1, 3, request.height, request.width))
     buffer = io.BytesIO()
-    torch.export.save(torch.export.export(network, (example,)), buffer, extra_files={SPEC_FILE: to_json(spec)})
+    program = movable(torch.export.export(network, (example,)), example)
+    torch.export.save(program, buffer, extra_files={SPEC_FILE: to_json(spec)})
     return buffer.getvalue()
 
 

@@ -1,11 +1,13 @@
 """What the commands leave on disk: keyed by all it was made from, written whole or not at all, one maker at a time."""
 
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from runtime.errors import GraphError
 ARTIFACTS = Path("artifacts")
 CACHE_NAME = "street-segmentation"
 READ_BYTES = 1 << 20  # at a time
+LEFTOVER = ".street-segmentation-"  # how the name of a file begins that is not written to its end
+YOUNG_S, OLD_S = 60, 24 * 3600
 
 
 def user_cache() -> Path:
@@ -31,15 +35,42 @@ def user_cache() -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write the whole file or none of it: to a temporary name in the same folder, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}.part")
+    # Made anew, through no link, with the rights that the user's umask gives: some file systems refuse a chmod.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
+            with suppress(OSError):  # a file system without locks; `remove_leftovers` goes by the age there
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(data)
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide the file from everyone else
-        Path(temporary).replace(path)
+            file.flush()
+            temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what `write_atomically` had begun in this folder when its process was killed; of a living one nothing."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(LEFTOVER) and entry.name.endswith(".part"):
+                _remove_leftover(Path(entry.path))
+
+
+def _remove_leftover(path: Path) -> None:
+    with suppress(OSError):  # gone, or not ours to delete
+        age_s = time.time() - path.stat().st_mtime
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_left = age_s > YOUNG_S  # one that was made this moment may not have its lock yet
+            except BlockingIOError:
+                is_left = False
+            except OSError:
+                is_left = age_s > OLD_S
+            if is_left:
+                path.unlink()
 
 
 def sha256_of(path: Path) -> str:

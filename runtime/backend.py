@@ -14,8 +14,10 @@ from runtime.first_use import prove_once
 from runtime.forks import Guard
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
+from runtime.reference import check_out, check_size
 from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.texts import shown
 from runtime.threads import limited
 
 Opened = TypeVar("Opened")
@@ -39,18 +41,42 @@ class Backend(Protocol):
     spec: ModelSpec
     stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The mask of one frame.
 
         Args:
-            frame: uint8 (H, W, 3) RGB, any size.
+            frame: uint8 (H, W, 3) RGB, any size and strides. From `frame_buffer` it is taken without a copy.
+            out: uint8 (H, W), where the mask is written; None: a new array. To `mask_buffer` it comes without a copy.
 
         Returns:
-            uint8 (H, W) train ids, a new array.
+            uint8 (H, W) train ids: `out`, or a new array.
 
         Raises:
-            FrameError: it is no array, or of another shape or type.
+            FrameError: the frame is no array, or of another shape or type.
+            ValueError: `out` is of another shape or type, read-only, or overlaps the frame; nothing is written.
             EngineError: another thread uses the engine, or another process opened it.
+        """
+
+    def frame_buffer(self, height: int, width: int) -> np.ndarray:
+        """Where a frame is best decoded to: `segment`, `overlay` and `logits` take it from there without a copy.
+
+        On a GPU it is page-locked. It is the same array for a size until another size was used; then, and after
+        `close`, it remains an ordinary array, valid as long as it is referenced. A call with a frame that lies
+        elsewhere may write over it, so may nothing else but the caller.
+
+        Returns:
+            uint8 (height, width, 3), contiguous, its values unset.
+
+        Raises:
+            ValueError: a size below one, or the engine is closed.
+            EngineError: another thread uses the engine, or another process opened it.
+            LibraryError: the system locks no more memory.
+        """
+
+    def mask_buffer(self, height: int, width: int) -> np.ndarray:
+        """Where a mask is best taken from: as `out` of `segment` it is written without a copy.
+
+        As `frame_buffer`, uint8 (height, width); any next call may write over it.
         """
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -113,6 +139,18 @@ class ClosedOnExit:
         self.close()
 
 
+class PlainBuffers:
+    """`frame_buffer` and `mask_buffer` of a backend that takes any contiguous array without a copy."""
+
+    def frame_buffer(self, height: int, width: int) -> np.ndarray:
+        """A new uint8 (height, width, 3), the caller's; see `Backend.frame_buffer`."""
+        return np.zeros((*check_size(height, width), 3), np.uint8)
+
+    def mask_buffer(self, height: int, width: int) -> np.ndarray:
+        """A new uint8 (height, width), the caller's; see `Backend.mask_buffer`."""
+        return np.zeros(check_size(height, width), np.uint8)
+
+
 class Stopwatch:
     """Milliseconds between laps, by the host's clock."""
 
@@ -125,6 +163,18 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps_ms[name] = (now - self._last) * 1e3
         self._last = now
+
+
+def check_segment(frame: np.ndarray, out: np.ndarray | None) -> None:
+    """Refuse what `Backend.segment` does not take.
+
+    Raises:
+        FrameError: no frame.
+        ValueError: the mask cannot be written there.
+    """
+    check_frame(frame)
+    if out is not None:
+        check_out(out, frame)
 
 
 class BackendModule(Protocol):
@@ -187,6 +237,8 @@ def checked_engine(
     if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
         given = repr(path) if isinstance(path, (str, os.PathLike)) else type(path).__name__
         raise EngineError(f"an engine is named by its path, got {given}")
+    if Path(path).suffix == ".onnx":
+        raise EngineError(f"{shown(path)} is a graph, not an engine; build one of it: python -m engines.build {path}")
     manifest = read_manifest(path)
     if require_signed is not None:
         refuse_unsigned(path, manifest, require_signed)

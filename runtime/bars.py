@@ -78,6 +78,15 @@ def say(message: str) -> None:
             print(message, file=sys.stderr, flush=True)
 
 
+def tell(line: str) -> None:
+    """One line on stdout, above the bars that are open where both are a terminal."""
+    drawn = sys.modules.get("tqdm.std")
+    if drawn and sys.stdout is not None and sys.stdout.isatty():
+        drawn.tqdm.write(line, file=sys.stdout)
+    else:
+        print(line)
+
+
 class _Lines:
     """A stream for tqdm that has no cursor: what would be drawn over becomes a line, what would clear it nothing."""
 

@@ -100,6 +100,8 @@ def size_from_text(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"size {text[:TOLD]!r} is not HEIGHTxWIDTH, for example 1024x2048")
     if max(len(height), len(width)) > len(str(MOST_SIDE)) or max(int(height), int(width)) > MOST_SIDE:
         raise argparse.ArgumentTypeError(f"size {text[:TOLD]!r} has a side of more than {MOST_SIDE} pixels")
+    if int(height) > int(width):
+        log(f"size {text} is {int(height)} high and {int(width)} wide; for a landscape network give {width}x{height}")
     return int(height), int(width)
 
 

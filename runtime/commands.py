@@ -25,6 +25,8 @@ EXTRAS = {
     "tensorrt_rtx": "tensorrt-rtx",
     "nncf": "nncf",
     "cryptography": "sign",
+    "pyarrow": "stats",
+    "pillow_heif": "heic",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
 

@@ -65,7 +65,7 @@ def told(value: object) -> str:
 
 def _decoded(data: bytes) -> str:
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # Windows' editors begin a text with a mark of its byte order
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
 

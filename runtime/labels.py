@@ -67,6 +67,20 @@ def cityscapes_colors(classes: tuple[Label, ...]) -> tuple[Label, ...]:
     return tuple(Label(own.name, known.get(IN_CITYSCAPES.get(own.name, own.name), own.color)) for own in classes)
 
 
+def distinct_color(index: int) -> tuple[int, int, int]:
+    """A colour for a class that nobody gave one, another one for each of 0 to 254; never black.
+
+    Source: PASCAL VOC's devkit, VOClabelcolormap.m: bit by bit of the index to the highest of each colour.
+    """
+    red = green = blue = 0
+    for place in range(8):
+        bits = (index + 1) >> (3 * place)
+        red |= (bits & 1) << (7 - place)
+        green |= (bits >> 1 & 1) << (7 - place)
+        blue |= (bits >> 2 & 1) << (7 - place)
+    return red, green, blue
+
+
 def palette(classes: tuple[Label, ...]) -> np.ndarray:
     """uint8 (256, 3) RGB: the colour of every value a mask can hold; black where no class has it."""
     colors = np.zeros((256, 3), np.uint8)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine
+from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, check_segment, checked_engine
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
 from runtime.forks import Guard
@@ -55,11 +55,14 @@ class Lanes(ClosedOnExit):
         self._closed = False
         self._guard = Guard("this engine")
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`."""
-        check_frame(frame)
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`.
+
+        Each lane has its own `frame_buffer` and `mask_buffer`: take one by `lane` to use them.
+        """
+        check_segment(frame, out)
         with self.lane() as backend:
-            return backend.segment(frame)
+            return backend.segment(frame, out)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask and the overlay of one frame, when a lane is free; see `runtime.backend.Backend.overlay`."""

@@ -4,12 +4,14 @@ Libraries raise types that no list of ours has, and other ones with the next ver
 user's is told in one line; running out of memory is said as that, and never that the file is damaged.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runtime.errors import PipelineError
 
 LONGEST = 300  # characters of a library's message
+OBJECT = re.compile(r" ?<[\w.]+ object at 0x[0-9a-f]+>")  # says nothing to a user, and another thing every time
 
 
 @contextmanager
@@ -38,4 +40,4 @@ def refusing(kind: type[PipelineError], what: str, hint: str = "", *, line: int 
 def reason(error: BaseException, line: int = 0) -> str:
     """Why a library refuses, in one line: of its message that line, or the error's name where it has no message."""
     lines = [text for text in str(error).splitlines() if text.strip()]
-    return lines[line].strip()[:LONGEST] if lines else type(error).__name__
+    return OBJECT.sub("", lines[line]).strip()[:LONGEST] if lines else type(error).__name__

@@ -205,6 +205,34 @@ def check_mask(mask: object, frame: np.ndarray) -> None:
         raise ValueError(f"the mask of this frame is uint8 {frame.shape[:2]}, got {_described(mask)}")
 
 
+def check_out(out: object, frame: np.ndarray) -> None:
+    """Refuse what the mask of a frame cannot be written to; contiguous or not.
+
+    Raises:
+        ValueError: it is not uint8 (H, W) of the frame's size, is read-only, or overlaps the frame or itself.
+    """
+    if not isinstance(out, np.ndarray) or out.dtype != np.uint8 or out.shape != frame.shape[:2]:
+        raise ValueError(f"the mask of this frame is written to uint8 {frame.shape[:2]}, got {_described(out)}")
+    if not out.flags.writeable:
+        raise ValueError("the mask cannot be written to an array that is read-only")
+    if any(size > 1 and abs(step) < 1 for size, step in zip(out.shape, out.strides, strict=True)):
+        raise ValueError("the mask cannot be written to an array that overlaps itself")
+    if np.may_share_memory(out, frame):
+        raise ValueError("the mask cannot be written over its frame: their memory overlaps")
+
+
+def check_size(height: object, width: object) -> tuple[int, int]:
+    """The size of a frame, as ints.
+
+    Raises:
+        ValueError: one is no whole number, or less than one.
+    """
+    for size in (height, width):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise ValueError(f"a frame is one pixel or more each way, got {height!r:.40} by {width!r:.40}")
+    return int(height), int(width)  # type: ignore[call-overload]
+
+
 def overlay_shades(palette: np.ndarray, alpha: float) -> tuple[np.uint16, np.ndarray]:
     """What `overlay` multiplies the frame with, uint16, and what it adds for each class, uint16 (256, 3).
 

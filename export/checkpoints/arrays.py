@@ -42,6 +42,11 @@ def is_numpy(value: Any, *names: str) -> bool:
     return isinstance(by, Name) and by.module in MODULES and by.name in names
 
 
+def is_array(value: Any) -> bool:
+    """Whether a value is the record of an array, of which NumPy's own numbers are none."""
+    return is_numpy(value, "_frombuffer", "_reconstruct")
+
+
 def array_from(value: Any, budget: Budget) -> np.ndarray:
     """A number, or the record of an array or of one of NumPy's numbers, as float32.
 

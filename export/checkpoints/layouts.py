@@ -9,6 +9,7 @@ import torch
 from export.models.enet import DECODER, ENCODER
 from export.models.icnet import TRUNK
 from export.models.icnet_mmseg import RESNET_50, STAGES, STEM
+from runtime.commands import option
 from runtime.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
@@ -21,6 +22,7 @@ class Layout(NamedTuple):
     network: str  # the registered network that it is
     key: re.Pattern[str]  # a key that no other layout has
     remap: Callable[[Tensors], Tensors]
+    whole: Callable[[Tensors], Tensors] | None = None  # the same with all classes, where `remap` leaves one out
 
 
 def recognised(tensors: Tensors) -> Layout | None:
@@ -71,6 +73,17 @@ def davidtvs_modules() -> dict[str, str]:
     return modules
 
 
+def last_outputs(tensors: Tensors) -> int:
+    """How many classes PyTorch-ENet's tensors have, with the one that may be "unlabeled"; 0 where they are not its."""
+    last = tensors.get("transposed_conv.weight")
+    return last.shape[1] if last is not None and last.dim() == 4 else 0
+
+
+def whole_davidtvs(tensors: Tensors) -> Tensors:
+    """PyTorch-ENet's tensors by our names, with every class: of a user's own there is no other."""
+    return _renamed(tensors, davidtvs_modules())
+
+
 def from_davidtvs(tensors: Tensors) -> Tensors:
     """PyTorch-ENet's tensors by our names, without the class "unlabeled".
 
@@ -83,7 +96,8 @@ def from_davidtvs(tensors: Tensors) -> Tensors:
         return ours
     if last.shape[1] not in DAVIDTVS_UNLABELED:
         raise WeightsError(
-            f"the weights are PyTorch-ENet's with {last.shape[1]} classes; expected 20 (Cityscapes) or 12 (CamVid)"
+            f"the weights are PyTorch-ENet's with {last.shape[1]} classes; expected 20 (Cityscapes) or 12 (CamVid), or "
+            f"the names of all: {option('classes')}"
         )
     unlabeled = DAVIDTVS_UNLABELED[last.shape[1]]
     return {**ours, "fullconv.weight": torch.cat((last[:, :unlabeled], last[:, unlabeled + 1 :]), dim=1)}
@@ -207,7 +221,12 @@ def from_mmseg(tensors: Tensors) -> Tensors:
 
 
 LAYOUTS = (
-    Layout("enet-davidtvs", re.compile(r"(initial_block|(down|up)sample\d_\d|asymmetric\d_\d)\."), from_davidtvs),
+    Layout(
+        "enet-davidtvs",
+        re.compile(r"(initial_block|(down|up)sample\d_\d|asymmetric\d_\d)\."),
+        from_davidtvs,
+        whole_davidtvs,
+    ),
     Layout("icnet-caffe", re.compile(r"conv\d_\d_(1x1_|3x3)"), from_caffe),
     # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
     Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),

@@ -4,14 +4,26 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from export.checkpoints.arrays import Budget, array_from
+from export.checkpoints.arrays import Budget, array_from, is_array
 from export.checkpoints.caffemodel import read_caffemodel
-from export.checkpoints.layouts import recognised, released
+from export.checkpoints.contents import (
+    AVERAGED,
+    DEEPEST,
+    OF_TRAINING,
+    Candidate,
+    best_prefix,
+    candidates,
+    prefixes,
+    unwrapped,
+)
+from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
+from export.checkpoints.layouts import last_outputs, recognised, released
+from export.checkpoints.named import classes_of, noted_classes
 from export.checkpoints.npy import read_npy, read_npz
 from export.checkpoints.pickles import ForeignError, Made, mapping_of
 from export.checkpoints.sources import SHIPPED, check_file
@@ -20,15 +32,22 @@ from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import option
 from runtime.errors import WeightsError
-from runtime.json_values import values_from_json
-from runtime.labels import CAMVID, CITYSCAPES, Label
+from runtime.labels import Label
 
 RANDOM_SEED = 0
-DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
 CHECKSUM = "sha256"  # of the tensors and metadata, in the metadata of safetensors
 LISTED = 5  # tensors named in an error before it counts the rest
 # The layer whose outputs are the classes, and along which axis.
 CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
+
+
+class Found(NamedTuple):
+    """A network's tensors in a file, where they stand in it, and what it says of itself."""
+
+    where: str
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+    classes: tuple[Label, ...] = ()
 
 
 class Weights(NamedTuple):
@@ -41,31 +60,100 @@ class Weights(NamedTuple):
     network: str = ""  # the one whose published layout they came in; empty where they have our own names
 
 
-def read_weights(path: Path, build: Callable[[int], nn.Module] | None = None) -> Weights:
-    """A checkpoint: safetensors, what torch.save wrote of tensors alone (a bare or nested `state_dict`), or ICNet's.
+def read_weights(
+    path: Path,
+    build: Callable[[int], nn.Module] | None = None,
+    *,
+    averaged: bool = False,
+    classes: tuple[Label, ...] = (),
+) -> Weights:
+    """A checkpoint: safetensors, what torch.save wrote of a training, or ICNet's. What it is tells its content.
 
-    ICNet was published as .npy and .caffemodel. A published layout is recognised by its keys and given our names.
+    Of several networks in it the one that fits is taken, and named; what wraps a network's names is taken off; objects
+    of other programs beside the tensors are passed over. A published layout is recognised by its keys and given our
+    names. ICNet was published as .npy and .caffemodel.
 
     Args:
         path: of the checkpoint.
-        build: makes the network that it is for, of a number of classes: its last layer tells how many the checkpoint
-            has, where neither its metadata nor a layout that is known do.
+        build: makes the network that it is for, of a number of classes: its names tell which tensors are the
+            network's, its last layer how many classes the checkpoint has.
+        averaged: take the average of the weights (EMA) where both are there.
+        classes: names in place of those of the file; empty: its own, or of the data set that has so many.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
     """
     check_file(path)
-    if path.suffix == ".safetensors":
+    kind = foreign_kind(path)
+    if kind:
+        raise WeightsError(f"weights {path} {kind}")
+    found = _read(path)
+    own = _names(build)
+    chosen = _chosen(path, found, own, averaged)
+    bare = unwrapped(chosen.tensors)
+    layout = recognised(bare)
+    if layout:
+        remap = layout.whole if layout.whole and len(classes) == last_outputs(bare) else layout.remap
+        tensors, other = remap(bare), ""
+    else:
+        tensors, other = _own_part(path, chosen.tensors if own else bare, own, chosen.where, averaged=averaged)
+    count, sha = _count(tensors, build), sha256_of(path)
+    known = layout is not None and not layout.network.startswith("icnet-mmseg")  # whose classes are its data set's
+    several = f"{sha} {chosen.where} {averaged}" if len(found) > 1 or other else ""
+    return Weights(
+        tensors,
+        classes_of(path, count, chosen.metadata, chosen.classes, classes, published=known),
+        hashlib.sha256(several.encode()).hexdigest() if several else sha,
+        chosen.metadata.get("source", path.name),
+        layout.network if layout else "",
+    )
+
+
+def _read(path: Path) -> list[Found]:
+    if is_safetensors(path) or (path.suffix == ".safetensors" and not is_torch(path)):
         tensors, metadata = _read_safetensors(path)
         _refuse_damaged(path, tensors, metadata)
-    else:
-        tensors, metadata = _READERS.get(path.suffix, _read_torch)(path), {}
-    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}  # DataParallel's names
-    layout = recognised(tensors)
-    tensors = layout.remap(tensors) if layout else tensors
-    source = metadata.get("source", path.name)
-    network = layout.network if layout else ""
-    return Weights(tensors, _classes(tensors, metadata, path, build), sha256_of(path), source, network)
+        return [Found("", tensors, metadata)]
+    reader = _READERS.get(path.suffix)
+    return [Found("", reader(path), {})] if reader else _read_torch(path)
+
+
+def _names(build: Callable[[int], nn.Module] | None) -> set[str]:
+    if build is None:
+        return set()
+    with torch.device("meta"):
+        return {name for name in build(2).state_dict() if not name.endswith("num_batches_tracked")}
+
+
+def _chosen(path: Path, found: list[Found], own: set[str], averaged: bool) -> Found:
+    # The one that most of the network's names are in; of equals the average where that is asked, then the first.
+    def rank(each: Found) -> tuple[int, bool]:
+        fit = len(own) if recognised(unwrapped(each.tensors)) else max(prefixes(each.tensors, own).values())
+        return fit, bool(AVERAGED.search(each.where)) == averaged
+
+    best = max(found, key=rank)
+    others = [each.where for each in found if each is not best]
+    if others:
+        log(f"{path.name}: {best.where} is taken, not {', '.join(others)}")
+    return best
+
+
+def _own_part(
+    path: Path, tensors: dict[str, torch.Tensor], own: set[str], within: str, *, averaged: bool
+) -> tuple[dict[str, torch.Tensor], str]:
+    # What has the network's names, by those names, and what another network in the same dictionary is called.
+    counts = prefixes(tensors, own)
+    prefix = best_prefix(tensors, own, averaged=averaged) if own else ""
+    kept = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    kept = {name: tensor for name, tensor in kept.items() if name in own or not OF_TRAINING.match(name)}
+    left = sorted(name for name in tensors if not name.startswith(prefix) or name.removeprefix(prefix) not in kept)
+    where = f", which is {prefix}*" if prefix else ""
+    if left:
+        log(f"{path.name}: {_list('tensors', left)} are no part of the network{where}")
+    if averaged and not AVERAGED.search(f"{within}.{prefix}"):
+        raise WeightsError(f"weights {path} hold no average of a training (--ema) that fits the network")
+    other = [each for each, count in counts.items() if each != prefix and count and count >= counts[prefix]]
+    return kept, ", ".join(other)
 
 
 def load(network: nn.Module, weights: Weights) -> None:
@@ -134,10 +222,10 @@ def _refuse_damaged(path: Path, tensors: dict[str, torch.Tensor], metadata: dict
         raise WeightsError(f"weights {path} are damaged: their checksum is another than was written")
 
 
-def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+def _read_torch(path: Path) -> list[Found]:
     try:
         with path.open("rb") as file:
-            return _state_dict(path, read_torch(file))
+            return _networks(path, read_torch(file))
     except ForeignError as error:
         raise _refused_foreign(path, error) from None
     except NotDenseError as error:
@@ -148,23 +236,35 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsError(f"weights {path} are damaged, or not a checkpoint that torch.save wrote: {error}") from None
 
 
-def _state_dict(path: Path, file: TorchFile) -> dict[str, torch.Tensor]:
-    content = mapping_of(file.content)
-    if content is not None and mapping_of(content.get("state_dict")) is not None:
-        content = mapping_of(content["state_dict"])
-    if content is None and not file.is_tensor(file.content) and isinstance(file.content, Made):
-        raise ForeignError(file.content.by)
-    if not content or not all(map(_is_record, content.values())):
+def _networks(path: Path, file: TorchFile) -> list[Found]:
+    found = list(candidates(file.content, lambda value: file.is_tensor(value) or is_array(value)))
+    if not found:
+        _refuse_objects(file.content, file)
         raise WeightsError(f"weights {path} are not a state_dict of tensors by name")
-    budget = Budget(path.stat().st_size)
-    tensors = {
-        str(name): file.tensor(value) if file.is_tensor(value) else torch.from_numpy(array_from(value, budget))
-        for name, value in content.items()
-    }
+    budget, classes = Budget(path.stat().st_size), noted_classes(file.content)
+    networks = [Found(each.where, _tensors(each, file, budget), {}, classes) for each in found]
     passed_over = [str(name) for name in file.names if name not in USUAL]
     if passed_over:
         log(f"{path.name}: {_list('objects', passed_over)} beside the tensors are passed over; nothing of them is run")
-    return tensors
+    return networks
+
+
+def _tensors(candidate: Candidate, file: TorchFile, budget: Budget) -> dict[str, torch.Tensor]:
+    # Numbers and texts among the tensors are a program's notes; an object there is one that the network may need.
+    records = {name: value for name, value in candidate.values.items() if _is_record(value)}
+    return {
+        name: file.tensor(value) if file.is_tensor(value) else torch.from_numpy(array_from(value, budget))
+        for name, value in records.items()
+    }
+
+
+def _refuse_objects(content: Any, file: TorchFile, depth: int = 0) -> None:
+    # A network that is pickled whole is an object, at the top or under a key.
+    values = mapping_of(content)
+    if values is None and isinstance(content, Made) and not file.is_tensor(content):
+        raise ForeignError(content.by)
+    for value in (values or {}).values() if depth < DEEPEST else ():
+        _refuse_objects(value, file, depth + 1)
 
 
 def _is_record(value: object) -> bool:
@@ -202,29 +302,10 @@ def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:
     )
 
 
-def _classes(
-    tensors: dict[str, torch.Tensor],
-    metadata: dict[str, str],
-    path: Path,
-    build: Callable[[int], nn.Module] | None,
-) -> tuple[Label, ...]:
-    if "classes" in metadata:
-        try:
-            return tuple(_label(name, *color) for name, color in values_from_json(metadata["classes"]))
-        except (ValueError, TypeError) as error:
-            raise WeightsError(f"weights {path} name their classes in a form that is not read: {error}") from None
-    if metadata.get("dataset") in DATASETS:
-        return DATASETS[metadata["dataset"]]
-    counts = {len(classes): classes for classes in DATASETS.values()}
+def _count(tensors: dict[str, torch.Tensor], build: Callable[[int], nn.Module] | None) -> int | None:
     heads = ((tensors[name].shape, axis) for name, axis in CLASSIFIERS.items() if name in tensors)
     found = [shape[axis] for shape, axis in heads if len(shape) > axis]
-    count = found[0] if found else _count_of(tensors, build)
-    if count is None:
-        log(f"{path} does not tell its classes: they are taken for Cityscapes' {len(CITYSCAPES)}")
-        return CITYSCAPES
-    if count not in counts:
-        raise WeightsError(f"weights {path} have {count} classes and do not name them; known are {sorted(counts)}")
-    return counts[count]
+    return found[0] if found else _count_of(tensors, build)
 
 
 def _count_of(tensors: dict[str, torch.Tensor], build: Callable[[int], nn.Module] | None) -> int | None:
@@ -239,10 +320,3 @@ def _count_of(tensors: dict[str, torch.Tensor], build: Callable[[int], nn.Module
                 if of_three != of_two:
                     return tensors[name].shape[axis] // (of_three - of_two)
     return None
-
-
-def _label(name: object, *color: object) -> Label:
-    red, green, blue = (int(value) for value in color if isinstance(value, int) and 0 <= value <= 255)
-    if not isinstance(name, str):
-        raise ValueError(f"a class is named {name!r}")
-    return Label(name, (red, green, blue))

@@ -27,7 +27,7 @@ def draw_curve(rows: Sequence[dict[str, Any]]) -> np.ndarray:
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     last = max(float(row["epoch"]) for row in rows)
     losses = [(float(row["epoch"]), float(row["loss"])) for row in rows]
-    top = max((loss for _, loss in losses if math.isfinite(loss)), default=1.0)
+    top = max((loss for _, loss in losses if math.isfinite(loss)), default=1.0) or 1.0  # of one class it is 0
     cv2.rectangle(canvas, (MARGIN, MARGIN), (WIDTH - MARGIN, HEIGHT - MARGIN), INK, 1)
     _draw(canvas, [(epoch / last, loss / top) for epoch, loss in losses], LOSS_COLOR)
     _draw(canvas, [(float(row["epoch"]) / last, float(row["miou"])) for row in rows], MIOU_COLOR)

@@ -1,7 +1,7 @@
 """What training minimises."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from export.models.icnet import Guided
-from runtime.errors import DatasetError
 from runtime.labels import IGNORED
 
 # Zhao et al. 2018, section 3.3: the cascade label guidance at 1/4, 1/8 and 1/16.
@@ -18,28 +17,18 @@ LossAt = Literal["logits", "labels"]  # the size that the loss is taken at
 LEAST_HARD = 1 / 16  # of the pixels that count; CoinCheung/BiSeNet, OhemCELoss
 
 
-def class_weights(labels: Iterable[np.ndarray], classes: int, offset: float) -> torch.Tensor:
+def class_weights(counts: np.ndarray, offset: float) -> torch.Tensor:
     """Weight of each class, 1 / ln(offset + p), p its share of the labelled pixels; scaled to a mean of 1 a pixel.
 
     Args:
-        labels: uint8 train ids of any size; gone through once.
-        classes: how many there are.
+        counts: int64 (classes,), the labelled pixels of each; not all zero.
         offset: 1.02 in ENet's paper; larger weighs rare classes less.
 
     Returns:
         float32 (classes,).
 
-    Raises:
-        DatasetError: no pixel of any label counts.
-
     Source: Paszke et al. 2016, section 5.2.
     """
-    counts, seen = np.zeros(classes, np.int64), 0
-    for label in labels:
-        counts += np.bincount(label.ravel(), minlength=256)[:classes]
-        seen += 1
-    if not np.any(counts):
-        raise DatasetError(f"none of the {seen} labels has a pixel that counts: all are ignored")
     share = counts / np.sum(counts)
     weights = 1 / np.log(offset + share)
     return torch.tensor(weights / np.sum(weights * share), dtype=torch.float32)

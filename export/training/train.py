@@ -44,6 +44,7 @@ from export.training.recipe import Recipe, lr_share, make_optimizer, plan_epoch
 from export.training.validate import deployed_scale, evaluate, measured_sizes, preprocess_at
 from runtime.accuracy.datasets import open_dataset
 from runtime.accuracy.metrics import mean_iou
+from runtime.accuracy.seen import look, seen_in, tell
 from runtime.cli import DONE, log, progress, show
 from runtime.errors import WeightsError
 from runtime.labels import Label
@@ -302,7 +303,10 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
     # Frames too, of which the weights need none: one that cannot be read ends a training here, not after hours.
     labels = (label for _, label in progress(data, "class weights", unit="frame"))
-    weights = class_weights(labels, len(dataset.classes), recipe.weight_offset)
+    seen = seen_in(labels, len(data))
+    tell(seen, dataset.classes, f"{dataset.name} train")
+    look(dataset.pairs("val"), dataset.classes, f"{dataset.name} val")
+    weights = class_weights(seen.counts[: len(dataset.classes)], recipe.weight_offset)
     recipe = dataclasses.replace(recipe, dataset=dataset.name)
     if args.wide is None and not is_deployed_larger(data[0][0]):
         recipe = dataclasses.replace(recipe, wide=0.0)

@@ -1,26 +1,27 @@
 """Frames and labels on disk, as evaluation, calibration and training read them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from runtime.accuracy.own import NO_CLASS, Color, OwnClasses, ids_from_colors, own_classes_from_values
-from runtime.cli import closest
+from runtime.accuracy.cityscapes import cityscapes_table, find_labelled
+from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values
+from runtime.accuracy.pairing import pairs_in
+from runtime.accuracy.readings import OUT_OF_RANGE, ids_of, plain_values
+from runtime.accuracy.stored import decoded, read_stored
+from runtime.cli import closest, log
 from runtime.commands import data_option
-from runtime.errors import DatasetError, FrameError
+from runtime.errors import DatasetError
 from runtime.json_values import read_json
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED, Label
-from runtime.media.frames import DAMAGED, EXTENSIONS, opencv_decoded, picture_bytes
+from runtime.media.decoding import frame_from_bytes
+from runtime.media.frames import whole_bytes
 from runtime.texts import shown
 
-OUT_OF_RANGE = -1  # in a dataset's table: a stored value that no label of it may hold
-
-# mcordts/cityscapesScripts, helpers/labels.py: the id of each train id, in order; every other id up to 33 is ignored.
-CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-CITYSCAPES_LAST_ID = 33
+LOOKED = 100  # labels of a split that are read before it is used: a second or two
 
 
 class Pair(NamedTuple):
@@ -30,6 +31,7 @@ class Pair(NamedTuple):
     label: Path
     table: tuple[int, ...]  # 256 entries: stored value -> train id, IGNORED or OUT_OF_RANGE
     colors: dict[Color, int] | None = None  # RGB -> train id, or IGNORED; None where labels hold no colours
+    reading: str | None = None  # one of `own.READINGS`; None: as each file tells
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,58 +78,22 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, is no image, or is cut.
     """
-    import cv2
-
-    return np.asarray(cv2.cvtColor(_decoded(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    return decoded(path, lambda: frame_from_bytes(whole_bytes(path)))
 
 
-def read_label(path: Path, table: tuple[int, ...], colors: dict[Color, int] | None = None) -> np.ndarray:
+def read_label(
+    path: Path, table: tuple[int, ...], colors: dict[Color, int] | None = None, reading: str | None = None
+) -> np.ndarray:
     """A label as uint8 (height, width) train ids, `IGNORED` where a pixel does not count.
 
     Args:
-        path: an image of one channel and 8 bits, or where `colors` is given also of three.
-        table, colors: those of `Pair`.
+        path: an image, as `stored.read_stored` takes it.
+        table, colors, reading: those of `Pair`.
 
     Raises:
         DatasetError: the file is no such image, or holds what the dataset does not take.
     """
-    import cv2
-
-    stored = _decoded(path, cv2.IMREAD_UNCHANGED)
-    if stored.dtype == np.uint8 and stored.ndim == 2:
-        return _ids_from_values(path, stored, table)
-    channels = stored.size // (stored.shape[0] * stored.shape[1])
-    if colors is not None and stored.dtype == np.uint8 and channels == 3:
-        return _ids_from_colors(path, cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), colors)
-    found = f"{channels} channel{'s' * (channels > 1)} of {8 * stored.itemsize} bits"
-    taken = "one of 8 bits, class ids" + (", or three, the colours of classes.json" if colors is not None else "")
-    raise DatasetError(f"{shown(path)} has {found}; a label has {taken}")
-
-
-def _decoded(path: Path, flags: int) -> np.ndarray:
-    try:
-        return opencv_decoded(picture_bytes(path), flags)
-    except FrameError as error:
-        if str(error).startswith(DAMAGED):
-            raise DatasetError(f"{shown(path)} is {error}") from None
-        raise DatasetError(f"{shown(path)} is missing or is not an image that is taken: it {error}") from None
-
-
-def _ids_from_values(path: Path, stored: np.ndarray, table: tuple[int, ...]) -> np.ndarray:
-    ids: np.ndarray = np.asarray(table, np.int16)[stored]
-    if ids.min() == OUT_OF_RANGE:
-        taken = [value for value, train_id in enumerate(table) if train_id != OUT_OF_RANGE]
-        wrong = int(stored[ids == OUT_OF_RANGE].max())
-        raise DatasetError(f"{shown(path)} holds the value {wrong}; labels are {_ranges(taken)}")
-    return np.asarray(ids, np.uint8)
-
-
-def _ids_from_colors(path: Path, stored: np.ndarray, colors: dict[Color, int]) -> np.ndarray:
-    ids = ids_from_colors(stored, colors)
-    if ids.min() == NO_CLASS:
-        wrong = stored[ids == NO_CLASS][0].tolist()
-        raise DatasetError(f"{shown(path)} holds the colour {wrong}, which classes.json neither names nor ignores")
-    return np.asarray(ids, np.uint8)
+    return ids_of(path, read_stored(path), table, colors, reading)
 
 
 def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -136,11 +102,18 @@ def read_pair(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DatasetError: one cannot be read, or they differ in size.
     """
-    frame, label = read_frame(pair.frame), read_label(pair.label, pair.table, pair.colors)
+    frame, label = read_frame(pair.frame), read_label(*pair[1:])
     if frame.shape[:2] != label.shape:
         sizes = ["x".join(map(str, shape)) for shape in (frame.shape[:2], label.shape)]
         raise DatasetError(f"{shown(pair.frame)} is {sizes[0]}, but its label {shown(pair.label)} is {sizes[1]}")
     return frame, label
+
+
+def spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """At most so many of them, from the first to the last at even distances."""
+    if len(pairs) <= count:
+        return list(pairs)
+    return [pairs[round(place)] for place in np.linspace(0, len(pairs) - 1, count)]
 
 
 def identity_table(classes: int, ignored: tuple[int, ...]) -> tuple[int, ...]:
@@ -151,48 +124,11 @@ def identity_table(classes: int, ignored: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(table)
 
 
-def cityscapes_table() -> tuple[int, ...]:
-    """The official labelIds -> train ids."""
-    table = [IGNORED if value <= CITYSCAPES_LAST_ID else OUT_OF_RANGE for value in range(256)]
-    for train_id, value in enumerate(CITYSCAPES_IDS):
-        table[value] = train_id
-    table[IGNORED] = IGNORED  # the licence plate's id -1, stored in 8 bits
-    return tuple(table)
-
-
-def _ranges(values: list[int]) -> str:
-    # [0, 1, 2, 255] -> "0..2, 255"
-    starts = [value for value in values if value - 1 not in values]
-    ends = [value for value in values if value + 1 not in values]
-    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in zip(starts, ends, strict=True))
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    # stem -> path
-    if not folder.is_dir():
-        raise DatasetError(f"there is no folder {shown(folder)}")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            if path.stem in found:
-                raise DatasetError(f"{shown(path)} and {found[path.stem].name} are two images of one name; keep one")
-            found[path.stem] = path
-    return found
-
-
-def _match(frames: dict[str, Path], labels: dict[str, Path], table: tuple[int, ...]) -> list[Pair]:
-    alone = sorted(frames.keys() ^ labels.keys())
-    if alone:
-        path, other = (frames[alone[0]], "label") if alone[0] in frames else (labels[alone[0]], "frame")
-        raise DatasetError(f"{shown(path)} has no {other} of the same name; {len(alone)} files are unpaired")
-    return [Pair(frames[key], labels[key], table) for key in sorted(frames)]
-
-
 def _side_by_side(table: tuple[int, ...]) -> Callable[[Path, str], list[Pair]]:
     """SPLIT/ holds the frames and SPLITannot/ the labels, of the same names."""
 
     def find(root: Path, split: str) -> list[Pair]:
-        return _match(_images(root / split), _images(root / f"{split}annot"), table)
+        return [Pair(*pair, table) for pair in pairs_in(root / split, root / f"{split}annot")]
 
     return find
 
@@ -203,19 +139,8 @@ def _open_camvid(root: Path) -> Dataset:
 
 
 def _find_cityscapes(root: Path, split: str) -> list[Pair]:
-    """leftImg8bit/SPLIT/CITY/*_leftImg8bit.png with gtFine/SPLIT/CITY/*_gtFine_labelTrainIds.png, or else labelIds."""
-    frames = _city_files(root / "leftImg8bit" / split, "_leftImg8bit.png")
-    folder = root / "gtFine" / split
-    labels, table = _city_files(folder, "_gtFine_labelTrainIds.png"), identity_table(len(CITYSCAPES), ())
-    if not labels:
-        labels, table = _city_files(folder, "_gtFine_labelIds.png"), cityscapes_table()
-    return _match(frames, labels, table)
-
-
-def _city_files(folder: Path, ending: str) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DatasetError(f"there is no folder {folder}")
-    return {path.name.removesuffix(ending): path for path in sorted(folder.glob(f"*/*{ending}"))}
+    tables = cityscapes_table(), identity_table(len(CITYSCAPES), ())
+    return [Pair(each.frame, each.label, tables[each.train_ids]) for each in find_labelled(root, split)]
 
 
 def _open_cityscapes(root: Path) -> Dataset:
@@ -240,10 +165,28 @@ def _find_own(own: OwnClasses) -> Callable[[Path, str], list[Pair]]:
 
     def find(root: Path, split: str) -> list[Pair]:
         frames, labels = own.folders.get(split, (split, f"{split}annot"))
-        pairs = _match(_images(root / frames), _images(root / labels), table)
-        return [pair._replace(colors=colors) for pair in pairs]
+        paths = pairs_in(root / frames, root / labels)
+        found = [Pair(*each, table, colors, own.labels) for each in paths]
+        return _of_white(found, own) if own.labels is None and IGNORED not in own.ignored_ids else found
 
     return find
+
+
+def _of_white(pairs: list[Pair], own: OwnClasses) -> list[Pair]:
+    # Two classes whose labels hold 0 and 255 alone: by the rule that 255 does not count, the second would be nowhere.
+    if len(own.classes) != 2 or not pairs:
+        return pairs
+    looked = spread(pairs, LOOKED)
+    if {value for pair in looked for value in plain_values(read_stored(pair.label))} != {0, IGNORED}:
+        return pairs
+    if {(0, 0, 0), (255, 255, 255)} <= own.colors().keys():
+        return [pair._replace(reading="colors") for pair in pairs]
+    log(
+        f"the labels hold 0 and 255 alone ({len(looked)} of {len(pairs)} were looked at): 255 is taken for "
+        f'{own.classes[1].name!r}; where it does not count, say so in classes.json: "ignored": [255]'
+    )
+    table = tuple({0: 0, IGNORED: 1}.get(value, OUT_OF_RANGE) for value in range(256))
+    return [pair._replace(table=table) for pair in pairs]
 
 
 _OPENERS: dict[str, Callable[[Path], Dataset]] = {

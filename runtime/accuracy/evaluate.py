@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runtime.accuracy.datasets import CITYSCAPES_IDS, DATASETS, Dataset, Pair, open_dataset, read_pair
+from runtime.accuracy.cityscapes import CITYSCAPES_IDS
+from runtime.accuracy.datasets import DATASETS, Dataset, Pair, open_dataset, read_pair
 from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
+from runtime.accuracy.seen import look
 from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
 from runtime.cli import DONE, add_threads, count_from_text, progress, show
@@ -133,6 +135,7 @@ def evaluated(
     manifests = _manifests(paths, opened)
     pairs = opened.pairs(split)
     chosen = pairs[:limit]
+    look(chosen, opened.classes, f"{opened.name} {split}", needed=save_labels is None)
     writer = _label_writer(save_labels, STORED_IDS.get(dataset, ()), paths, chosen) if save_labels else None
     with ExitStack() as stack:
         backends = [stack.enter_context(open_backend(path, require_signed=require_signed)) for path in paths]

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from runtime.json_values import TOLD, values_from_json
+from runtime.json_values import TOLD, told, values_from_json
 from runtime.labels import IGNORED, Label
 
 Color = tuple[int, int, int]
+NUMBERS = ("values", "indices")  # of a label with a palette: its greys, or its places
+READINGS = ("colors", *NUMBERS)
 NO_CLASS = -1  # what `ids_from_colors` gives for a colour that the data set does not name
 
 
@@ -21,6 +23,7 @@ class OwnClasses(NamedTuple):
     ignored_ids: tuple[int, ...]
     ignored_colors: tuple[Color, ...]
     folders: dict[str, tuple[str, str]]  # split -> frames, labels; a split that is not there has SPLIT, SPLITannot
+    labels: str | None = None  # how labels are read, one of `READINGS`; None: as each file tells
 
     def colors(self) -> dict[Color, int]:
         """The train id of every colour that a label may hold."""
@@ -46,8 +49,8 @@ def own_classes_from_values(content: Any) -> OwnClasses:
     Raises:
         ValueError: it is not of that form, or contradicts itself.
     """
-    if not isinstance(content, dict) or not content.keys() <= {"classes", "ignored", "folders"}:
-        raise ValueError('expected {"classes": [...]} and at most "ignored" and "folders" beside it')
+    if not isinstance(content, dict) or not content.keys() <= {"classes", "ignored", "folders", "labels"}:
+        raise ValueError('expected {"classes": [...]} and at most "ignored", "folders" and "labels" beside it')
     rows, ignored = content.get("classes"), content.get("ignored", [])
     if not isinstance(rows, list) or not 0 < len(rows) <= IGNORED:
         raise ValueError(f'"classes" is not a list of 1 to {IGNORED}')
@@ -55,7 +58,9 @@ def own_classes_from_values(content: Any) -> OwnClasses:
         raise ValueError('"ignored" is not a list of values 0..255 and colors [red, green, blue]')
     ids = tuple(each for each in ignored if not isinstance(each, list))
     colors = tuple(_color(each) for each in ignored if isinstance(each, list))
-    own = OwnClasses(tuple(map(_label, rows)), ids, colors, _folders(content))
+    if content.get("labels") not in (None, *READINGS):
+        raise ValueError(f'"labels" is {told(content["labels"])}, expected one of {", ".join(READINGS)}')
+    own = OwnClasses(tuple(map(_label, rows)), ids, colors, _folders(content), content.get("labels"))
     _refuse_contradictions(own)
     return own
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from runtime import reference
-from runtime.backend import ClosedOnExit, Stopwatch, check_frame
+from runtime.backend import ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
+from runtime.kernels.copies import contiguous
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.spec import ANY, BackendName, EngineManifest, Target
@@ -62,7 +63,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend"
     return OnnxRuntimeBackend(engine, manifest)
 
 
-class OnnxRuntimeBackend(ClosedOnExit):
+class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
     """A graph in onnxruntime; `provider` names where it runs."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
@@ -81,11 +82,15 @@ class OnnxRuntimeBackend(ClosedOnExit):
         self._session = session
         self._guard = Guard(f"the engine of {self.spec.name}", self)
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_segment(frame, out)
         with self._guard:
-            return self._segment(frame)
+            mask = self._segment(contiguous(frame))
+        if out is None:
+            return mask
+        np.copyto(out, mask)
+        return out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, Stopwatch, check_frame
+from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
 from runtime.cpu import cpu_features, cpu_name
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -95,7 +95,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
-class OpenVinoBackend(ClosedOnExit):
+class OpenVinoBackend(PlainBuffers, ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
@@ -107,11 +107,11 @@ class OpenVinoBackend(ClosedOnExit):
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_segment(frame, out)
         with self._guard:
-            return self._segment(frame)
+            return self._segment(frame, out)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
@@ -134,13 +134,13 @@ class OpenVinoBackend(ClosedOnExit):
             with self._guard:
                 self._request = None
 
-    def _segment(self, frame: np.ndarray) -> np.ndarray:
+    def _segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         watch = Stopwatch()
         image = self._resizer.resize(frame)
         watch.lap("preprocess")
         logits = self._infer(image)
         watch.lap("network")
-        mask = self._segmenter.segment(logits, frame.shape[0], frame.shape[1])
+        mask = self._segmenter.segment(logits, frame.shape[0], frame.shape[1], out)
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask

@@ -25,17 +25,29 @@ def layers(engine: bytes, manifest: EngineManifest) -> list[Layer]:
 
 def frame_layers(graph: Any) -> list[Layer]:
     """The layers of an execution graph (openvino.Model) that depend on its input."""
+    return [layer_of(node) for node in frame_nodes(graph)]
+
+
+def frame_nodes(graph: Any) -> list[Any]:
+    """The nodes of an execution graph that depend on its input, in their order; not the input and the output."""
     reached: set[str] = set()
     found = []
     for node in graph.get_ordered_ops():
         kind = node.get_rt_info()["layerType"].astype(str)
-        sources = [port.get_source_output() for port in node.inputs()]
-        if kind == "Input" or reached & {source.get_node().get_friendly_name() for source in sources}:
+        sources = [port.get_source_output().get_node().get_friendly_name() for port in node.inputs()]
+        if kind == "Input" or reached & set(sources):
             reached.add(node.get_friendly_name())
             if kind not in ENDS:
-                is_view = kind in VIEWS or node.get_friendly_name().endswith(RENAMED)
-                found.append(Layer("view", 0) if is_view else _layer(kind, sources, node.outputs()))
+                found.append(node)
     return found
+
+
+def layer_of(node: Any) -> Layer:
+    """One node of an execution graph, as the gate counts it."""
+    kind = node.get_rt_info()["layerType"].astype(str)
+    if kind in VIEWS or node.get_friendly_name().endswith(RENAMED):
+        return Layer("view", 0)
+    return _layer(kind, [port.get_source_output() for port in node.inputs()], node.outputs())
 
 
 def _layer(kind: str, sources: list[Any], outputs: list[Any]) -> Layer:

@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, check_frame
+from runtime.backend import Backend, ClosedOnExit, check_frame, check_segment
 from runtime.backends import tensorrt_library
-from runtime.backends.tensorrt_buffers import NUMPY, FrameBuffers, Memory, NetworkBuffers, Shades
+from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels import nvidia
+from runtime.kernels.copies import copy_frame, same_place
 from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
 from runtime.libraries import refusing
-from runtime.reference import overlay_shades
+from runtime.reference import check_size, overlay_shades
 from runtime.spec import BackendName, EngineManifest, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
@@ -69,24 +70,46 @@ class TensorRT(ClosedOnExit):
         """Load engine and kernels, with `context` current; `open_engine` says what can fail."""
         self.spec = manifest.spec
         self._driver, self._context = driver, context
-        self._engine: Any = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
-        self._kernels: Any = Kernels(driver, gpu.capability)
-        self._stream: Any = driver.Stream(NON_BLOCKING)
+        self._engine: Any = None
+        self._kernels: Any = None
+        self._stream: Any = None
+        self._memory: Any = None
+        self._frame_memory: Any = None
+        self._clock: Any = None
         self.stages_ms: dict[str, float] = {}
-        self._memory: Any = Memory(driver, self._stream)
-        self._frame_memory: Any = Memory(driver, self._stream)
-        self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
-        self._engine.bind(self._network.input, self._network.logits)
-        self._clock: Any = FrameClock(self._stream.handle)
         self._frame: FrameBuffers | None = None
+        self._pinned: Pinned | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
         self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
+        try:
+            self._load(engine, manifest, gpu)
+        except BaseException:
+            self._release()  # here: what the error keeps alive may go where no context is current
+            raise
         self._guard = Guard(f"the engine of {self.spec.name}", self)
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids, a new array; see `Backend.segment`."""
-        (mask,) = self._results(frame)
+    def _load(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu) -> None:
+        self._engine = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
+        self._kernels = Kernels(self._driver, gpu.capability)
+        self._stream = self._driver.Stream(NON_BLOCKING)
+        self._memory, self._frame_memory = (Memory(self._driver, self._stream) for _ in range(2))
+        self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
+        self._engine.bind(self._network.input, self._network.logits)
+        self._clock = FrameClock(self._stream.handle)
+
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids; see `Backend.segment`."""
+        check_segment(frame, out)
+        (mask,) = self._results(frame, out=out)
         return mask
+
+    def frame_buffer(self, height: int, width: int) -> np.ndarray:
+        """The page-locked frame of that size; see `Backend.frame_buffer`."""
+        return self._held(*check_size(height, width)).frame
+
+    def mask_buffer(self, height: int, width: int) -> np.ndarray:
+        """The page-locked mask of that size; see `Backend.mask_buffer`."""
+        return self._held(*check_size(height, width)).mask
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask, and the overlay from the same pass; see `Backend.overlay`."""
@@ -94,18 +117,20 @@ class TensorRT(ClosedOnExit):
         mask, overlay = self._results(frame, Shades(int(keep), shades.tobytes()))
         return mask, overlay
 
-    def _results(self, frame: np.ndarray, shades: Shades | None = None) -> list[np.ndarray]:
+    def _results(
+        self, frame: np.ndarray, shades: Shades | None = None, out: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         with self._buffers_for(frame, shades) as buffers:
             self._capture_once(buffers)
             self._clock.start()
-            np.copyto(buffers.frame_pinned, frame)
+            _pin(frame, buffers)
             self._clock.frame_pinned()
             if self._graph:
                 self._graph.launch()
             else:
                 self._enqueue(buffers)
             self._stream.synchronize()
-            results = [pinned.copy() for pinned, _ in buffers.results]
+            results = [_unpinned(pinned, out) for pinned, _ in buffers.results]
             self.stages_ms = self._clock.stop()
             self._ran = True
             return results
@@ -117,8 +142,8 @@ class TensorRT(ClosedOnExit):
         self._clock.preprocess_enqueued(captured=captured)
         self._engine.enqueue(self._stream.handle)
         self._clock.network_enqueued(captured=captured)
-        self._kernels.launch(buffers.coarse_winner, self._stream)
-        self._kernels.launch(buffers.upsample_argmax, self._stream)
+        for launch in buffers.postprocess:
+            self._kernels.launch(launch, self._stream)
         for pinned, device in buffers.results:
             self._driver.memcpy_dtoh_async(pinned, device, self._stream)
 
@@ -137,14 +162,14 @@ class TensorRT(ClosedOnExit):
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
         with self._buffers_for(frame) as buffers:
-            np.copyto(buffers.frame_pinned, frame)
+            _pin(frame, buffers)
             self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
             self._kernels.launch(buffers.resize_normalize, self._stream)
             self._engine.enqueue(self._stream.handle)
             self._stream.synchronize()
-            logits = np.empty((1, *self._network.logits.shape), NUMPY[self._network.logits.dtype])
-            self._driver.memcpy_dtoh(logits, self._network.logits.address)
-            return logits.astype(np.float32)
+            copied = self._network.empty_logits()
+            self._driver.memcpy_dtoh(copied, self._network.logits.address)
+            return self._network.float_planes(copied)
 
     def kernels_alone(self, frame: np.ndarray, rounds: int) -> list[KernelTimes]:
         """Each kernel by itself on what this frame gives it, and in turns with it a copy of as many bytes.
@@ -159,7 +184,7 @@ class TensorRT(ClosedOnExit):
         """
         self.logits(frame)  # after which all that they read is there, but the winners, which the second writes
         with self._buffers_for(frame) as buffers:
-            launches = (buffers.resize_normalize, buffers.coarse_winner, buffers.upsample_argmax)
+            launches = (buffers.resize_normalize, *buffers.postprocess)
             return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
 
     def close(self) -> None:
@@ -173,11 +198,19 @@ class TensorRT(ClosedOnExit):
     def _free(self) -> None:
         with self._current():
             self._forget_frame()
-            self._clock.close()
-            self._engine.close()
-            self._memory.free()
-            # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
-            self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
+            self._release()
+
+    def _release(self) -> None:
+        # With the context current; of an open that failed it is what there was by then.
+        if self._stream:
+            with suppress(self._driver.Error):
+                self._stream.synchronize()
+        for owner in (self._clock, self._engine, self._memory, self._frame_memory):
+            if owner:
+                owner.close()
+        # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
+        self._pinned = None
+        self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
 
     @contextmanager
     def _current(self) -> Iterator[None]:
@@ -200,9 +233,23 @@ class TensorRT(ClosedOnExit):
             height, width, _ = frame.shape
             if self._frame is None or self._frame.key != (height, width, shades):
                 self._forget_frame()
-                self._frame = FrameBuffers(self._frame_memory, self._network, height, width, shades)
+                pinned = self._pinned_for(height, width)
+                self._frame = FrameBuffers(self._frame_memory, self._network, pinned, shades)
             with refusing(EngineError, f"the GPU cannot run the engine of {self.spec.name}"):
                 yield self._frame
+
+    def _held(self, height: int, width: int) -> Pinned:
+        with self._guard, self._current_of_open():
+            if self._pinned is None or self._pinned.size != (height, width):
+                self._forget_frame()
+            return self._pinned_for(height, width)
+
+    def _pinned_for(self, height: int, width: int) -> Pinned:
+        # Of another size than the last only where `_forget_frame` has been called: nothing on the stream uses that.
+        if self._pinned is None or self._pinned.size != (height, width):
+            self._pinned = None  # before another is made: two might be too much
+            self._pinned = Pinned(self._frame_memory, height, width)
+        return self._pinned
 
     def _forget_frame(self) -> None:
         # What an interrupted frame left on the stream, then the graph, then the memory that both name.
@@ -212,6 +259,23 @@ class TensorRT(ClosedOnExit):
         if graph:
             graph.close()
         self._frame_memory.free()
+
+
+def _pin(frame: np.ndarray, buffers: FrameBuffers) -> None:
+    if same_place(frame, buffers.frame_pinned):
+        return
+    if np.may_share_memory(frame, buffers.frame_pinned):  # another view of it
+        frame = frame.copy()
+    copy_frame(frame, buffers.frame_pinned)
+
+
+def _unpinned(pinned: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    # What the GPU wrote, as the caller's: in `out`, which may be that very memory.
+    if out is None:
+        out = np.empty_like(pinned)
+    if not same_place(out, pinned):
+        np.copyto(out, pinned)
+    return out
 
 
 def _cuda_driver() -> Any:

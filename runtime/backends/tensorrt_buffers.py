@@ -9,6 +9,7 @@ from runtime.errors import LibraryError
 from runtime.kernels.cuda import (
     Axes,
     Blend,
+    Launch,
     Pixels,
     Tensor,
     axis_samples,
@@ -68,11 +69,20 @@ class Memory:
         Raises:
             LibraryError: the system locks no more memory.
         """
+        array = self.pinned_for_others(shape)
+        self._allocations.append(array.base)
+        return array
+
+    def pinned_for_others(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The same, but valid as long as it is referenced; the last name goes best where the context is current.
+
+        Raises:
+            LibraryError: the system locks no more memory.
+        """
         try:
             array: np.ndarray = self._driver.pagelocked_empty(shape, np.uint8)
         except self._driver.MemoryError:
             raise LibraryError(f"no page-locked memory is left for an array of {shape} bytes") from None
-        self._allocations.append(array.base)
         return array
 
     def free(self) -> None:
@@ -80,6 +90,11 @@ class Memory:
         self._uploaded.clear()
         while self._allocations:
             self._allocations.pop().free()
+
+    def close(self) -> None:
+        """Give everything back for good, and drop the stream: a traceback that keeps this would keep that, too."""
+        self.free()
+        self._stream = None
 
 
 class NetworkBuffers:
@@ -101,6 +116,17 @@ class NetworkBuffers:
         self.coarse_size = (logits.shape[1] * spec.block, logits.shape[2] * spec.block)
         self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
 
+    def empty_logits(self) -> np.ndarray:
+        """An array for a copy of the logits as they lie on the device, uninitialised."""
+        channels, height, width = self.logits.shape
+        shape = (1, height, width, channels) if self.logits.channels_last else (1, channels, height, width)
+        return np.empty(shape, NUMPY[self.logits.dtype])
+
+    def float_planes(self, copied: np.ndarray) -> np.ndarray:
+        """Such a copy as `Backend.logits` gives it, float32 (1, channels, h, w)."""
+        planes = copied.transpose(0, 3, 1, 2) if self.logits.channels_last else copied
+        return np.ascontiguousarray(planes, np.float32)
+
 
 class Shades(NamedTuple):
     """What `reference.overlay_shades` gives, as something that can be compared."""
@@ -109,24 +135,31 @@ class Shades(NamedTuple):
     values: bytes
 
 
+class Pinned:
+    """A frame and a mask of one size in page-locked memory, which callers may hold: it goes with its last name."""
+
+    def __init__(self, memory: Memory, height: int, width: int) -> None:
+        """Allocate both; `memory` does not own them."""
+        self.size = (height, width)
+        self.frame, self.mask = memory.pinned_for_others((height, width, 3)), memory.pinned_for_others((height, width))
+
+
 class FrameBuffers:
     """What a frame of one size needs: its buffers, and the launches that know their addresses."""
 
-    def __init__(
-        self, memory: Memory, network: NetworkBuffers, height: int, width: int, shades: Shades | None = None
-    ) -> None:
-        """Allocate pinned and device memory, and upload the tables of both resizings.
+    def __init__(self, memory: Memory, network: NetworkBuffers, pinned: Pinned, shades: Shades | None = None) -> None:
+        """Allocate device memory, and upload the tables of both resizings.
 
         Args:
             memory: owns it.
             network: must outlive these.
-            height: of frame and mask.
-            width: of frame and mask.
+            pinned: where the frame comes from and the mask goes to.
             shades: of an overlay, where one is made with the mask.
         """
+        height, width = pinned.size
         self.key = (height, width, shades)
         spec, preprocess = network.spec, network.spec.preprocess
-        self.frame_pinned, mask_pinned = memory.pinned((height, width, 3)), memory.pinned((height, width))
+        self.frame_pinned, mask_pinned = pinned.frame, pinned.mask
         self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
         self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
         frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
@@ -138,13 +171,20 @@ class FrameBuffers:
         outward = _axes(memory, network.coarse_size, (height, width), spec.upsample)
         bgr = preprocess.channel_order == "BGR"
         self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
-        self.coarse_winner = coarse_winner(network.logits, spec.block, network.winners)
-        self.upsample_argmax = upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend)
+        if network.coarse_size == (height, width) and not blend:  # each logit is a pixel's, and its winner the mask
+            self.postprocess: tuple[Launch, ...] = (
+                coarse_winner(network.logits, spec.block, mask_dev, undecided=False),
+            )
+        else:
+            self.postprocess = (
+                coarse_winner(network.logits, spec.block, network.winners),
+                upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend),
+            )
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:
-    nbytes = int(np.prod(kind.shape)) * NUMPY[kind.dtype].itemsize
-    return Tensor(memory.device(nbytes), *kind)
+    tensor = Tensor(0, *kind)
+    return tensor._replace(address=memory.device(tensor.nbytes))
 
 
 def _axes(

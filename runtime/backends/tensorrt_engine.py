@@ -11,13 +11,19 @@ from runtime.kernels.cuda import CACHE, Tensor
 from runtime.spec import EngineManifest, ModelSpec
 
 Shape = tuple[int, int, int]
+PADDED = 4  # channels of an input whose channels are last: eight bytes a pixel in FP16, which is one load
 
 
 class TensorType(NamedTuple):
-    """(channels, height, width) of a tensor of batch 1, and "fp16" or "fp32"."""
+    """What a tensor of batch 1 is: (channels, height, width), "fp16" or "fp32", and how it lies in memory.
+
+    With `channels_last` memory is [height][width][channels], else [channels][height][width]. An input whose channels
+    are last has `PADDED` of them, and the network reads zeros in the one that no frame has.
+    """
 
     shape: Shape
     dtype: str
+    channels_last: bool = False
 
 
 def shapes(spec: ModelSpec) -> tuple[Shape, Shape]:
@@ -45,18 +51,28 @@ class Engine:
         self._trt = tensorrt_library.library(manifest.backend)
         self._log = tensorrt_library.log_of(self._trt)
         self._log.clear()
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
         self._jit_cache: Any = None
-        self._runtime: Any = self._trt.Runtime(self._log)
-        self._engine: Any = self._runtime.deserialize_cuda_engine(engine)
+        try:
+            self._open(engine)
+        except BaseException:
+            self._drop()  # here: what the error keeps alive may go where no context is current
+            raise
+
+    def _open(self, engine: bytes) -> None:
+        self._runtime = self._trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise self._refusal("refuses")
-        self._context: Any = self._execution_context()
+        self._context = self._execution_context()
         if self._context is None:
             raise self._refusal("cannot start")
         self._input_name, self._logits_name = self._tensor_names()
-        input_shape, logits_shape = shapes(manifest.spec)
-        self.input = self._tensor_type(self._input_name, input_shape)
-        self.logits = self._tensor_type(self._logits_name, logits_shape)
+        input_shape, logits_shape = shapes(self._manifest.spec)
+        self.input = self._tensor_type(self._input_name, input_shape, PADDED)
+        self.logits = self._tensor_type(self._logits_name, logits_shape, logits_shape[0])
 
     def bind(self, network_input: Tensor, logits: Tensor) -> None:
         """Read from and write to these from now on; they must outlive every `enqueue`."""
@@ -82,6 +98,9 @@ class Engine:
             self._keep_jit_cache()
         except OSError as error:
             log(f"what was compiled for this GPU is not kept, the next start compiles it again: {error}")
+        self._drop()
+
+    def _drop(self) -> None:
         # In this order: the library wants a context gone before its engine, and an engine before its runtime.
         self._context = None
         self._jit_cache = None
@@ -115,15 +134,27 @@ class Engine:
             raise EngineError(f"the engine takes {inputs} and gives {outputs}, expected one tensor each")
         return inputs[0], outputs[0]
 
-    def _tensor_type(self, name: str, shape: Shape) -> TensorType:
+    def _tensor_type(self, name: str, shape: Shape, last_channels: int) -> TensorType:
         known = {self._trt.DataType.HALF: "fp16", self._trt.DataType.FLOAT: "fp32"}
         dtype, found = self._engine.get_tensor_dtype(name), tuple(self._engine.get_tensor_shape(name))
-        if dtype not in known or found != (1, *shape):
+        how = self._engine.get_tensor_format(name)
+        form = self._forms(shape, last_channels).get((found, how))
+        if dtype not in known or form is None:
             raise EngineError(
-                f"the engine's tensor {name} is {dtype} {found}, expected fp16 or fp32 {(1, *shape)} "
+                f"the engine's tensor {name} is {dtype} {found} {how}, expected fp16 or fp32 {(1, *shape)} "
                 f"for {self._manifest.spec.name}"
             )
-        return TensorType(shape, known[dtype])
+        return TensorType(form[0], known[dtype], form[1])
+
+    def _forms(self, shape: Shape, last_channels: int) -> dict[tuple[tuple[int, ...], Any], tuple[Shape, bool]]:
+        # Dimensions and format of the engine's tensor -> as in `TensorType`. Of equal sides planes are what is meant:
+        # no builder of ours writes channels last without the format that says so.
+        linear, last = self._trt.TensorFormat.LINEAR, (last_channels, *shape[1:])
+        return {
+            ((1, *last), self._trt.TensorFormat.HWC): (last, True),
+            ((1, *last[1:], last_channels), linear): (last, True),
+            ((1, *shape), linear): (shape, False),
+        }
 
     def _refusal(self, what: str) -> EngineError:
         name = self._trt.__name__

@@ -14,6 +14,7 @@ DISTRIBUTIONS: dict[BackendName, tuple[str, ...]] = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
     "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
 }
+LAYERS = "Layers:\n"  # how a verbose message begins that tells all of an engine's layers
 INSTALL: dict[BackendName, str] = {
     "tensorrt": "install it as NVIDIA says (pip install tensorrt, or its package for your system)",
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13",
@@ -71,21 +72,24 @@ def log_of(trt: Any) -> Any:
     """The logger of this process, an `ILogger` that keeps errors instead of printing them.
 
     There is one for each module because the library itself keeps the first logger that it is given and ignores others.
-    Its `first_error()` is the first message since `clear()`: the cause, where the ones after it are consequences.
+    Its `first_error()` is the first message since `clear()`: the cause, where the ones after it are consequences. Its
+    `layers` is what a build told since then of the engine's layers, a line each; empty where it told nothing.
     """
     severity = trt.ILogger.Severity
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self._first = ""
+            self._first = self.layers = ""
 
         def log(self, level: Any, message: str) -> None:
+            if message.startswith(LAYERS):
+                self.layers = message
             if level in (severity.INTERNAL_ERROR, severity.ERROR) and not self._first:
                 self._first = " ".join(message.split())
 
         def clear(self) -> None:
-            self._first = ""
+            self._first = self.layers = ""
 
         def first_error(self) -> str:
             return self._first or "it gives no reason"

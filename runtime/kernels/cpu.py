@@ -16,6 +16,7 @@ import numpy as np
 from runtime import reference
 from runtime.bars import say
 from runtime.forks import forget, hold
+from runtime.kernels.copies import contiguous
 from runtime.spec import ModelSpec, Preprocess, Upsample
 from runtime.threads import count, usable
 
@@ -43,13 +44,13 @@ class FrameResizer:
             next call overwrites.
         """
         if frame.shape[:2] == self._size:
-            return np.ascontiguousarray(frame)
+            return contiguous(frame)
         loops = compiled_loops()
         if loops is None:
             return reference.resize_frame(frame, *self._size)
         if frame.shape != self._shape:
             self._prepare(frame.shape)
-        frame = np.ascontiguousarray(frame)
+        frame = contiguous(frame)
         in_bands(self._threads, self._size[0], loops.resize_rows, frame, *self._tables, self._lines, self._resized)
         return self._resized
 
@@ -69,16 +70,26 @@ class Segmenter:
         self._block, self._upsample = spec.block, spec.upsample
         self._key: tuple[object, ...] = ()
 
-    def segment(self, logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    def segment(self, logits: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
         """`reference.postprocess` for logits that have their channels last.
 
         Args:
             logits: float32 (h, w, classes * block**2), contiguous; or uint16, the bits of bfloat16 ones.
             height, width: of the frame.
+            out: uint8 (height, width), written; None: a new array.
 
         Returns:
-            uint8 (height, width), a new array.
+            uint8 (height, width): `out`, or a new array.
         """
+        mask = out if out is not None and out.flags.c_contiguous else np.empty((height, width), np.uint8)
+        made = self._made(logits, height, width, mask)
+        if out is None or made is out:
+            return made
+        np.copyto(out, made)
+        return out
+
+    def _made(self, logits: np.ndarray, height: int, width: int, mask: np.ndarray) -> np.ndarray:
+        # The mask, in `mask` where the loops are compiled.
         loops = compiled_loops()
         if loops is None:
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
@@ -86,7 +97,7 @@ class Segmenter:
             return reference.postprocess(coarse, height, width, block=self._block, upsample=self._upsample)
         logits, pairs = self._compilable(logits)
         self._prepare(loops, logits, 2 if pairs else 1, height, width)
-        mask, threads, rows = np.empty((height, width), np.uint8), self._threads, len(logits)
+        threads, rows = self._threads, len(logits)
         if self._labels.shape == mask.shape:
             self._label(loops, logits, mask, pairs=pairs)
         elif logits.dtype == np.uint16:
@@ -136,7 +147,7 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
     if loops is None:
         return reference.overlay(frame, mask, palette, alpha)
     blended, line = np.empty(frame.shape, np.uint8), np.empty(frame[0].size, np.uint16)
-    frame, mask = np.ascontiguousarray(frame), np.ascontiguousarray(mask)
+    frame, mask = contiguous(frame), np.ascontiguousarray(mask)
     loops.overlay_rows(frame, mask, *reference.overlay_shades(palette, alpha), line, blended)
     return blended
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,8 +22,12 @@ CACHE = user_cache()
 # Without -fmad=false the compiler contracts a * u + b * v, and masks differ from reference.py on ties.
 FLAGS = ("-cubin", "-fmad=false", "-O3", "--std=c++17")
 
-PIXELS = 4  # of one row, for each thread: as in segment.cu
+# As in segment.cu.
+PIXELS = 4  # of one row, for each thread
 BLOCK = (32, 8)  # threads across and down; a warp lies along a row, so that its loads and stores are one piece
+POSITIONS = 2  # of one row of logits, for each thread of `coarse_winner`
+STAGED_BYTES = 20 << 10  # of logits, in shared memory
+VALUE_BYTES = {"fp16": 2, "fp32": 4}
 
 AXIS_SAMPLE = np.dtype([("first", "<i4"), ("second", "<i4"), ("weight_first", "<f4"), ("weight_second", "<f4")])
 
@@ -42,16 +47,22 @@ class Launch(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor on the device: where it lies, and (channels, height, width)."""
+    """A tensor on the device: where it lies, and how; (channels, height, width) whatever the order in memory."""
 
     address: int
     shape: tuple[int, int, int]
     dtype: str  # "fp16" or "fp32"
+    channels_last: bool = False  # (height, width, channels) in memory
 
     @property
     def nbytes(self) -> int:
         """Of the whole tensor."""
-        return math.prod(self.shape) * {"fp16": 2, "fp32": 4}[self.dtype]
+        return math.prod(self.shape) * VALUE_BYTES[self.dtype]
+
+    @property
+    def kernels(self) -> str:
+        """How the names of the kernels for it end."""
+        return f"{'_last' if self.channels_last else ''}_{self.dtype}"
 
 
 class Pixels(NamedTuple):
@@ -105,27 +116,43 @@ def resize_normalize(frame: Pixels, axes: Axes, gain_bias: int, input_: Tensor, 
         frame: uint8 (H, W, 3).
         axes: from the frame's size to the input's.
         gain_bias: where `gain_bias()` lies.
-        input_: written.
+        input_: (3, height, width), or (4, height, width) with channels last, of which the fourth is 0; written.
         bgr: the network's channels are in the other order.
     """
-    _, height, width = input_.shape
+    channels, height, width = input_.shape
+    if channels != (4 if input_.channels_last else 3):
+        raise ValueError(f"an input has 3 channels, or 4 where they are last; got {input_}")
     arguments = (*frame, *axes, gain_bias, int(bgr), height, width, input_.address)
     nbytes = 3 * frame.area + input_.nbytes
-    return _launch(f"resize_normalize_{input_.dtype}", "PiiPPPiiiP", -(-width // PIXELS), height, arguments, nbytes)
+    return _launch(f"resize_normalize{input_.kernels}", "PiiPPPiiiP", -(-width // PIXELS), height, arguments, nbytes)
 
 
-def coarse_winner(logits: Tensor, block: int, winners: int) -> Launch:
+def coarse_winner(logits: Tensor, block: int, winners: int, *, undecided: bool = True) -> Launch:
     """The launch that takes the class of every coarse logit, for `upsample_argmax`.
 
     Args:
         logits: (classes * block**2, h, w).
         block: as in `ModelSpec`.
         winners: where uint8 (h * block, w * block) is written.
+        undecided: mark where a lower class may still win between two logits; without, the winners are the mask of
+            that size, as `reference.postprocess` gives it.
     """
     channels, height, width = logits.shape
-    arguments = (logits.address, channels // block**2, block, height, width, winners)
     nbytes = logits.nbytes + height * width * block**2
-    return _launch(f"coarse_winner_{logits.dtype}", "PiiiiP", width, height, arguments, nbytes)
+    network = (logits.address, channels // block**2, block, height, width, int(undecided))
+    name = f"coarse_winner{logits.kernels}"
+    if not logits.channels_last:
+        across, down = -(-width // POSITIONS), height * block
+        return _launch(name, "PiiiiiP", across, down, (*network, winners), nbytes)
+    tile = _tile(channels * VALUE_BYTES[logits.dtype], block)
+    grid = (-(-height * width // tile), 1)
+    return Launch(name, "PiiiiiiP", grid, (*BLOCK, 1), (*network, tile, winners), nbytes)
+
+
+def _tile(position_bytes: int, block: int) -> int:
+    # How many positions a block takes: a winner a thread, as far as their logits fit, and in whole vectors.
+    most = max(1, min(BLOCK[0] * BLOCK[1] // block**2, STAGED_BYTES // position_bytes))
+    return most // 8 * 8 or most
 
 
 def upsample_argmax(
@@ -148,7 +175,7 @@ def upsample_argmax(
     arguments = (*network, *axes, mask.height, mask.width, mask.address, *(blend or Blend()))
     across = -(-mask.width // PIXELS)
     nbytes = height * width * block**2 + mask.area * (7 if blend else 1)
-    return _launch(f"upsample_argmax_{logits.dtype}", "PPiiiiPPiiPPPiP", across, mask.height, arguments, nbytes)
+    return _launch(f"upsample_argmax{logits.kernels}", "PPiiiiPPiiPPPiP", across, mask.height, arguments, nbytes)
 
 
 class Kernels:
@@ -172,7 +199,10 @@ class Kernels:
         function = self._functions.get(launch.kernel)
         if function is None:
             function = self._functions[launch.kernel] = self._module.get_function(launch.kernel).prepare(launch.types)
-        function.prepared_async_call(launch.grid, launch.block, stream, *launch.arguments)
+        # Not its prepared_async_call: that and every other public call of pycuda's also make the deprecated
+        # cuFuncSetBlockShape, which cuda.h does not say a capture allows. This one is cuLaunchKernel and nothing else.
+        packed = struct.pack(function.arg_format, *launch.arguments)
+        function._launch_kernel(launch.grid, launch.block, packed, 0, stream)
 
 
 def compiled(capability: str, *, cache: Path = CACHE) -> bytes:

@@ -7,6 +7,11 @@
 #endif
 
 constexpr int PIXELS = 4;                // of one row, for each thread: one vector store of masks or of input values
+constexpr int ACROSS = 32, DOWN = 8;     // threads of a block; a warp lies along a row
+constexpr int THREADS = ACROSS * DOWN;
+constexpr int TILE_WIDTH = PIXELS * ACROSS;
+constexpr int POSITIONS = 2;             // of one row of logits, for each thread of coarse_winner
+constexpr int STAGED_BYTES = 20 << 10;   // of logits, in shared memory
 constexpr int UNDECIDED = 255;           // no class id, see coarse_winner
 constexpr float MARGIN = 1.0f / (1 << 18);
 constexpr float SMALLEST_GAP = 1e-30f;   // below it products underflow, and relative errors say nothing
@@ -18,9 +23,37 @@ struct alignas(16) AxisSample {
     float weight_first, weight_second;
 };
 
-template <typename T>
-struct alignas(PIXELS * sizeof(T)) Strip {
-    T value[PIXELS];
+// Neighbours in memory that are read or written at once: pixels of a row, or the channels of a pixel.
+template <typename T, int N = PIXELS>
+struct alignas(N * sizeof(T)) Strip {
+    T value[N];
+};
+
+// A frame, and from where in it each pixel of another size is taken.
+struct Frame {
+    const unsigned char* pixels;  // (height, width, 3)
+    int height, width;
+    const AxisSample *across, *down;
+};
+
+// Logits (classes * block * block, height, width) or, where LAST, (height, width, classes * block * block), unblocked
+// as reference.unblock does: class 0 of the unblocked pixel (y, x) lies at row(y) + column(x), each class a step on.
+template <typename T, bool LAST>
+struct Logits {
+    const T* values;
+    int classes, block, height, width;
+
+    __device__ int channels() const { return classes * block * block; }
+    __device__ size_t plane() const { return (size_t)height * width; }
+    __device__ size_t step() const { return LAST ? block * block : plane() * block * block; }
+    __device__ size_t row(int y) const {
+        const size_t position = (size_t)(y / block) * width, part = (y % block) * block;
+        return LAST ? position * channels() + part : part * plane() + position;
+    }
+    __device__ size_t column(int x) const {
+        const size_t position = x / block, part = x % block;
+        return LAST ? position * channels() + part : part * plane() + position;
+    }
 };
 
 __device__ inline float to_float(float value) { return value; }
@@ -43,92 +76,166 @@ __device__ inline void store_strip(T* row, int x, int width, const Strip<T>& str
     for (int i = 0; i < PIXELS && x + i < width; ++i) row[x + i] = strip.value[i];
 }
 
-// reference.resize_frame for the pixels x .. x + 3 of row y; the caller keeps y inside, x may pass the end.
-__device__ inline void resized_pixels(const unsigned char* frame, int frame_height, int frame_width,
-                                      const AxisSample* across, const AxisSample* down, int height, int width, int x,
-                                      int y, unsigned char rgb[PIXELS][3]) {
-    if (frame_height == height && frame_width == width && width % PIXELS == 0) {
-        // The usual case, a frame of the network's size: 12 bytes in three aligned words, nothing to compute.
-        const auto* words = reinterpret_cast<const unsigned int*>(frame + ((size_t)y * width + x) * 3);
-        for (int i = 0; i < PIXELS * 3; ++i) rgb[i / 3][i % 3] = (words[i / 4] >> (8 * (i % 4))) & 255;
-        return;
-    }
-    const AxisSample v = down[y];
-    const unsigned char* upper = frame + (size_t)v.first * frame_width * 3;
-    const unsigned char* lower = frame + (size_t)v.second * frame_width * 3;
-    for (int i = 0; i < PIXELS && x + i < width; ++i) {
-        const AxisSample u = across[x + i];
-        for (int c = 0; c < 3; ++c) {
-            const float value = bilinear(upper[3 * u.first + c], upper[3 * u.second + c], lower[3 * u.first + c],
-                                         lower[3 * u.second + c], u, v);
-            rgb[i][c] = (unsigned char)rintf(value);  // halves to even, as numpy.rint
-        }
+// reference.resize_frame for the pixel (x, y) of the other size.
+__device__ inline void resized_pixel(Frame frame, int x, AxisSample v, unsigned char rgb[3]) {
+    const AxisSample u = frame.across[x];
+    const unsigned char* upper = frame.pixels + (size_t)v.first * frame.width * 3;
+    const unsigned char* lower = frame.pixels + (size_t)v.second * frame.width * 3;
+    for (int c = 0; c < 3; ++c) {
+        const float value = bilinear(upper[3 * u.first + c], upper[3 * u.second + c], lower[3 * u.first + c],
+                                     lower[3 * u.second + c], u, v);
+        rgb[c] = (unsigned char)rintf(value);  // halves to even, as numpy.rint
     }
 }
 
-// reference.preprocess: frame uint8 (frame_height, frame_width, 3) -> input T (1, 3, height, width).
+// One value of the network's input: `channel` in its own order, which is not the frame's where `bgr`.
+__device__ inline float normalized(const unsigned char rgb[3], int channel, int bgr, const float* gain_bias) {
+    const float value = bgr ? rgb[2 - channel] : rgb[channel];
+    return value * gain_bias[channel] + gain_bias[3 + channel];
+}
+
+// reference.preprocess: frame uint8 (frame.height, frame.width, 3) -> input T (1, 3, height, width).
 //
 // Thread (x, y) makes pixels 4x .. 4x + 3 of row y, all three channels. Reads 3 bytes a pixel where the frame has the
 // network's size, else up to 12 through the cache; writes 3 values a pixel, in vectors of four. `gain_bias` holds
 // three gains and three biases in the network's channel order; `bgr` says that its order is not the frame's.
 template <typename T>
-__device__ void resize_normalize(const unsigned char* __restrict__ frame, int frame_height, int frame_width,
-                                 const AxisSample* __restrict__ across, const AxisSample* __restrict__ down,
-                                 const float* __restrict__ gain_bias, int bgr, int height, int width,
-                                 T* __restrict__ input) {
+__device__ void resize_normalize(Frame frame, const float* gain_bias, int bgr, int height, int width, T* input) {
     const int x = PIXELS * (blockIdx.x * blockDim.x + threadIdx.x);
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= width || y >= height) return;
     unsigned char rgb[PIXELS][3] = {};
-    resized_pixels(frame, frame_height, frame_width, across, down, height, width, x, y, rgb);
+    if (frame.height == height && frame.width == width && width % PIXELS == 0) {
+        // The usual case, a frame of the network's size: 12 bytes in three aligned words, nothing to compute.
+        const auto* words = reinterpret_cast<const unsigned int*>(frame.pixels + ((size_t)y * width + x) * 3);
+        for (int i = 0; i < PIXELS * 3; ++i) rgb[i / 3][i % 3] = (words[i / 4] >> (8 * (i % 4))) & 255;
+    } else {
+        const AxisSample v = frame.down[y];
+        for (int i = 0; i < PIXELS && x + i < width; ++i) resized_pixel(frame, x + i, v, rgb[i]);
+    }
     for (int channel = 0; channel < 3; ++channel) {
         Strip<T> strip;
-        for (int i = 0; i < PIXELS; ++i) {
-            const float value = rgb[i][bgr ? 2 - channel : channel];
-            store(&strip.value[i], value * gain_bias[channel] + gain_bias[3 + channel]);
-        }
+        for (int i = 0; i < PIXELS; ++i) store(&strip.value[i], normalized(rgb[i], channel, bgr, gain_bias));
         store_strip(input + ((size_t)channel * height + y) * width, x, width, strip);
     }
 }
 
-// The class of every coarse logit: logits T (classes * block * block, height, width), unblocked as reference.unblock
-// does, -> winners uint8 (height * block, width * block); the largest, the lower id on ties.
+// The same with channels last, and a fourth that is 0: input T (1, height, width, 4).
 //
-// UNDECIDED where a class of lower id comes so near below the winner that rounding could make them equal between four
-// such pixels, and the lower id would then win. The error of a bilinear value is under 4 ulp, 2^-21 of the logits'
-// size, on either side; MARGIN is eight times that. Logits from FP16 are 2^-11 apart and never that near.
-//
-// Thread (x, y) reads the classes of one position, coalesced along x, and writes its block * block winners.
+// A thread makes four pixels of row y that lie a warp apart, so that a warp's stores are one piece: one vector a pixel.
 template <typename T>
-__device__ void coarse_winner(const T* __restrict__ logits, int classes, int block, int height, int width,
-                              unsigned char* __restrict__ winners) {
-    const int x = blockIdx.x * blockDim.x + threadIdx.x;
+__device__ void resize_normalize_last(Frame frame, const float* gain_bias, int bgr, int height, int width, T* input) {
     const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= width || y >= height) return;
-    const size_t plane = (size_t)height * width, step = plane * block * block;
-    for (int part = 0; part < block * block; ++part) {
-        const T* logit = logits + part * plane + (size_t)y * width + x;
-        float best = to_float(logit[0]), before = -INFINITY;  // `before`: the largest among lower ids
-        int winner = 0;
-        for (int id = 1; id < classes; ++id) {
-            const float value = to_float(logit[id * step]);
-            if (value > best) {
-                before = best;
-                best = value;
-                winner = id;
-            }
+    if (y >= height) return;
+    const AxisSample v = frame.down[y];
+    const bool same = frame.height == height && frame.width == width;
+    for (int i = 0; i < PIXELS; ++i) {
+        const int x = (blockIdx.x * PIXELS + i) * blockDim.x + threadIdx.x;
+        if (x >= width) return;
+        unsigned char rgb[3];
+        if (same) {
+            for (int c = 0; c < 3; ++c) rgb[c] = frame.pixels[((size_t)y * width + x) * 3 + c];
+        } else {
+            resized_pixel(frame, x, v, rgb);
         }
-        const float gap = best - before, size = fmaxf(fabsf(best), fabsf(before));
-        const bool near = winner > 0 && gap <= size * MARGIN + SMALLEST_GAP;
-        const size_t row = (size_t)y * block + part / block;
-        winners[row * width * block + (size_t)x * block + part % block] = near ? UNDECIDED : winner;
+        Strip<T> pixel;
+        for (int c = 0; c < 3; ++c) store(&pixel.value[c], normalized(rgb, c, bgr, gain_bias));
+        store(&pixel.value[3], 0.0f);
+        reinterpret_cast<Strip<T>*>(input)[(size_t)y * width + x] = pixel;
     }
 }
 
-// Where the logits of class 0 at an unblocked coarse pixel lie.
-__device__ inline size_t logit_offset(int y, int x, int block, int height, int width) {
-    const int part = (y % block) * block + x % block;
-    return ((size_t)part * height + y / block) * width + x / block;
+// The class of N pixels whose logits of class 0 lie side by side, aligned for N; the largest, the lower id on ties.
+//
+// UNDECIDED, where that is asked, if a class of lower id comes so near below the winner that rounding could make them
+// equal between four such pixels, and the lower id would then win. The error of a bilinear value is under 4 ulp, 2^-21
+// of the logits' size, on either side; MARGIN is eight times that. Logits from FP16 are 2^-11 apart, never that near.
+template <int N, typename T>
+__device__ inline void winners_of(const T* logit, int classes, size_t step, int undecided, unsigned char winners[N]) {
+    float best[N], before[N];  // `before`: the largest among lower ids
+    int winner[N];
+    for (int i = 0; i < N; ++i) best[i] = to_float(logit[i]), before[i] = -INFINITY, winner[i] = 0;
+#pragma unroll 4
+    for (int id = 1; id < classes; ++id) {
+        const auto values = *reinterpret_cast<const Strip<T, N>*>(logit + id * step);
+        for (int i = 0; i < N; ++i) {
+            const float value = to_float(values.value[i]);
+            if (value > best[i]) {
+                before[i] = best[i];
+                best[i] = value;
+                winner[i] = id;
+            }
+        }
+    }
+    for (int i = 0; i < N; ++i) {
+        const float gap = best[i] - before[i], size = fmaxf(fabsf(best[i]), fabsf(before[i]));
+        const bool near = winner[i] > 0 && gap <= size * MARGIN + SMALLEST_GAP;
+        winners[i] = (unsigned char)(undecided && near ? UNDECIDED : winner[i]);
+    }
+}
+
+// The class of every coarse logit -> winners uint8 (height * block, width * block); where the mask has that size they
+// are the mask, and none of them is left `undecided`.
+//
+// Thread (x, y) reads the classes of positions 2x and 2x + 1 for row y of the winners, coalesced along x in pairs, and
+// writes 2 * block winners at once.
+template <typename T>
+__device__ void coarse_winner(Logits<T, false> logits, int undecided, unsigned char* winners) {
+    const int x = POSITIONS * (blockIdx.x * blockDim.x + threadIdx.x);
+    const int y = blockIdx.y * blockDim.y + threadIdx.y;
+    const int block = logits.block, width = logits.width;
+    if (x >= width || y >= logits.height * block) return;
+    unsigned char* row = winners + ((size_t)y * width + x) * block;
+    const bool pairs = width % POSITIONS == 0;
+    unsigned int packed = 0;
+    for (int part = 0; part < block; ++part) {
+        const T* logit = logits.values + logits.row(y) + logits.column(x * block + part);
+        unsigned char winner[POSITIONS] = {};
+        if (pairs) {
+            winners_of<POSITIONS>(logit, logits.classes, logits.step(), undecided, winner);
+        } else {
+            winners_of<1>(logit, logits.classes, logits.step(), undecided, winner);
+            if (x + 1 < width) winners_of<1>(logit + 1, logits.classes, logits.step(), undecided, winner + 1);
+        }
+        packed |= (unsigned int)winner[0] << (8 * part % 32) | (unsigned int)winner[1] << (8 * (block + part) % 32);
+        if (pairs && block <= 2) continue;
+        row[part] = winner[0];
+        if (x + 1 < width) row[block + part] = winner[1];
+    }
+    if (!pairs || block > 2) return;
+    if (block == 2) *reinterpret_cast<unsigned int*>(row) = packed;
+    else *reinterpret_cast<unsigned short*>(row) = (unsigned short)packed;
+}
+
+// The same from logits with their channels last, of which a thread by itself would read one in a row of them.
+//
+// A block takes `tile` positions through shared memory, in vectors where they are aligned; a thread has one winner.
+template <typename T>
+__device__ void coarse_winner(Logits<T, true> logits, int undecided, int tile, unsigned char* winners) {
+    using Vector = Strip<unsigned int>;
+    __shared__ Vector staged[STAGED_BYTES / sizeof(Vector)];
+    const int thread = threadIdx.y * blockDim.x + threadIdx.x, block = logits.block, width = logits.width;
+    const size_t first = (size_t)blockIdx.x * tile, left = logits.plane() - first;
+    const int count = left < (size_t)tile ? (int)left : tile, values = count * logits.channels();
+    const T* logit = logits.values + first * logits.channels();
+    if (values * sizeof(T) <= STAGED_BYTES) {  // a single position may be larger
+        constexpr int LENGTH = sizeof(Vector) / sizeof(T);
+        const int vectors = first * logits.channels() % LENGTH ? 0 : values / LENGTH;
+        T* copy = reinterpret_cast<T*>(staged);
+        for (int i = thread; i < vectors; i += THREADS) staged[i] = reinterpret_cast<const Vector*>(logit)[i];
+        for (int i = vectors * LENGTH + thread; i < values; i += THREADS) copy[i] = logit[i];
+        logit = copy;
+    }
+    __syncthreads();
+    const int parts = block * block;
+    for (int i = thread; i < count * parts; i += THREADS) {
+        const int part = i % parts, position = (int)first + i / parts;
+        const T* own = logit + (size_t)(i / parts) * logits.channels() + part;
+        unsigned char winner;
+        winners_of<1>(own, logits.classes, parts, undecided, &winner);
+        const size_t y = (size_t)(position / width) * block + part / block;
+        winners[(y * width + position % width) * block + part % block] = winner;
+    }
 }
 
 // Pixels of a frame, one row's, four: three aligned words where the row is stored in strips.
@@ -153,71 +260,131 @@ __device__ inline void blend(const unsigned char* frame_row, const unsigned shor
     if (whole) *reinterpret_cast<Colors*>(overlay_row + x * 3) = colors;
 }
 
-// reference.postprocess: logits and their winners -> mask uint8 (mask_height, mask_width); where `overlay` is given,
+// Neighbours along an axis that lie between the same samples.
+__device__ inline bool same_cell(AxisSample a, AxisSample b) { return a.first == b.first && a.second == b.second; }
+
+// reference.postprocess for one pixel, at its place between four logits.
+template <typename T, bool LAST>
+__device__ inline int upsampled_winner(Logits<T, LAST> logits, AxisSample u, AxisSample v) {
+    const size_t step = logits.step(), left = logits.column(u.first), right = logits.column(u.second);
+    const T *upper = logits.values + logits.row(v.first), *lower = logits.values + logits.row(v.second);
+    const T *a = upper + left, *b = upper + right, *c = lower + left, *d = lower + right;
+    float best = -INFINITY;
+    int winner = 0;
+#pragma unroll 4
+    for (int id = 0; id < logits.classes; ++id, a += step, b += step, c += step, d += step) {
+        const float value = bilinear(to_float(*a), to_float(*b), to_float(*c), to_float(*d), u, v);
+        if (value > best) {
+            best = value;
+            winner = id;
+        }
+    }
+    return winner;
+}
+
+// A mask that is made, and from where among the winners each of its pixels is taken.
+struct Mask {
+    unsigned char* pixels;  // (height, width)
+    int height, width;
+    const AxisSample *across, *down;
+};
+
+// Puts the pixels of a cell into the queue, one after another, if (x, y) is the first of them in its tile.
+__device__ inline void queue_cell(Mask mask, int x, int y, int tile_x, int tile_y, int* queued, unsigned short* queue) {
+    const AxisSample u = mask.across[x], v = mask.down[y];
+    if ((x > tile_x && same_cell(u, mask.across[x - 1])) || (y > tile_y && same_cell(v, mask.down[y - 1]))) return;
+    const int end_x = min(tile_x + TILE_WIDTH, mask.width), end_y = min(tile_y + DOWN, mask.height);
+    int right = x + 1, bottom = y + 1;
+    while (right < end_x && same_cell(u, mask.across[right])) ++right;
+    while (bottom < end_y && same_cell(v, mask.down[bottom])) ++bottom;
+    int place = atomicAdd(queued, (right - x) * (bottom - y));
+    for (int row = y; row < bottom; ++row)
+        for (int column = x; column < right; ++column)
+            queue[place++] = (unsigned short)((row - tile_y) * TILE_WIDTH + column - tile_x);
+}
+
+// reference.postprocess: logits and their winners -> mask uint8 (mask.height, mask.width); where `overlay` is given,
 // reference.overlay of a frame of that size too.
 //
 // Where the four neighbours have one winner it is the class between them, because a bilinear value never leaves the
 // order of its corners; only the boundaries between classes read logits. Thread (x, y) makes pixels 4x .. 4x + 3 of
-// row y: 16 winners from the cache, 4 * classes logits for each boundary pixel, one store of four bytes. An overlay adds
-// 12 bytes read of the frame, 12 written, and 4 shades from the cache.
-template <typename T>
-__device__ void upsample_argmax(const T* __restrict__ logits, const unsigned char* __restrict__ winners, int classes,
-                                int block, int height, int width, const AxisSample* __restrict__ across,
-                                const AxisSample* __restrict__ down, int mask_height, int mask_width,
-                                unsigned char* __restrict__ mask, const unsigned char* __restrict__ frame,
-                                const unsigned short* __restrict__ shades, int keep,
-                                unsigned char* __restrict__ overlay) {
-    const int x = PIXELS * (blockIdx.x * blockDim.x + threadIdx.x);
-    const int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= mask_width || y >= mask_height) return;
-    const size_t step = (size_t)height * width * block * block;
-    const AxisSample v = down[y];
-    const unsigned char* upper = winners + (size_t)v.first * width * block;
-    const unsigned char* lower = winners + (size_t)v.second * width * block;
+// row y: 16 winners from the cache, one store of four bytes. A block's boundary pixels are queued in shared memory, a
+// cell of the logits after another, and all its threads work them off: 4 * classes logits for each, of which those of a
+// cell are the same. An overlay adds 12 bytes read of the frame, 12 written, and 4 shades from the cache.
+template <typename T, bool LAST>
+__device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* winners, Mask mask,
+                                const unsigned char* frame, const unsigned short* shades, int keep,
+                                unsigned char* overlay) {
+    __shared__ int queued;
+    __shared__ unsigned short queue[TILE_WIDTH * DOWN];  // row * TILE_WIDTH + column of each, within the tile
+    __shared__ Strip<unsigned char> classes[THREADS];    // of the tile
+    const int tile_x = blockIdx.x * TILE_WIDTH, tile_y = blockIdx.y * DOWN;
+    const int x = tile_x + PIXELS * threadIdx.x, y = tile_y + threadIdx.y;
+    const int thread = threadIdx.y * ACROSS + threadIdx.x;
+    if (thread == 0) queued = 0;
     Strip<unsigned char> strip = {};
-    for (int i = 0; i < PIXELS && x + i < mask_width; ++i) {
-        const AxisSample u = across[x + i];
-        int winner = upper[u.first];
-        if (winner == UNDECIDED || upper[u.second] != winner || lower[u.first] != winner ||
-            lower[u.second] != winner) {
-            const T* a = logits + logit_offset(v.first, u.first, block, height, width);
-            const T* b = logits + logit_offset(v.first, u.second, block, height, width);
-            const T* c = logits + logit_offset(v.second, u.first, block, height, width);
-            const T* d = logits + logit_offset(v.second, u.second, block, height, width);
-            float best = -INFINITY;
-            winner = 0;
-            for (int id = 0; id < classes; ++id, a += step, b += step, c += step, d += step) {
-                const float value = bilinear(to_float(*a), to_float(*b), to_float(*c), to_float(*d), u, v);
-                if (value > best) {
-                    best = value;
-                    winner = id;
-                }
-            }
+    bool boundary = false;
+    if (y < mask.height) {
+        const AxisSample v = mask.down[y];
+        const unsigned char* upper = winners + (size_t)v.first * logits.width * logits.block;
+        const unsigned char* lower = winners + (size_t)v.second * logits.width * logits.block;
+        for (int i = 0; i < PIXELS && x + i < mask.width; ++i) {
+            const AxisSample u = mask.across[x + i];
+            const int winner = upper[u.first];
+            const bool one = upper[u.second] == winner && lower[u.first] == winner && lower[u.second] == winner;
+            strip.value[i] = (unsigned char)(one ? winner : UNDECIDED);
+            boundary |= strip.value[i] == UNDECIDED;
         }
-        strip.value[i] = (unsigned char)winner;
     }
-    const size_t row = (size_t)y * mask_width;
-    store_strip(mask + row, x, mask_width, strip);
-    if (overlay) blend(frame + 3 * row, shades, keep, x, mask_width, strip, overlay + 3 * row);
+    if (__syncthreads_or(boundary)) {
+        classes[thread] = strip;
+        for (int i = 0; i < PIXELS; ++i)
+            if (strip.value[i] == UNDECIDED) queue_cell(mask, x + i, y, tile_x, tile_y, &queued, queue);
+        __syncthreads();
+        for (int i = thread; i < queued; i += THREADS) {
+            const int row = queue[i] / TILE_WIDTH, column = queue[i] % TILE_WIDTH;
+            const int winner = upsampled_winner(logits, mask.across[tile_x + column], mask.down[tile_y + row]);
+            reinterpret_cast<unsigned char*>(classes)[queue[i]] = (unsigned char)winner;
+        }
+        __syncthreads();
+        strip = classes[thread];
+    }
+    if (x >= mask.width || y >= mask.height) return;
+    const size_t row = (size_t)y * mask.width;
+    store_strip(mask.pixels + row, x, mask.width, strip);
+    if (overlay) blend(frame + 3 * row, shades, keep, x, mask.width, strip, overlay + 3 * row);
 }
 
-#define KERNELS_FOR(T, SUFFIX)                                                                                        \
-    extern "C" __global__ void resize_normalize_##SUFFIX(                                                             \
+#define RESIZE_NORMALIZE(T, NAME, FUNCTION)                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                                       \
         const unsigned char* frame, int frame_height, int frame_width, const AxisSample* across,                      \
         const AxisSample* down, const float* gain_bias, int bgr, int height, int width, T* input) {                   \
-        resize_normalize(frame, frame_height, frame_width, across, down, gain_bias, bgr, height, width, input);       \
-    }                                                                                                                 \
-    extern "C" __global__ void coarse_winner_##SUFFIX(const T* logits, int classes, int block, int height, int width, \
-                                                      unsigned char* winners) {                                       \
-        coarse_winner(logits, classes, block, height, width, winners);                                                \
-    }                                                                                                                 \
-    extern "C" __global__ void upsample_argmax_##SUFFIX(                                                              \
+        FUNCTION<T>({frame, frame_height, frame_width, across, down}, gain_bias, bgr, height, width, input);          \
+    }
+
+#define UPSAMPLE_ARGMAX(T, NAME, LAST)                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                                       \
         const T* logits, const unsigned char* winners, int classes, int block, int height, int width,                 \
         const AxisSample* across, const AxisSample* down, int mask_height, int mask_width, unsigned char* mask,       \
         const unsigned char* frame, const unsigned short* shades, int keep, unsigned char* overlay) {                 \
-        upsample_argmax(logits, winners, classes, block, height, width, across, down, mask_height, mask_width, mask,  \
-                        frame, shades, keep, overlay);                                                                \
+        upsample_argmax(Logits<T, LAST>{logits, classes, block, height, width}, winners,                              \
+                        {mask, mask_height, mask_width, across, down}, frame, shades, keep, overlay);                 \
     }
+
+#define KERNELS_FOR(T, SUFFIX)                                                                                        \
+    RESIZE_NORMALIZE(T, resize_normalize_##SUFFIX, resize_normalize)                                                  \
+    RESIZE_NORMALIZE(T, resize_normalize_last_##SUFFIX, resize_normalize_last)                                        \
+    extern "C" __global__ void __launch_bounds__(THREADS) coarse_winner_##SUFFIX(                                     \
+        const T* logits, int classes, int block, int height, int width, int undecided, unsigned char* winners) {      \
+        coarse_winner(Logits<T, false>{logits, classes, block, height, width}, undecided, winners);                   \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS) coarse_winner_last_##SUFFIX(                                \
+        const T* logits, int classes, int block, int height, int width, int undecided, int tile,                      \
+        unsigned char* winners) {                                                                                     \
+        coarse_winner(Logits<T, true>{logits, classes, block, height, width}, undecided, tile, winners);              \
+    }                                                                                                                 \
+    UPSAMPLE_ARGMAX(T, upsample_argmax_##SUFFIX, false)                                                               \
+    UPSAMPLE_ARGMAX(T, upsample_argmax_last_##SUFFIX, true)
 
 KERNELS_FOR(__half, fp16)
 KERNELS_FOR(float, fp32)

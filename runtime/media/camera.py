@@ -1,12 +1,13 @@
-"""A live camera, through OpenCV: always its newest frame, older ones are dropped and counted."""
+"""A live camera, through OpenCV, or a stream through PyAV: always its newest frame, older ones are counted."""
 
-import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
 from runtime.media.frames import quiet_opencv
+from runtime.media.network import NetworkCapture
+from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
-from runtime.media.video import TimedFrame
 from runtime.texts import shown
 
 GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?i:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
@@ -35,6 +37,7 @@ class Camera(ClosedOnExit):
 
     rate = Fraction(30)
     missing = 0
+    frames = None
     time_base = Fraction(1, 90_000)
 
     def __init__(
@@ -88,6 +91,12 @@ class Camera(ClosedOnExit):
         pixels, taken_s = newest
         return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
 
+    @property
+    def notes(self) -> list[str]:
+        """What was damaged on its way here so far, in one line, if anything was."""
+        damaged = getattr(self._capture, "damaged", 0)
+        return [f"{self.name}: {damaged} frames came damaged and were left out"] if damaged else []
+
     def __iter__(self) -> Iterator[TimedFrame]:
         """The frames that `read` gives."""
         while not isinstance(frame := self.read(), End):
@@ -132,20 +141,19 @@ def is_camera(given: str) -> bool:
 
 
 def _opened(given: str) -> Any:
+    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
+    refused = FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
+    if index is None:
+        try:
+            return NetworkCapture(given)
+        except FrameError:
+            raise refused from None
     import cv2
 
-    # OpenCV's FFmpeg writes of every lost packet on stderr, over our own lines, and is asked to be quiet only so.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
     with quiet_opencv():
-        if index:
-            capture = cv2.VideoCapture(int(index[1]))
-        else:
-            limit_ms = round(STALL_S * 1e3)
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit_ms]
-            capture = cv2.VideoCapture(given, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(int(index[1]))
     if not capture.isOpened():
-        raise FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
+        raise refused
     # One frame in the driver's queue, not four: the newest is what is wanted.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
@@ -154,6 +162,11 @@ def _opened(given: str) -> Any:
 def camera_name(given: str) -> str:
     """The camera as a file name."""
     return re.sub(r"[^\w.-]+", "-", shown_address(given).removeprefix("/dev/")).strip("-")[:LONGEST_NAME]
+
+
+def film_name(given: str) -> str:
+    """A file at an address as a file name: what is last in the address, with its suffix."""
+    return camera_name(Path(urlsplit(shown_address(given)).path).name).replace(".", "_") or camera_name(given)
 
 
 def shown_address(given: str) -> str:

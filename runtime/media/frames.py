@@ -1,45 +1,43 @@
-"""Pictures on disk: finding them, reading them as frames, writing masks."""
+"""Pictures on disk: reading them as frames, writing masks."""
 
 import argparse
-import glob
+import errno
 import math
 import os
-import re
-from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.errors import FrameError, OutputError
-from runtime.libraries import refusing
+from runtime.media.decoding import DAMAGED as DAMAGED
+from runtime.media.decoding import frame_from_bytes
+from runtime.media.decoding import opencv_decoded as opencv_decoded
+from runtime.media.decoding import quiet_opencv as quiet_opencv
+from runtime.media.found import EXTENSIONS as EXTENSIONS
+from runtime.media.found import FrameFile as FrameFile
+from runtime.media.found import find_frames as find_frames
+from runtime.media.found import locate_frames as locate_frames
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
+from runtime.media.marks import marked_png
 from runtime.texts import shown
 
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 MIN_SIDE_PX = 16
 MAX_PIXELS = 64_000_000  # a frame of 192 MB; a street camera has 2 to 12 million
 MOST_PIXELS = (1 << 30) - 1  # that OpenCV itself decodes
 PIXEL_BYTES = 8  # four channels of 16 bits, not compressed: a file has no more of them
-DAMAGED = "damaged: OpenCV cannot decode it"
 MAX_FILE_BYTES = MAX_PIXELS * PIXEL_BYTES
-
-
-class FrameFile(NamedTuple):
-    """A picture to read, and its place below the folder in which it was found (its name alone for a file given)."""
-
-    path: Path
-    relative: Path
 
 
 def read_frame(path: str | Path) -> np.ndarray:
     """The picture at `path` as RGB, turned upright as its EXIF orientation says.
 
-    PNG, JPEG, WebP, BMP and TIFF, told by content and not by name; of several pages or moments the first. Grey and
-    palette become RGB, of 16 bits the upper 8 stay, alpha is dropped: a camera's pixels are there whatever their
-    alpha says, and blending with an invented background would change the frame.
+    PNG, JPEG, WebP, BMP, TIFF, AVIF, JPEG 2000, GIF, PNM and, where pillow-heif is installed, HEIC, told by content
+    and not by name; of several pages or moments the first. Grey and palette become RGB, of 16 bits the upper 8 stay
+    (`runtime.media.decoding.eight_bits`: what of 16 is used), an ICC profile other than sRGB is applied. Alpha is
+    dropped: a camera's pixels are there whatever their alpha says, and blending with an invented background would
+    change the frame.
 
     Returns:
         uint8 (H, W, 3) RGB, C-contiguous, the caller's.
@@ -51,10 +49,22 @@ def read_frame(path: str | Path) -> np.ndarray:
     if not isinstance(path, (str, os.PathLike)):
         raise FrameError(f"a picture is read by its path, got {type(path).__name__}")
     try:
-        data = picture_bytes(Path(path), smallest=MIN_SIDE_PX)
-        return _decode(data)
+        return frame_from_bytes(whole_bytes(Path(path), smallest=MIN_SIDE_PX))
     except FrameError as error:
         raise FrameError(f"{shown(path)}: {error}") from None
+
+
+def whole_bytes(path: Path, *, smallest: int = 1) -> bytes:
+    """As `picture_bytes`, with all that is in the file: a profile, texts.
+
+    Raises:
+        FrameError: why it is not; the message does not name the file.
+    """
+    data = _read_file(path)
+    refuse_size(*read_header(data)[1:], smallest=smallest)
+    refuse_truncated(data)
+    refuse_costly(data)
+    return data
 
 
 def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
@@ -67,11 +77,7 @@ def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
     Raises:
         FrameError: why it is not; the message does not name the file.
     """
-    data = _read_file(path)
-    refuse_size(*read_header(data)[1:], smallest=smallest)
-    refuse_truncated(data)
-    refuse_costly(data)
-    return without_notes(data)
+    return without_notes(whole_bytes(path, smallest=smallest))
 
 
 def most_pixels() -> int:
@@ -106,38 +112,7 @@ def _pixels_from_text(text: str) -> int:
     return int(text)
 
 
-def locate_frames(
-    inputs: Sequence[str], *, skip: Path | None = None, extensions: Set[str] = EXTENSIONS
-) -> list[FrameFile]:
-    """The pictures that files, globs and folders name, each once, where it is named first.
-
-    A folder is searched to the bottom, hidden files and links to folders aside, for files with a known extension, in
-    natural order (frame2 before frame10). A glob gives files, not folders, with a known extension. A file is taken as
-    it is given: whether it is a picture, `read_frame` finds out.
-
-    Args:
-        inputs: what a user types.
-        skip: a folder below an input that is left out: where the results go.
-        extensions: in lower case, what a folder and a glob give.
-
-    Raises:
-        FrameError: an input is empty text, a folder cannot be read or holds no picture, or a glob matches none.
-    """
-    found: dict[Path, FrameFile] = {}
-    for given in inputs:
-        if not given:
-            raise FrameError("an input is empty text; name a file, a folder or a glob")
-        for file in _expand(given, skip, extensions):
-            found.setdefault(file.path.parent.resolve() / file.path.name, file)
-    return list(found.values())
-
-
-def find_frames(inputs: Sequence[str]) -> list[Path]:
-    """The paths of `locate_frames`."""
-    return [file.path for file in locate_frames(inputs)]
-
-
-def write_png(path: str | Path, pixels: np.ndarray) -> None:
+def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
     """Write a PNG, all of it or nothing.
 
     Compression level 1, rows as their difference from the row above. Ids, colours and overlay of one 1024x2048 mask
@@ -146,6 +121,7 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
 
     Args:
         pixels: uint8 (H, W), or (H, W, 3) RGB.
+        mark: what `runtime.media.marks` finds it by.
 
     Raises:
         OutputError: it cannot be written.
@@ -158,24 +134,12 @@ def write_png(path: str | Path, pixels: np.ndarray) -> None:
         settings += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
     data = cv2.imencode(".png", image, settings)[1].tobytes()
     try:
-        write_atomically(Path(path), data)
+        write_atomically(Path(path), marked_png(data, mark) if mark else data)
     except OSError as error:
-        hint = "free some space or give another folder with -o"
-        raise OutputError(f"{shown(path)} cannot be written ({error.strerror}): {hint}") from None
-
-
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV writes nothing on stderr: what it cannot read is told by our own line."""
-    import cv2
-
-    # OpenCV 5 has it in a module of its own, OpenCV 4 at the top, where 0 is silent.
-    logging = cv2.utils.logging if hasattr(cv2.utils, "logging") else cv2
-    before = logging.setLogLevel(0)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
+        space = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
+        raise OutputError(
+            f"{shown(path)} cannot be written ({error.strerror}): {space}give another folder with -o"
+        ) from None
 
 
 def refuse_size(height: int, width: int, *, smallest: int = MIN_SIDE_PX) -> None:
@@ -212,87 +176,3 @@ def _read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FrameError(f"cannot be read ({error.strerror})") from None
-
-
-def opencv_decoded(data: bytes, flags: int) -> np.ndarray:
-    """What OpenCV makes of a picture's bytes, by flags of `cv2.imdecode`.
-
-    Raises:
-        FrameError: it cannot; the message does not name the file.
-        MemoryError: there is too little for the picture.
-    """
-    import cv2
-
-    with refusing(FrameError, DAMAGED), quiet_opencv():
-        try:
-            decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error as error:
-            if getattr(error, "code", None) == cv2.Error.StsNoMem:
-                raise MemoryError(str(error)) from None
-            decoded = None
-    if decoded is None:
-        raise FrameError(DAMAGED)
-    return decoded
-
-
-def _decode(data: bytes) -> np.ndarray:
-    import cv2
-
-    # From memory: of a cut file imread makes a partly grey picture, imdecode none.
-    # BGR first: IMREAD_COLOR_RGB with 16-bit TIFF returns unset memory (OpenCV 5.0.0). ANYDEPTH so that one rule
-    # makes 8 bits of 16: OpenCV's own truncates PNG and rounds TIFF.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    decoded = opencv_decoded(data, flags)
-    if decoded.dtype == np.uint16:
-        decoded = (decoded >> 8).astype(np.uint8)
-    if decoded.dtype != np.uint8:
-        raise FrameError(f"has {decoded.dtype} samples, expected unsigned ones of 8 or 16 bits")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
-
-
-def _expand(given: str, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
-    path = Path(given)
-    if path.is_dir():
-        return _in_folder(path, skip, extensions)
-    if glob.has_magic(given) and not path.exists():
-        return _in_glob(given, extensions)
-    return [FrameFile(path, Path(path.name))]
-
-
-def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[FrameFile]:
-    names = sorted((name for name in _walk(folder, skip and skip.resolve()) if _known(name, extensions)), key=_natural)
-    if not names:
-        raise FrameError(f"{shown(folder)}: no image in this folder; expected {', '.join(sorted(extensions))}")
-    return [FrameFile(folder / name, name) for name in names]
-
-
-def _walk(folder: Path, left_out: Path | None) -> Iterator[Path]:
-    for where, folders, files in os.walk(folder, onerror=_refuse_unreadable):
-        folders[:] = [name for name in folders if name[0] != "." and Path(where, name).resolve() != left_out]
-        yield from (Path(where, name).relative_to(folder) for name in files)
-
-
-def _in_glob(pattern: str, extensions: Set[str]) -> list[FrameFile]:
-    matches = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-    files = [path for path in sorted(matches, key=_natural) if path.is_file() and _known(path, extensions)]
-    if not files:
-        raise FrameError(f"{shown(Path(pattern))}: no image matches this pattern")
-    return [FrameFile(path, Path(path.name)) for path in files]
-
-
-def _known(path: Path, extensions: Set[str]) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in extensions
-
-
-def _natural(path: Path) -> tuple[list[list[tuple[int, str]]], str]:
-    # Numbers compare by value: by length first, leading zeros aside; words as text. The path itself breaks ties.
-    return [[_natural_part(part) for part in re.split("([0-9]+)", name)] for name in path.parts], str(path)
-
-
-def _natural_part(part: str) -> tuple[int, str]:
-    digits = part.lstrip("0")
-    return (len(digits), digits) if part[:1].isdigit() else (-1, part.casefold())
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise FrameError(f"{shown(error.filename)}: cannot be read ({error.strerror})")

@@ -1,14 +1,17 @@
 """Where the masks of each input go, one name each and never an input's, and how they look."""
 
+import hashlib
 import os
+import re
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from runtime.artifacts import remove_leftovers
 from runtime.errors import OutputError
 from runtime.kernels.cpu import overlay
 from runtime.media.frames import FrameFile, write_png
@@ -17,7 +20,12 @@ from runtime.texts import shown
 
 SAVES = ("ids", "color", "overlay")
 OF_A_VIDEO = ("overlay",)  # where nothing is said; class ids and colours of an hour of video are many gigabytes
+# Linux takes 255; behind a name come `_overlay`, `.size2`, and what a video is called while it grows.
+MOST_NAME_BYTES, TOLD_APART = 205, 10
 VIDEO_SUFFIX = {"ids": ".mkv", "color": ".mp4", "overlay": ".mp4"}
+
+
+PART = re.compile(r"\.size[0-9]+(?=\.\w+$)")
 
 
 class Look(NamedTuple):
@@ -32,36 +40,78 @@ class Look(NamedTuple):
             return mask
         return overlay(frame, mask, self.palette, 1.0 if kind == "color" else self.alpha)
 
-    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
-        """Write each of `outputs`: ids, color, overlay -> where.
+    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray, told: str = "") -> None:
+        """Write each of `outputs`: ids, color, overlay -> where; `told` is their mark.
 
         Raises:
             OutputError: one cannot be written.
         """
         for kind, path in outputs.items():
-            write_png(path, self.pixels(kind, frame, mask))
+            write_png(path, self.pixels(kind, frame, mask), told)
+
+
+def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
+    """What is written where of one file: `<folder>/<its place>/<stem>_<extension>_<kind>.png`, videos .mp4.
+
+    The name follows from the file's own name and place alone. A name of more bytes than a disk takes is cut, and a
+    part of its sha256 tells it apart.
+
+    Args:
+        file: a picture or a video, told by its name.
+        folder: where all of it goes.
+        saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video.
+    """
+    stem, extension = file.relative.with_suffix(""), file.relative.suffix.removeprefix(".")
+    name = _short(f"{stem.name}_{extension}" if extension else stem.name)
+    return _outputs(folder / stem.with_name(name), saves, is_video(file.path))
 
 
 def plan_outputs(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None = None) -> list[dict[str, Path]]:
-    """For each file what is written where: `<folder>/<place below its input folder>/<stem>_<kind>.png`, videos .mp4.
-
-    Files that would share a name get their extension in it (`a.png` and `a.jpg`: `a_png_ids.png`, `a_jpg_ids.png`),
-    and where that is not enough the folders in which they differ. The same files give the same names in any order.
-
-    Args:
-        files: pictures and videos, told by their names.
-        folder: where all of it goes.
-        saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video.
+    """`outputs_of` each file.
 
     Raises:
-        OutputError: two files still share a name.
+        OutputError: two files would write the same.
     """
-    stems = _stems(files)
-    for stem, count in Counter(stems).items():
-        if count > 1:
-            both = " and ".join(shown(file.path) for file, other in zip(files, stems, strict=True) if other == stem)
-            raise OutputError(f"{both} would write the same files; segment them one after the other with another -o")
-    return [_outputs(folder / stem, saves, is_video(file.path)) for file, stem in zip(files, stems, strict=True)]
+    planned = [outputs_of(file, folder, saves) for file in files]
+    refuse_shared(files, planned)
+    return planned
+
+
+def refuse_shared(files: Iterable[FrameFile], outputs: Iterable[dict[str, Path]]) -> None:
+    """Look for two files that write to one place.
+
+    Raises:
+        OutputError: there are.
+    """
+    first: dict[str, FrameFile] = {}
+    for file, paths in zip(files, outputs, strict=True):
+        for path in paths.values():
+            other = first.setdefault(str(path), file)
+            if other is not file:
+                raise OutputError(
+                    f"{shown(other.path)} and {shown(file.path)} would write the same files; name the folder that "
+                    "holds both, or segment them one after the other with another -o"
+                )
+
+
+def refuse_clashes(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None) -> None:
+    """Hold the outputs of many files to each other and to the inputs, without making a name of each.
+
+    Raises:
+        OutputError: two files would write the same, or one an input.
+    """
+    first: dict[tuple[str, bool], FrameFile] = {}
+    for file in files:
+        stem, extension = os.path.splitext(file.relative)  # noqa: PTH122 - texts, of which there may be 100,000
+        key = (f"{stem}_{extension[1:]}" if extension else stem, is_video(file.path))
+        other = first.setdefault(key, file)
+        if other is not file:
+            refuse_shared((other, file), [outputs_of(each, folder, saves) for each in (other, file)])
+    places = {os.path.dirname(key) for key, _ in first}  # noqa: PTH120
+    there = [place for place in places if (folder / place).is_dir()]
+    inodes = {_identity(file.path)[1] for file in files} if there else set()
+    if any(entry.inode() in inodes for place in there for entry in os.scandir(folder / place)):
+        refuse_overwrites(files, [outputs_of(file, folder, saves) for file in files])
 
 
 def camera_outputs(name: str, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
@@ -84,6 +134,7 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        remove_leftovers(folder)
     except OSError as error:
         raise OutputError(
             f"output folder {shown(folder)} cannot be written ({error.strerror}): give another with -o"
@@ -91,37 +142,39 @@ def prepare_folder(folder: Path) -> None:
 
 
 def refuse_overwrites(files: Sequence[FrameFile], outputs: Sequence[dict[str, Path]]) -> None:
-    """Look for outputs that are an input, under whatever name.
+    """Look for outputs that are an input, under whatever name; a video's further parts (`part_path`) too.
+
+    Only folders that are there are looked into, each once: inputs may be many.
 
     Raises:
         OutputError: there is one.
     """
-    inputs = {_identity(file.path): file.path for file in files if file.path.exists()}
-    for path in (path for paths in outputs for path in paths.values() if path.exists()):
-        if _identity(path) in inputs:
-            raise OutputError(f"output {shown(path)} would overwrite an input; give another folder with -o")
+    planned: dict[str, set[str]] = {}
+    for path in (path for paths in outputs for path in paths.values()):
+        planned.setdefault(str(path.parent), set()).add(path.name)
+    there = {identity: path for folder, names in planned.items() for identity, path in _written_over(folder, names)}
+    for file in files if there else ():
+        if (output := there.get(_identity(file.path))) is not None:
+            raise OutputError(f"output {shown(output)} would overwrite an input; give another folder with -o")
 
 
-def _stems(files: Sequence[FrameFile]) -> list[Path]:
-    # Whoever shares a name steps to its next longer one, and may meet another there: so until nobody moves.
-    common = os.path.commonpath([file.path.parent.resolve() for file in files])
-    longer = [_names(file, common) for file in files]
-    stems = [next(names) for names in longer]
-    moved = True
-    while moved:
-        counts = Counter(stems)
-        steps = [next(names, None) if counts[stem] > 1 else None for names, stem in zip(longer, stems, strict=True)]
-        stems = [step or stem for step, stem in zip(steps, stems, strict=True)]
-        moved = any(steps)
-    return stems
+def _written_over(folder: str, names: set[str]) -> Iterator[tuple[tuple[int, int], Path]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # nothing is there, or nothing can be written, which `prepare_folder` tells
+        return
+    for entry in entries:
+        if entry.name in names or PART.sub("", entry.name) in names:
+            with suppress(FileNotFoundError):  # a link to nothing
+                yield _identity(Path(entry.path)), Path(entry.path)
 
 
-def _names(file: FrameFile, common: str) -> Iterator[Path]:
-    stem, extension = file.relative.with_suffix(""), file.relative.suffix.removeprefix(".")
-    yield stem
-    named = stem.with_name(f"{stem.name}_{extension}") if extension else stem
-    yield named
-    yield file.path.parent.resolve().relative_to(common) / named.name
+def _short(name: str) -> str:
+    data = os.fsencode(name)
+    if len(data) <= MOST_NAME_BYTES:
+        return name
+    kept = data[: MOST_NAME_BYTES - 1 - TOLD_APART].decode(errors="ignore")
+    return f"{kept}-{hashlib.sha256(data).hexdigest()[:TOLD_APART]}"
 
 
 def _outputs(stem: Path, saves: Sequence[str] | None, video: bool) -> dict[str, Path]:
@@ -130,5 +183,8 @@ def _outputs(stem: Path, saves: Sequence[str] | None, video: bool) -> dict[str, 
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+    try:
+        status = os.stat(path)  # noqa: PTH116 - twice as quick as Path.stat, and there may be 100,000
+    except (FileNotFoundError, NotADirectoryError):
+        return (0, 0)
     return status.st_dev, status.st_ino

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from runtime.lanes import Lanes
 from runtime.media.frames import FrameFile, read_frame
 from runtime.media.outputs import Look
 from runtime.media.pipeline import Clock, Passage, Stage
+from runtime.media.stats import Counting, Counts
 from runtime.spec import ModelSpec
 from runtime.threads import count
 
@@ -24,6 +26,7 @@ class Task(NamedTuple):
 
     file: FrameFile
     outputs: dict[str, Path]
+    mark: str = ""
 
 
 class Result(NamedTuple):
@@ -35,6 +38,7 @@ class Result(NamedTuple):
     width: int
     milliseconds: dict[str, float]
     shares: dict[str, float]
+    counts: Counts = MappingProxyType({})  # pixels by region and class, where they are asked for
 
 
 class Segmented(NamedTuple):
@@ -59,7 +63,7 @@ def segment_with(lanes: Lanes, frame: np.ndarray) -> Segmented:
 
 
 def segment_pictures(
-    lanes: Lanes, tasks: Iterable[Task], look: Look, run: Run, clock: Clock
+    lanes: Lanes, tasks: Iterable[Task], look: Look, run: Run, clock: Clock, counting: Counting | None = None
 ) -> Iterator[Result | FrameError]:
     """Do every task, in their order.
 
@@ -69,6 +73,7 @@ def segment_pictures(
         look: how the masks look.
         run: `overlapped` or `one_after_another`.
         clock: gets the times.
+        counting: what counts the pixels of a mask.
 
     Yields:
         What was done, or why that picture cannot be read.
@@ -84,10 +89,11 @@ def segment_pictures(
         return item[0], segment_with(lanes, item[1])
 
     def encode(item: tuple[Task, Segmented]) -> Result:
-        (file, outputs), (frame, mask, parts_ms) = item
-        look.write_pngs(outputs, frame, mask)
+        (file, outputs, told), (frame, mask, parts_ms) = item
+        look.write_pngs(outputs, frame, mask, told)
         height, width = mask.shape
-        return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec))
+        counts = counting.of(mask) if counting else {}
+        return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec), counts)
 
     each = workers()
     stages = (

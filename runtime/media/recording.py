@@ -10,8 +10,10 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import LibraryError, OutputError
 from runtime.forks import Guard
+from runtime.media.claims import Claim
+from runtime.media.ffmpeg import file_name, library, refusing_video
 from runtime.media.outputs import Look, part_path
-from runtime.media.video import TimedFrame, library, refusing_video
+from runtime.media.packets import TimedFrame
 from runtime.texts import shown
 from runtime.threads import bound
 
@@ -27,11 +29,14 @@ BT709, LIMITED_RANGE = 1, 1
 class VideoWriter(ClosedOnExit):
     """One video file: colours as H.264 in MP4, class ids as lossless FFV1 in Matroska. For one thread at a time.
 
-    While it grows it is `NAME.part.mp4`, a fragmented MP4 that plays up to its last fragment even after a kill;
-    `close` completes it and gives it its name, over an older file of that name.
+    While it grows it is `NAME.XXXXXXXX.part.mp4`, a fragmented MP4 that plays up to its last fragment even after a
+    kill; `close` completes it and gives it its name, over an older file of that name. The next writer of the same
+    name deletes what a killed one left.
     """
 
-    def __init__(self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction) -> None:
+    def __init__(
+        self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction, aspect: Fraction = Fraction(1)
+    ) -> None:
         """Make the file.
 
         Args:
@@ -39,14 +44,14 @@ class VideoWriter(ClosedOnExit):
             pixels: a frame as will be written, uint8 (H, W, 3) RGB, or (H, W) for ids.
             rate: frames a second, about.
             time_base: the unit of every `pts`, in seconds.
+            aspect: width of a pixel over its height.
 
         Raises:
-            OutputError: it cannot be made.
+            OutputError: it cannot be made, or another process writes it.
             LibraryError: PyAV is not installed, or without the H.264 encoder.
         """
         self.path = path
         self._av: Any = library()
-        self._growing = path.with_name(f"{path.stem}.part{path.suffix}")
         self._time_base, self._key_frame = time_base, round(KEY_FRAME_S / time_base)
         self._first: int | None = None
         self._key_frame_due = 0
@@ -54,11 +59,14 @@ class VideoWriter(ClosedOnExit):
         self._ids = pixels.ndim == 2
         with self._telling():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._claim = Claim(path)
+            self._growing = self._claim.growing
             options = {"flush_packets": "1", **({} if self._ids else MP4)}
-            self._container = self._av.open(str(self._growing), "w", options=options)
+            self._container = self._av.open(file_name(self._growing), "w", options=options)
         self._guard = Guard(shown(path), self)
         with self._telling():
             self._stream = self._make_stream(pixels, rate)
+            self._stream.codec_context.sample_aspect_ratio = aspect
 
     def write(self, pixels: np.ndarray, pts: int) -> None:
         """Add a frame of the first one's size.
@@ -96,8 +104,11 @@ class VideoWriter(ClosedOnExit):
                     container.mux(self._stream.encode())
                 container.close()
         finally:
-            if self._growing.is_file():  # the encoder makes it with its first packet
+            if self._last >= 0:
                 self._growing.replace(self.path)
+            else:
+                self._growing.unlink(missing_ok=True)
+            self._claim.release()
 
     def _make_stream(self, pixels: np.ndarray, rate: Fraction) -> Any:
         codec = "ffv1" if self._ids else "libx264"
@@ -148,7 +159,7 @@ class Recording(ClosedOnExit):
         self._outputs, self._look = outputs, look
         self._rate, self._time_base = rate, time_base
         self._writers: dict[str, VideoWriter] = {}
-        self._size: tuple[int, ...] = ()
+        self._shape: tuple[object, ...] = ()
         self._part = 0
 
     def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
@@ -157,14 +168,15 @@ class Recording(ClosedOnExit):
         Raises:
             OutputError: the disk is full, or gone.
         """
-        if mask.shape != self._size:
+        shape = (*mask.shape, frame.aspect)
+        if shape != self._shape:
             self.close()
-            self._size = mask.shape
+            self._shape = shape
             self._part += 1
         for kind, path in self._outputs.items():
             pixels = self._look.pixels(kind, frame.pixels, mask)
             if kind not in self._writers:
-                self._begin(kind, part_path(path, self._part), pixels)
+                self._begin(kind, part_path(path, self._part), pixels, frame.aspect)
             self._writers[kind].write(pixels, frame.pts)
 
     def close(self) -> None:
@@ -182,6 +194,6 @@ class Recording(ClosedOnExit):
         if failures:
             raise failures[0]
 
-    def _begin(self, kind: str, path: Path, pixels: np.ndarray) -> None:
-        self._writers[kind] = VideoWriter(path, pixels, self._rate, self._time_base)
+    def _begin(self, kind: str, path: Path, pixels: np.ndarray, aspect: Fraction) -> None:
+        self._writers[kind] = VideoWriter(path, pixels, self._rate, self._time_base, aspect)
         self.written.append((kind, path))

@@ -1,6 +1,7 @@
 """What `runtime.infer` tells of its work: files, stages and shares as text, or all of it as one JSON document."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,30 +24,46 @@ SHOWN_SHARE = 0.0005  # less would print as 0.0%
 
 @dataclass(slots=True)
 class Report:
-    """What was done so far: pictures, videos and cameras, and what could not be read."""
+    """What was done so far: pictures, videos and cameras, and what could not be read.
 
+    Of pictures, of which there may be any number, the first and sums are kept; all where `all_pictures` is set.
+    """
+
+    all_pictures: bool = False
     pictures: list[Result] = field(default_factory=list)
+    done: int = 0
+    kept: int = 0  # inputs whose outputs were whole already
     pictures_clock: Clock = field(default_factory=Clock)
     streams: list[StreamResult] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
     failed_inputs: int = 0
+    _sums_ms: Counter[str] = field(default_factory=Counter)
+    _times_told: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: Result) -> None:
+        """Count a picture that is done."""
+        self.done += 1
+        self._sums_ms.update(result.milliseconds)
+        self._times_told.update(result.milliseconds.keys())
+        if self.all_pictures or not self.pictures:
+            self.pictures.append(result)
+
+    def mean_ms(self) -> dict[str, float]:
+        """The mean over the pictures of each time that all of them have."""
+        return {name: ms / self.done for name, ms in self._sums_ms.items() if self._times_told[name] == self.done}
 
     def print_text(self, engine: Path, *, stages: bool) -> None:
-        """Print the files that were written; for one picture, or where asked, also the times and shares."""
-        for result in self.pictures:
-            show(*result.outputs.values())
-        for stream in self.streams:
-            show(*(path for _, path in stream.outputs))
-        alone = len(self.pictures) + len(self.streams) == 1
-        if self.pictures and (alone or stages):
-            show(f"\n{engine.stem}\n{stage_table([result.milliseconds for result in self.pictures])}")
-        if len(self.pictures) > 1 and stages:
-            show(busy_line(self.pictures_clock, len(self.pictures)))
+        """Print, for one picture or where asked, the times and shares; the files were printed as they were written."""
+        alone = self.done + len(self.streams) == 1
+        if self.done and (alone or stages):
+            show(f"\n{engine.stem}\n{stage_table([self.mean_ms()])}")
+        if self.done > 1 and stages:
+            show(busy_line(self.pictures_clock, self.done))
         for stream in self.streams if stages else []:
             if stream.frames:
                 show(f"\n{shown(stream.input)}, {engine.stem}\n{stage_table([stream.milliseconds])}")
                 show(busy_line(stream.clock, stream.frames))
-        if self.pictures and alone:
+        if self.done and alone:
             show(f"\n{share_table(self.pictures[0].shares)}")
 
     def about_ids(self, spec: ModelSpec) -> str:
@@ -63,7 +80,7 @@ class Report:
 
     def print_json(self, engine: Path, spec: ModelSpec) -> None:
         """Print one document with everything; times in milliseconds, shares from 0 to 1."""
-        files = [*map(_picture_as_json, self.pictures), *map(_stream_as_json, self.streams)]
+        files = [*map(picture_as_json, self.pictures), *map(stream_as_json, self.streams)]
         errors = [{"input": given, "error": message} for given, message in self.problems]
         print(
             json.dumps(
@@ -98,17 +115,29 @@ def share_table(shares: dict[str, float]) -> str:
     return "\n".join(f"{name:<14}{share:>7}" for name, share in rows)
 
 
-def _picture_as_json(result: Result) -> dict[str, object]:
+def print_line(value: Result | StreamResult | dict[str, object]) -> None:
+    """Print a picture, a video, or what else became of an input, as one line of JSON."""
+    if isinstance(value, Result):
+        value = picture_as_json(value)
+    elif isinstance(value, StreamResult):
+        value = stream_as_json(value)
+    print(json.dumps(value), flush=True)
+
+
+def picture_as_json(result: Result) -> dict[str, object]:
+    """What is told of a picture."""
     fields: dict[str, object] = result._asdict()
-    del fields["file"]
+    del fields["file"], fields["counts"]
     return {"input": str(result.file.path)} | fields | {"outputs": {k: str(v) for k, v in result.outputs.items()}}
 
 
-def _stream_as_json(stream: StreamResult) -> dict[str, object]:
+def stream_as_json(stream: StreamResult) -> dict[str, object]:
+    """What is told of a video or a camera."""
     outputs: dict[str, list[str]] = {}
     for kind, path in stream.outputs:
         outputs.setdefault(kind, []).append(str(path))
     names = ("height", "width", "frames", "damaged", "missing", "dropped", "seconds", "fps", "milliseconds", "shares")
     # A second file of a kind is there only where the frames changed their size.
     fields = {"input": stream.input, "outputs": {k: v[0] if len(v) == 1 else v for k, v in outputs.items()}}
-    return fields | {name: getattr(stream, name) for name in names} | {"busy": stream.clock.busy()}
+    told = {"notes": stream.notes, "busy": stream.clock.busy()}
+    return fields | {name: getattr(stream, name) for name in names} | told

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from runtime.lanes import Lanes
+from runtime.media.packets import TimedFrame
 from runtime.media.pictures import Run, Segmented, class_shares, segment_with
-from runtime.media.pipeline import Clock, End, Passage, Stage
+from runtime.media.pipeline import END, Clock, End, Passage, Stage
 from runtime.media.recording import Recording
-from runtime.media.video import TimedFrame
 
 DECODED_AHEAD = 3
 RECORDED_AHEAD = 3
@@ -25,6 +25,10 @@ class Source(Protocol):
     rate: Fraction
     time_base: Fraction
     dropped: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of it so far, a line each."""
 
     @property
     def missing(self) -> int:
@@ -54,6 +58,7 @@ class StreamResult:
         """Nothing yet; `source` is what the user called it, `live` whether frames may be dropped."""
         self.input, self.live = source, live
         self.outputs: list[tuple[str, Path]] = []
+        self.notes: list[str] = []
         self.height = self.width = 0
         self.frames = self.damaged = self.dropped = self.missing = 0
         self.clock = Clock()
@@ -96,7 +101,15 @@ class StreamResult:
 
 
 def segment_stream(
-    lanes: Lanes, source: Source, recording: Recording, ticks: Iterable[None], run: Run, clock: Clock, *, live: bool
+    lanes: Lanes,
+    source: Source,
+    recording: Recording,
+    ticks: Iterable[None],
+    run: Run,
+    clock: Clock,
+    *,
+    live: bool,
+    seconds: float | None = None,
 ) -> Iterator[Passage]:
     """Segment and record every frame of the source.
 
@@ -108,6 +121,7 @@ def segment_stream(
         run: `overlapped` or `one_after_another`.
         clock: gets the times.
         live: take a frame only when a lane is free for it, the newest; else some frames are decoded ahead.
+        seconds: of film, by its frames' times, from its first.
 
     Yields:
         A `Done`, or the `FrameError` of a frame that is lost.
@@ -116,8 +130,10 @@ def segment_stream(
         OutputError: the recording cannot be written; nothing more is begun.
     """
 
+    until = _Until(seconds, source.time_base)
+
     def decode(_: None) -> TimedFrame | End:
-        return source.read()
+        return until.within(source.read())
 
     def segment(frame: TimedFrame) -> tuple[TimedFrame, Segmented]:
         return frame, segment_with(lanes, frame.pixels)
@@ -134,6 +150,21 @@ def segment_stream(
         Stage("encode", encode, 1, RECORDED_AHEAD),
     )
     yield from run(ticks, stages, clock)
+
+
+class _Until:
+    """Lets frames pass until so many seconds of film are over."""
+
+    def __init__(self, seconds: float | None, time_base: Fraction) -> None:
+        self._length = None if seconds is None else Fraction(str(seconds)) / time_base
+        self._end: Fraction | None = None
+
+    def within(self, frame: TimedFrame | End) -> TimedFrame | End:
+        if self._length is None or isinstance(frame, End):
+            return frame
+        if self._end is None:
+            self._end = frame.pts + self._length
+        return frame if frame.pts < self._end else END
 
 
 def ticks(stop: threading.Event, seconds: float | None) -> Iterator[None]:

@@ -1,84 +1,89 @@
 """Videos as frames, through PyAV: any container and codec of its FFmpeg, timestamps as they are, sound left out."""
 
-from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from runtime.backend import ClosedOnExit
-from runtime.commands import install
-from runtime.errors import FrameError, LibraryError, PipelineError
+from runtime.errors import FrameError, LibraryError
 from runtime.forks import Guard
-from runtime.libraries import refusing
-from runtime.media.frames import most_pixels, refuse_size
-from runtime.media.headers import read_header, refuse_costly_packet
+from runtime.media.ffmpeg import file_name, library, refusing_video
+from runtime.media.frames import EXTENSIONS as PICTURES
+from runtime.media.frames import most_pixels
+from runtime.media.headers import read_header
+from runtime.media.packets import LIBVPX, ONE_THREAD, STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
 from runtime.media.pipeline import END, End
+from runtime.media.times import JUMP_S, Times
+from runtime.media.tones import HDR
 from runtime.texts import shown
 from runtime.threads import bound
 
-EXTENSIONS = frozenset(
-    {".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"}
+__all__ = ["EXTENSIONS", "TimedFrame", "VideoReader", "first_frame", "is_video", "library", "refusing_video"]
+
+SUFFIXES = (
+    ".264 .265 .3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg "
+    ".mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m"
 )
-# A container announces the length of its longest stream, and rounds it; what ends earlier than this was cut off.
-END_SLACK_S = 1.0
-# A rate is constant where nearly all frames come in nearly equal steps; milliseconds round a 60th of a second by 3%.
-REGULAR, REGULAR_SHARE = 0.1, 0.8
-# FFmpeg's decoders whose frames are pictures, each with a size of its own that need not be the video's.
-NO_MEMORY = "FFmpeg has not enough memory for what it announces"
-PICTURES = frozenset({"apng", "bmp", "mjpeg", "mjpegb", "png", "tiff", "webp"})
-
-
-class TimedFrame(NamedTuple):
-    """A frame of a video or a camera: uint8 (H, W, 3) RGB, and when it is shown, in units of its source's time base."""
-
-    pixels: np.ndarray
-    pts: int
+EXTENSIONS = frozenset(SUFFIXES.split())
+# What FFmpeg also takes for a film: a picture, of which another file reads more, and text.
+NO_FILM = ("image2", "tty")
+PLAYLISTS = frozenset({"hls", "dash"})  # whose own length is that of a text; of a live one no duration is known
+HEAD = 1 << 16
+LIBVPX_FORMATS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # some have 8 bits alone
+ODD_ASPECT = 10  # no camera's pixel is so flat: a number that is damaged
+TIMEOUT_S = 10.0
+RTSP = {"rtsp_transport": "tcp"}  # as OpenCV asks, too: of UDP packets are lost on the way
 
 
 class VideoReader(ClosedOnExit):
-    """The frames of a video file, one by one, upright; none is dropped. For one thread at a time.
+    """The frames of a video file, one by one, upright and in SDR's colours; none is dropped. For one thread at a time.
 
     `rate` is the mean number of frames a second, `frames` how many the file announces (None if it does not),
-    `time_base` the unit of `TimedFrame.pts` in seconds.
+    `time_base` the unit of `TimedFrame.pts` in seconds, `notes` what a user should know of it, a line each.
     """
 
     dropped = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, given: Path | str) -> None:
         """Open the file and look for its pictures; nothing is decoded yet.
+
+        Args:
+            given: a file, or as text the address of one.
 
         Raises:
             FrameError: missing, not a video, without pictures, or of a size that is not taken.
             LibraryError: PyAV is not installed.
         """
         self._av = library()
-        self._name = shown(path)
-        self._bounds = {"max_pixels": str(most_pixels())}
-        self._container = self._opened(path)
-        self._stream = self._container.streams.best("video")
-        if self._stream is None:
-            self._container.close()
-            raise FrameError(f"{self._name}: has no pictures, expected a video")
-        if self._stream.codec_context is None:
-            self._container.close()
-            raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
+        self._name = shown(given)
+        self._container = self._opened(given)
+        self._stream = self._film()
         # FFmpeg's own bound, before it makes a frame: while it looks what is in the file, and when a size changes.
-        self._stream.codec_context.options = self._bounds
         self._guard = Guard(self._name, self)
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = bound() or 0  # of 0 FFmpeg makes as many as the affinity allows
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.time_base = Fraction(self._stream.time_base)
         self.seconds = self._announced_seconds()
         self.frames: int | None = self._stream.frames or (int(self.seconds * self.rate) if self.seconds else None)
-        self._step = max(1, round(1 / self.rate / self.time_base))
-        self._last_pts: int | None = None
-        self._intervals: Counter[int] = Counter()
-        self._found = self._decoded()
+        self._times = Times(max(1, round(1 / self.rate / self.time_base)), self._jump())
+        path = given if isinstance(given, Path) else None
+        self._decoding = Decoding(
+            Opened(
+                self._av,
+                self._container,
+                self._stream,
+                self._decoder(given),
+                self._name,
+                path,
+                self._times,
+                self._aspect(),
+                self.seconds,
+            )
+        )
+        self._found = self._decoding.frames()
 
     def read(self) -> TimedFrame | End:
         """The next frame, or `END`.
@@ -101,14 +106,25 @@ class VideoReader(ClosedOnExit):
     @property
     def missing(self) -> int:
         """Frames that the times leave room for, so far, damaged ones too; 0 where the rate varies by design."""
-        if not self._intervals:
-            return 0
-        usual = self._intervals.most_common(1)[0][0]
-        steps = {interval: round(interval / usual) for interval in self._intervals}
-        regular = sum(count for interval, count in self._intervals.items() if abs(interval - usual) <= REGULAR * usual)
-        if regular < REGULAR_SHARE * self._intervals.total():
-            return 0
-        return sum((steps[interval] - 1) * count for interval, count in self._intervals.items() if steps[interval] > 1)
+        return self._times.missing
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the file, as far as it was read."""
+        films = [stream for stream in self._container.streams.video if not _is_cover(stream)]
+        notes = []
+        if len(films) > 1:
+            sizes = ", ".join(f"{film.height}x{film.width}" for film in films if film.codec_context)
+            notes.append(f"holds {len(films)} films ({sizes}): number {films.index(self._stream) + 1} is read")
+        transfer = self._stream.codec_context.color_trc
+        if transfer in HDR:
+            notes.append(f"is HDR ({HDR[transfer]}): read as SDR")
+        if (aspect := self._aspect()) != 1:
+            shape = f"{aspect.numerator}:{aspect.denominator}"
+            notes.append(f"has pixels of {shape}: the network sees them as stored, overlays keep their shape")
+        if self._decoding.fields.interlaced:
+            notes.append(f"has {self._decoding.fields.interlaced} interlaced frames: made whole by bwdif")
+        return [f"{self._name}: {note}" for note in notes]
 
     def close(self) -> None:
         """Close the file; a second call does nothing, nor does one in a forked child: the file is its parent's."""
@@ -116,121 +132,96 @@ class VideoReader(ClosedOnExit):
             self._found.close()
             self._container.close()
 
-    def _opened(self, path: Path) -> Any:
-        if not path.is_file():
-            raise FrameError(f"{self._name}: {'is not a file' if path.exists() else 'does not exist'}")
+    def _opened(self, given: Path | str) -> Any:
+        if isinstance(given, Path) and not given.is_file():
+            raise FrameError(f"{self._name}: {'is not a file' if given.exists() else 'does not exist'}")
         try:
             with refusing_video(FrameError, f"{self._name}: cannot be read"):
-                return self._av.open(str(path), options=self._bounds)
+                return _container(self._av, given)
         except FrameError as error:
             if isinstance(error.__cause__, self._av.error.InvalidDataError):
                 what = "is not a video, or cut off before anything can be read of it"
                 raise FrameError(f"{self._name}: {what}") from None
             raise
 
+    def _film(self) -> Any:
+        stream = self._container.streams.best("video")
+        if stream is not None and stream.codec_context is not None:
+            return stream
+        self._container.close()
+        if stream is None:
+            raise FrameError(f"{self._name}: has no pictures, expected a video")
+        raise FrameError(f"{self._name}: its pictures are of a codec that is not known, or it is damaged")
+
+    def _decoder(self, given: Path | str) -> Any:
+        decoder = self._strict_vp9(given) or self._stream.codec_context
+        decoder.options = _bounds() | (STRICT if decoder.name in STRICT_CODECS else {})
+        decoder.thread_type = "SLICE" if decoder.name in ONE_THREAD else "AUTO"
+        decoder.thread_count = bound() or 0  # of 0 FFmpeg makes as many as the affinity allows
+        return decoder
+
+    def _strict_vp9(self, given: Path | str) -> Any | None:
+        """libvpx, which finds most damage where FFmpeg's own decoder finds little, if nothing of the file is lost."""
+        announced = self._stream.codec_context
+        known = announced.name == "vp9" and announced.pix_fmt in LIBVPX_FORMATS and isinstance(given, Path)
+        if not known or LIBVPX not in self._av.codecs_available:
+            return None
+        try:
+            with refusing_video(FrameError, ""), _container(self._av, given) as again:
+                first = next(again.decode(again.streams[self._stream.index]), None)
+        except FrameError:
+            return None
+        if first is None or first.side_data.get("DISPLAYMATRIX") is not None:
+            return None  # a decoder that stands by itself does not hear of it
+        decoder = self._av.CodecContext.create(LIBVPX, "r")
+        decoder.color_trc, decoder.color_primaries = announced.color_trc, announced.color_primaries
+        return decoder
+
+    def _aspect(self) -> Fraction:
+        aspect = Fraction(self._stream.sample_aspect_ratio or 1)
+        return aspect if 1 / ODD_ASPECT < aspect < ODD_ASPECT else Fraction(1)
+
+    def _jump(self) -> int | None:
+        return round(JUMP_S / self.time_base) if "mpeg" in self._container.format.name else None
+
     def _announced_seconds(self) -> float | None:
         if self._stream.duration:
             return float(self._stream.duration * self._stream.time_base)
         return self._container.duration / 1e6 if self._container.duration else None
 
-    def _decoded(self) -> Generator[TimedFrame | FrameError, None, None]:
-        damaged: set[int | None] = set()
-        size: tuple[int, int] | None = None
-        for packet in self._packets():
-            if isinstance(packet, FrameError):
-                yield packet
-                return
-            refused = self._refused_packet(packet)
-            if refused:
-                yield refused
-                return
-            if packet.is_corrupt:
-                damaged.add(packet.pts)
-            try:
-                with refusing_video(FrameError, self._name):
-                    frames = packet.decode()
-            except FrameError as error:
-                if isinstance(error.__cause__, MemoryError):
-                    yield error
-                    return
-                yield self._damage(packet.pts)
-                continue
-            for frame in frames:
-                if frame.is_corrupt or frame.pts in damaged:
-                    yield self._damage(frame.pts)
-                    continue
-                if (frame.height, frame.width) != size:
-                    size = (frame.height, frame.width)
-                    refused = self._refusal(*size)
-                    if refused:
-                        yield refused
-                        return
-                yield TimedFrame(_upright(frame), self._pts(frame))
-        yield from self._cut_off()
-
-    def _packets(self) -> Iterator[Any]:
-        try:
-            packets = iter(self._container.demux(self._stream))
-            while packet := self._next_packet(packets):
-                yield packet
-        except FrameError as error:
-            yield error
-
-    def _next_packet(self, packets: Iterator[Any]) -> Any:
-        with refusing_video(FrameError, f"{self._name}: cannot be read behind {self._at_s():.2f} s"):
-            return next(packets, None)
-
-    def _refused_packet(self, packet: Any) -> FrameError | None:
-        announced = self._stream.codec_context
-        if announced.height * announced.width > most_pixels():
-            return self._refusal(announced.height, announced.width)
-        if announced.name not in PICTURES:
-            return None
-        data = bytes(packet)
-        try:
-            header = read_header(data)
-        except FrameError:
-            return None  # the decoder says what is wrong with it
-        try:
-            refuse_size(header.height, header.width, smallest=1)
-            refuse_costly_packet(data, header)
-        except FrameError as error:
-            return FrameError(f"{self._name}: {error}")
-        return None
-
-    def _refusal(self, height: int, width: int) -> FrameError | None:
-        try:
-            refuse_size(height, width)
-        except FrameError as error:
-            return FrameError(f"{self._name}: {error}")
-        return None
-
-    def _damage(self, pts: int | None) -> FrameError:
-        at = self._at_s() if pts is None else float((pts - (self._stream.start_time or 0)) * self.time_base)
-        return FrameError(f"{self._name}: the frame at {at:.2f} s is damaged and left out")
-
-    def _cut_off(self) -> Iterator[FrameError]:
-        start = float((self._stream.start_time or 0) * self.time_base)
-        if self.seconds and self._at_s() - start < self.seconds - END_SLACK_S:
-            yield FrameError(f"{self._name}: ends at {self._at_s():.2f} s of {self.seconds:.2f} s: cut off or damaged")
-
-    def _at_s(self) -> float:
-        return 0.0 if self._last_pts is None else float((self._last_pts + self._step) * self.time_base)
-
-    def _pts(self, frame: Any) -> int:
-        # Raw streams have no timestamps: count. Damaged ones go back: then the frame comes a moment after the last.
-        before = self._last_pts
-        if before is None:
-            self._last_pts = int(frame.pts or 0)
-            return self._last_pts
-        self._last_pts = before + self._step if frame.pts is None else max(int(frame.pts), before + 1)
-        self._intervals[self._last_pts - before] += 1
-        return self._last_pts
-
 
 def is_video(path: Path) -> bool:
-    """Whether the name is that of a video."""
-    return path.suffix.lower() in EXTENSIONS
+    """Whether the file is a video: by its name, and where that is no picture's either, by what FFmpeg finds in it."""
+    suffix = path.suffix.lower()
+    if suffix == ".gif":
+        return path.is_file() and _holds_film(path, least=2)  # of one moment it is a picture
+    if suffix in EXTENSIONS or suffix in PICTURES or not path.is_file():
+        return suffix in EXTENSIONS
+    try:
+        with path.open("rb") as file:
+            read_header(file.read(HEAD))
+        return False
+    except FrameError:
+        return _holds_film(path)
+    except OSError:
+        return False
+
+
+def is_finished(address: str) -> bool:
+    """Whether what is at an address is a whole file, to be read at our own pace, and no camera: it has a length.
+
+    Raises:
+        LibraryError: PyAV is not installed.
+    """
+    if not address.lower().startswith(("http://", "https://")):
+        return False
+    av = library()
+    try:
+        with refusing_video(FrameError, ""), _container(av, address) as container:
+            by_parts = container.format.name in PLAYLISTS
+            return container.duration is not None if by_parts else container.size > 0
+    except FrameError:
+        return False
 
 
 def first_frame(path: Path) -> np.ndarray:
@@ -247,43 +238,33 @@ def first_frame(path: Path) -> np.ndarray:
     return pixels
 
 
-def library() -> Any:
-    """PyAV.
-
-    Raises:
-        LibraryError: it is not installed.
-    """
+def _holds_film(path: Path, *, least: int = 1) -> bool:
     try:
-        import av
-    except ImportError as error:
-        raise LibraryError(f"videos need PyAV, which does not load ({error}): {install('video')}") from None
-    return av
+        av = library()
+        with refusing_video(FrameError, ""), _container(av, path) as container:
+            film = container.streams.best("video")
+            known = film is not None and film.codec_context is not None and film.codec_context.width > 0
+            if known and least > 1:
+                known = sum(packet.size > 0 for packet in islice(container.demux(film), least)) == least
+            return known and not container.format.name.endswith("_pipe") and container.format.name not in NO_FILM
+    except (FrameError, LibraryError):
+        return False
 
 
-@contextmanager
-def refusing_video(kind: type[PipelineError], what: str, hint: str = "") -> Iterator[None]:
-    """Whatever PyAV raises within is told as `what (its reason)` and the hint; see `runtime.libraries.refusing`.
-
-    FFmpeg's want of memory is of this one file, which announces more than there is: others go on.
-
-    Raises:
-        PipelineError: of that kind, by FFmpeg's own error.
-    """
-    import av
-
-    try:
-        with refusing(kind, what, hint):
-            yield
-    except kind as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError):  # FFmpeg's error has a number of the system's, and its words
-            raise kind(f"{what} ({cause.strerror}){hint}") from cause
-        raise
-    except av.error.MemoryError as error:
-        raise kind(f"{what} ({NO_MEMORY}){hint}") from error
+def _container(av: Any, given: Path | str) -> Any:
+    # Titles are in whatever letters a camera has; nobody reads them here.
+    settings: dict[str, Any] = {"options": _bounds(), "metadata_errors": "replace"}
+    if isinstance(given, Path):
+        return av.open(file_name(given), **settings)
+    if given.lower().startswith("rtsp"):
+        settings["options"] = _bounds() | RTSP
+    return av.open(given, timeout=TIMEOUT_S, **settings)
 
 
-def _upright(frame: Any) -> np.ndarray:
-    # Phones film sideways and say so; swscale does the colours as the frame's own matrix and range say.
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+def _bounds() -> dict[str, str]:
+    return {"max_pixels": str(most_pixels())}
+
+
+def _is_cover(stream: Any) -> bool:
+    # The picture of a disc's cover is a film of one frame to FFmpeg.
+    return bool(stream.disposition & stream.disposition.attached_pic)

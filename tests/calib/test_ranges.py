@@ -94,6 +94,18 @@ def test_an_unreadable_frame_stops_the_run_and_leaves_nothing(calibrated, data, 
     assert not list((tmp_path / "tables").glob("*.json"))
 
 
+def test_one_unreadable_frame_of_many_is_left_out_said_and_counted(calibrated, data, capsys):
+    pixels = (data / "0.png").read_bytes()
+    for i in range(4, 20):
+        (data / f"{i}.png").write_bytes(pixels)
+    (data / "2.png").write_bytes(b"broken")
+    table = load_table(first := calibrated())
+    assert len(table.frames) == len(table.frames_sha256) == 19 and "2.png" not in table.frames
+    err = capsys.readouterr().err
+    assert "left out: " in err and "2.png: not an image" in err and "calibrated on 19 of 20 frames: 1 could not" in err
+    assert calibrated() == first and "is up to date" in capsys.readouterr().err
+
+
 def test_ranges_are_taken_from_the_fp32_graph_alone(graph, data, tmp_path):
     graph.write_bytes(tiny_graph(None, "fp16"))
     with pytest.raises(GraphError, match="is fp16, needed is fp32"):

@@ -56,6 +56,35 @@ def test_a_folder_of_images_is_searched_to_the_bottom(images):
     assert len(sample_frames(images("b/c", 20), 512, seed=0).frames) == 40
 
 
+def test_what_is_hidden_is_no_frame(images):
+    data = images("a", 40)
+    images(".ipynb_checkpoints", 3)
+    for name in ("a/._000.png", "a/.cache.png"):
+        (data / name).write_bytes(b"not an image")
+    assert len(sample_frames(data, 512, seed=0).frames) == 40
+
+
+@pytest.mark.parametrize("folder", ["masks", "Labels", "gtFine", "annotations", "valannot"])
+def test_labels_beside_the_frames_are_left_out_and_said(images, folder, capsys):
+    images(folder, 40)
+    frames = sample_frames(images("images", 40), 512, seed=0).frames
+    assert {path.parent.name for path in frames} == {"images"} and len(frames) == 40
+    assert "40 pictures are labels by their folder or name, and left out" in capsys.readouterr().err
+
+
+def test_labels_by_their_names_are_left_out(images):
+    data = images(".", 40)
+    for ending in ("mask", "labelIds", "color"):
+        (data / f"000_{ending}.png").write_bytes((data / "000.png").read_bytes())
+    (data / "other_mask.png").write_bytes((data / "000.png").read_bytes())
+    names = {path.name for path in sample_frames(data, 512, seed=0).frames}
+    assert len(names) == 41 and "other_mask.png" in names
+
+
+def test_a_folder_of_which_all_would_be_labels_is_taken_as_it_is(images):
+    assert len(sample_frames(images("seg", 40), 512, seed=0).frames) == 40
+
+
 def test_a_seed_gives_the_same_frames_and_another_seed_others(images):
     data = images(".", 60)
     first, again, other = (sample_frames(data, 40, seed) for seed in (1, 1, 2))

@@ -49,6 +49,10 @@ def a_frame_alone(root):
     write_image(root / "train/0002.jpg", np.zeros((96, 128, 3)))
 
 
+def counted_from_one(root):
+    write_image(root / "trainannot/0001.png", np.arange(96 * 128).reshape(96, 128) % 3 + 1)
+
+
 def another_size(root):
     write_image(root / "trainannot/0001.png", np.zeros((90, 128)))
 
@@ -61,6 +65,7 @@ MISTAKES = {
     "a value that is no class": a_value,
     "a colour that is not named": a_colour,
     "a frame without its label": a_frame_alone,
+    "classes counted from 1": counted_from_one,
     "another size": another_size,
     "two classes of one name or colour": one_name_twice,
 }

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines import tensorrt_build, tensorrt_precision
+from engines import tensorrt_build, tensorrt_plan, tensorrt_precision
 from engines.build import read_spec
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
@@ -46,6 +46,37 @@ def test_tensorrt_rtx_builds_the_network_in_fp16_without_a_gpu(graph, model):
     assert count > 50
     assert built.executed == {"fp16": count}
     assert len(built.engine) > 2**20
+    assert len(built.layers) > 50 and all(layer.bytes_moved for layer in built.layers)
+
+
+@needs_rtx
+def test_an_engine_is_built_in_the_layouts_that_the_plan_tells():
+    graph = tiny_graph(precision="fp16")
+    built = tensorrt_build.build(graph, tiny_spec(), "fp16", RTX)
+    assert built.layers == tuple(kernel.layer for kernel in tensorrt_plan.plan_of_ours(graph, "tiny").kernels)
+    planes = tuple(kernel.layer for kernel in tensorrt_plan.plan(graph, "tiny").kernels)
+    assert sum(each.bytes_moved for each in built.layers) < sum(each.bytes_moved for each in planes)
+
+
+@needs_rtx
+def test_a_library_that_cannot_build_channels_last_is_given_planes_and_that_is_said(monkeypatch, capsys):
+    def impossible(trt, network):
+        network.get_input(0).allowed_formats = 1 << int(trt.TensorFormat.DLA_LINEAR)  # of another device
+
+    monkeypatch.setattr(tensorrt_build, "write_channels_last", impossible)
+    graph = tiny_graph(precision="fp16")
+    built = tensorrt_build.build(graph, tiny_spec(), "fp16", RTX)
+    assert built.layers == tuple(kernel.layer for kernel in tensorrt_plan.plan(graph, "tiny").kernels)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tensorrt_rtx cannot build icnet: ") and line.endswith("planes in place of channels last")
+
+
+@needs_rtx
+def test_int8_on_tensorrt_rtx_warns_that_fp16_is_expected_to_be_faster(capsys):
+    tensorrt_build.build(_quantised_graph(), tiny_spec(), "int8", RTX)
+    assert "warning: TensorRT-RTX quantizes in a kernel of its own" in capsys.readouterr().err
+    tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
+    assert "warning" not in capsys.readouterr().err
 
 
 @needs_rtx

@@ -47,7 +47,8 @@ def _pictures() -> Reader:
 
 
 def _labels() -> Reader:
-    from runtime.accuracy.datasets import cityscapes_table, read_label
+    from runtime.accuracy.cityscapes import cityscapes_table
+    from runtime.accuracy.datasets import read_label
     from tests.helpers.pictures import lossless
 
     ids = (np.arange(32 * 64).reshape(32, 64) % 20).astype(np.uint8)

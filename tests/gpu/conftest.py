@@ -2,12 +2,14 @@
 
 import importlib
 import importlib.util
+import sys
 
 import pytest
 
 from runtime.backends import tensorrt, tensorrt_library
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
+from tests.helpers import stand_in
 
 BACKENDS = [name for name, module in tensorrt_library.MODULES.items() if importlib.util.find_spec(module)]
 
@@ -33,15 +35,29 @@ def driver(gpu):
 
 
 @pytest.fixture(params=["tensorrt", "tensorrt-rtx"])
-def backend(request):
+def library(request):
     """Each of the libraries that is installed, one of which must be; of several those that list the GPU."""
+    return _installed(request.param)
+
+
+@pytest.fixture(params=["stand-in", "tensorrt", "tensorrt-rtx"])
+def backend(request, monkeypatch):
+    """As `library`, and before them a network of plain convolutions under TensorRT's name, which any GPU takes."""
+    if request.param != "stand-in":
+        return _installed(request.param)
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in.module())
+    monkeypatch.setattr(tensorrt_library, "installed_version", lambda *_: "stand-in")
+    return "tensorrt"
+
+
+def _installed(name):
     if not BACKENDS:
         pytest.fail("neither tensorrt nor tensorrt_rtx is installed: pip install tensorrt", pytrace=False)
-    if request.param not in BACKENDS:
-        pytest.skip(f"{request.param} is not installed")
+    if name not in BACKENDS:
+        pytest.skip(f"{name} is not installed")
     if len(BACKENDS) > 1:
         try:
-            tensorrt_library.supported_gpu(request.param)
+            tensorrt_library.supported_gpu(name)
         except LibraryError as error:
             pytest.skip(str(error))
-    return request.param
+    return name

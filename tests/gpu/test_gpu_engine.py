@@ -58,10 +58,11 @@ def test_logits_are_those_of_onnxruntime_and_the_mask_is_the_reference_of_them(t
             np.testing.assert_array_equal(engine.segment(frame(*size)), reference.segment(got, spec, (*size, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["enet", "icnet"])
-def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, backend, model):
+def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, library, model):
     image = frame(512, 1024)
-    half = build_engine(export(Request(model, "fp16", 512, 1024)), "fp16", backend, tmp_path)
+    half = build_engine(export(Request(model, "fp16", 512, 1024)), "fp16", library, tmp_path)
     single = build_engine(export(Request(model, "fp32", 512, 1024)), "fp32", "onnxruntime", tmp_path)
     with open_backend(half) as engine, open_backend(single) as referee:
         assert (engine.segment(image) == referee.segment(image)).mean() >= MASK_AGREEMENT

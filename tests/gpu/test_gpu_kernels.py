@@ -57,16 +57,30 @@ def test_resize_normalize_equals_the_reference_bit_for_bit(device, size, network
     for what, frame in kernel_cases.frames(*size).items():
         expected = reference.preprocess(frame, preprocess).astype(kernel_runs.DTYPES[dtype])
         np.testing.assert_array_equal(kernel_runs.preprocess(device, frame, preprocess, dtype), expected, what)
+        made = kernel_runs.preprocess(device, frame, preprocess, dtype, last=True)
+        np.testing.assert_array_equal(made, kernel_runs.padded_last(expected), what)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("classes", kernel_cases.CLASSES)
 @pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
-def test_upsample_argmax_equals_the_reference_on_every_pixel(device, coarse, size, classes, block, dtype):
+def test_upsample_argmax_equals_the_reference_on_every_pixel(device, coarse, size, classes, block, dtype, last):
     for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
         expected = reference.postprocess(logits, *size, block=block)
-        np.testing.assert_array_equal(kernel_runs.postprocess(device, logits, *size, block), expected, what)
+        np.testing.assert_array_equal(kernel_runs.postprocess(device, logits, *size, block, last=last), expected, what)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize("coarse", [(1, 1), (5, 7), (6, 8), (3, 130)], ids=str)
+def test_at_the_logits_own_size_their_winners_are_the_mask(device, coarse, block, dtype, last):
+    for classes in kernel_cases.CLASSES:
+        for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
+            expected = reference.postprocess(logits, coarse[0] * block, coarse[1] * block, block=block)
+            np.testing.assert_array_equal(kernel_runs.native_mask(device, logits, block, last=last), expected, what)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
@@ -81,8 +95,9 @@ def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(device,
         np.testing.assert_array_equal(overlay, reference.overlay(frame, expected, colors, alpha), what)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_a_full_mask_equals_the_reference_on_every_pixel(device, dtype):
+def test_a_full_mask_equals_the_reference_on_every_pixel(device, dtype, last):
     coarse = np.random.default_rng(0).normal(0, 5, (1, 19, 256, 512)).astype(dtype)
     expected = reference.postprocess(coarse, 1024, 2048)
-    np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, 1024, 2048, 1), expected)
+    np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, 1024, 2048, 1, last=last), expected)

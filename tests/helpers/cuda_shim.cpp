@@ -3,20 +3,27 @@
 
 #include SEGMENT_CU
 
-#define TRY(KERNEL)                                  \
-    if (std::strcmp(name, #KERNEL) == 0) {           \
-        launch(&KERNEL, grid, block, arguments);     \
-        return 0;                                    \
-    }
+#ifndef COUNTED
+void shim::before_thread(unsigned) {}
+void shim::after_phase() {}
+#endif
+
+enum Answer { RAN, UNKNOWN_KERNEL, DIVERGENT_BARRIER };
+
+#define TRY(KERNEL) \
+    if (std::strcmp(name, #KERNEL) == 0) return shim::launch(&KERNEL, grid, block, arguments) ? RAN : DIVERGENT_BARRIER;
+#define TRY_BOTH(KERNEL) TRY(KERNEL##_fp16) TRY(KERNEL##_fp32)
 
 extern "C" int launch_kernel(const char* name, unsigned grid_x, unsigned grid_y, unsigned block_x, unsigned block_y,
                              void** arguments) {
     const dim3 grid{grid_x, grid_y, 1}, block{block_x, block_y, 1};
-    TRY(resize_normalize_fp16)
-    TRY(resize_normalize_fp32)
-    TRY(coarse_winner_fp16)
-    TRY(coarse_winner_fp32)
-    TRY(upsample_argmax_fp16)
-    TRY(upsample_argmax_fp32)
-    return 1;
+    TRY_BOTH(resize_normalize)
+    TRY_BOTH(coarse_winner)
+    TRY_BOTH(upsample_argmax)
+#ifndef PLANAR_ALONE  // a revision of segment.cu from before there were other layouts
+    TRY_BOTH(resize_normalize_last)
+    TRY_BOTH(coarse_winner_last)
+    TRY_BOTH(upsample_argmax_last)
+#endif
+    return UNKNOWN_KERNEL;
 }

@@ -1,13 +1,23 @@
-// Lets a C++ compiler build a .cu file without CUDA: kernels without shared memory run one thread after another.
+// Lets a C++ compiler build a .cu file without CUDA, and run it as CUDA would: the threads of a block are fibers, each
+// runs to its next barrier, and none goes on before all have come to it. What a barrier is missing for is then wrong.
 #pragma once
 
+#include <ucontext.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 #define __global__
 #define __device__
+#define __shared__ static  // one block runs at a time
+#define __launch_bounds__(...)
 
 struct dim3 {
     unsigned x = 1, y = 1, z = 1;
@@ -15,6 +25,7 @@ struct dim3 {
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 using std::fabs;
+using std::min;
 inline float fmaxf(float a, float b) { return a > b ? a : b; }
 
 struct __half {
@@ -22,6 +33,73 @@ struct __half {
 };
 inline float __half2float(__half half) { return (float)half.value; }
 inline __half __float2half_rn(float value) { return {(_Float16)value}; }
+inline int atomicAdd(int* place, int value) { return (*place += value) - value; }
+
+namespace shim {
+
+// Told where a thread has come to; nothing here, `cuda_counts.cpp` counts by it.
+void before_thread(unsigned thread);
+void after_phase();
+
+enum class State { ready, waiting, done };
+
+struct Fiber {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+    State state = State::done;
+    static constexpr std::size_t STACK = 64 << 10;
+};
+
+static std::vector<Fiber> fibers;
+static ucontext_t scheduler;
+static unsigned running;
+static void (*entry)(void*);
+static void* given;
+static int any_of_phase, any_of_last;
+
+static void begin() {
+    entry(given);
+    fibers[running].state = State::done;
+    swapcontext(&fibers[running].context, &scheduler);
+}
+
+static void start(Fiber& fiber) {
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_size = Fiber::STACK;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, begin, 0);
+    fiber.state = State::ready;
+}
+
+static int wait_for_all(int value) {
+    any_of_phase |= value;
+    fibers[running].state = State::waiting;
+    swapcontext(&fibers[running].context, &scheduler);
+    return any_of_last;
+}
+
+// One block to its end; false where some threads ended and others wait for them.
+static bool run_block(dim3 block) {
+    const unsigned threads = block.x * block.y;
+    if (fibers.size() < threads) fibers.resize(threads);
+    for (unsigned i = 0; i < threads; ++i) start(fibers[i]);
+    for (unsigned left = threads; left;) {
+        any_of_phase = 0;
+        for (running = 0; running < threads; ++running) {
+            threadIdx = {running % block.x, running / block.x, 0};
+            before_thread(running);
+            swapcontext(&scheduler, &fibers[running].context);
+        }
+        after_phase();
+        left = 0;
+        for (unsigned i = 0; i < threads; ++i)
+            if (fibers[i].state == State::waiting) fibers[i].state = State::ready, ++left;
+        if (left && left != threads) return false;
+        any_of_last = any_of_phase;
+    }
+    return true;
+}
 
 // As cuLaunchKernel: `arguments` points at the value of each argument, in order.
 template <typename... Types, std::size_t... Index>
@@ -30,11 +108,22 @@ void call(void (*kernel)(Types...), void** arguments, std::index_sequence<Index.
 }
 
 template <typename... Types>
-void launch(void (*kernel)(Types...), dim3 grid, dim3 block, void** arguments) {
-    gridDim = grid, blockDim = block;
+bool launch(void (*kernel)(Types...), dim3 grid, dim3 block, void** arguments) {
+    static std::mutex one_at_a_time;
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    using Bound = std::pair<void (*)(Types...), void**>;
+    Bound bound{kernel, arguments};
+    entry = [](void* both) {
+        call(static_cast<Bound*>(both)->first, static_cast<Bound*>(both)->second, std::index_sequence_for<Types...>());
+    };
+    given = &bound, gridDim = grid, blockDim = block;
     for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
         for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
-            for (threadIdx.y = 0; threadIdx.y < block.y; ++threadIdx.y)
-                for (threadIdx.x = 0; threadIdx.x < block.x; ++threadIdx.x)
-                    call(kernel, arguments, std::index_sequence_for<Types...>());
+            if (!run_block(block)) return false;
+    return true;
 }
+
+}  // namespace shim
+
+inline void __syncthreads() { shim::wait_for_all(0); }
+inline int __syncthreads_or(int value) { return shim::wait_for_all(value); }

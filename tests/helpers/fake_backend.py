@@ -13,7 +13,7 @@ import pytest
 
 from runtime import backend as runtime_backend
 from runtime import cli, infer, reference
-from runtime.backend import ClosedOnExit, check_frame
+from runtime.backend import ClosedOnExit, PlainBuffers, check_segment
 from runtime.errors import LibraryError
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
@@ -30,7 +30,7 @@ SPEC = ModelSpec("icnet", PREPROCESS, CAMVID, 4, 2, 1, "0" * 64, "a test")
 CHOSEN = "engine icnet-fp16: icnet, 64x128, fp16 on openvino\n"  # what a command tells of `working_folder`'s engine
 
 
-class FakeBackend(ClosedOnExit):
+class FakeBackend(PlainBuffers, ClosedOnExit):
     """Classes that follow from the pixels alone."""
 
     def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True) -> None:
@@ -40,11 +40,15 @@ class FakeBackend(ClosedOnExit):
         self.closed = False
         self._delay_s = delay_s
 
-    def segment(self, frame: np.ndarray) -> np.ndarray:
-        check_frame(frame)
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        check_segment(frame, out)
         time.sleep(self._delay_s)
         self.segmented += 1
-        return expected_mask(frame)
+        mask = expected_mask(frame)
+        if out is None:
+            return mask
+        np.copyto(out, mask)
+        return out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         mask = self.segment(frame)
@@ -104,8 +108,9 @@ def working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_below(folder: Path) -> list[str]:
-    """Every file in the folder, to the bottom, hidden ones too."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    """Every file in the folder but run.json, to the bottom, hidden ones too."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "run.json")
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import struct
 import threading
 import weakref
 from types import SimpleNamespace
@@ -41,6 +42,15 @@ class Pinned(Allocation):
         super().__init__(driver, int(np.prod(shape)) * np.dtype(dtype).itemsize)
         array = self.array.view(dtype).reshape(shape)
         self.__array_interface__ = array.__array_interface__
+        driver.live[int(self)] = weakref.proxy(self)
+
+    def free(self):
+        self._driver.need_context()
+        self._driver.need_rest(int(self))
+        assert self._driver.live.pop(int(self), None) is not None, "freed twice"
+
+    def __del__(self):
+        self._driver.live.pop(int(self), None)  # pycuda's frees itself, with the context that it was made in
 
 
 class Driver:
@@ -93,17 +103,16 @@ class Driver:
         dest.reshape(-1).view(np.uint8)[...] = self.at(src, dest.nbytes)
 
     def memcpy_htod_async(self, dest, src, stream=None):
-        there = self.at(dest, src.nbytes)
+        there, source = self.at(dest, src.nbytes), weakref.ref(src)
         if isinstance(src.base, Pinned):
-            stream.add("htod", lambda: there.__setitem__(..., src.reshape(-1)), int(dest), int(src.base))
+            stream.add("htod", lambda: there.__setitem__(..., source().reshape(-1)), int(dest), int(src.base))
         else:  # another name, so that a frame's copy out of pageable memory shows
-            source = weakref.ref(src)
             stream.add("upload", lambda: there.__setitem__(..., source().reshape(-1).view(np.uint8)), int(dest))
 
     def memcpy_dtoh_async(self, dest, src, stream=None):
         assert isinstance(dest.base, Pinned), "the copy out is to pageable memory"
-        there = self.at(src, dest.nbytes)
-        stream.add("dtoh", lambda: dest.reshape(-1).__setitem__(..., there), int(src), int(dest.base))
+        there, target = self.at(src, dest.nbytes), weakref.ref(dest)
+        stream.add("dtoh", lambda: target().reshape(-1).__setitem__(..., there), int(src), int(dest.base))
 
     def memcpy_dtod_async(self, dest, src, size, stream=None):
         there, here = self.at(dest, size), self.at(src, size)
@@ -161,17 +170,18 @@ class Function:
         self._driver, self._name = driver, name
 
     def prepare(self, types):
-        self._types = types
+        self.arg_format = types
         return self
 
-    def prepared_async_call(self, grid, block, stream, *arguments):
+    def _launch_kernel(self, grid, block, packed, shared, stream):
         self._driver.need_context()
+        arguments = struct.unpack(self.arg_format, packed)
         # Without an overlay `upsample_argmax` gets nothing as its last four.
         live = {*self._driver.live, *((0,) if self._name.startswith("upsample") and not any(arguments[-4:]) else ())}
-        for code, argument in zip(self._types, arguments, strict=True):
+        for code, argument in zip(self.arg_format, arguments, strict=True):
             assert code != "P" or argument in live, f"{self._name} is given a dead address"
-        launch = Launch(self._name, self._types, grid, block, arguments)
-        used = [argument for code, argument in zip(self._types, arguments, strict=True) if code == "P" and argument]
+        launch = Launch(self._name, self.arg_format, grid, block, arguments)
+        used = [argument for code, argument in zip(self.arg_format, arguments, strict=True) if code == "P" and argument]
         stream.add(self._name, lambda: cuda_on_cpu.run(launch), *used)
 
 

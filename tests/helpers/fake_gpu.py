@@ -44,19 +44,32 @@ def blocked(values):
     return np.repeat(network(values), 4, 1) + np.tile(np.float32([0, 0.5, -0.5, 1]), 11)[None, :, None, None]
 
 
+def channels_last(of):
+    """The network that takes a padded frame with its channels last, and gives its logits so."""
+
+    def run(values):
+        assert not values[..., 3].any()
+        planes = np.ascontiguousarray(values[..., :3].transpose(0, 3, 1, 2))  # in another order sums are other sums
+        return of(planes).transpose(0, 2, 3, 1)
+
+    return run
+
+
 NETWORKS = {1: network, 2: blocked}
 
 
 def installer(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[..., tuple[Driver, Any, EngineManifest]]:
-    """A function that puts the fakes in place: (backend, precision, block) -> driver, module, manifest."""
+    """A function that puts the fakes in place: (backend, precision, block, last) -> driver, module, manifest."""
 
-    def install(backend="tensorrt", precision="fp16", block=1):
+    def install(backend="tensorrt", precision="fp16", block=1, *, last=False):
         driver = Driver()
         library = driver.library = Library(driver)
         monkeypatch.setattr(graph, "library", lambda: library)
-        input_type = (precision, (1, 3, 16, 32))
-        logits_type = (precision, (1, 11 * block**2, 4, 8))
-        trt = FakeTensorRT(tensorrt_library.MODULES[backend], driver, NETWORKS[block], input_type, logits_type)
+        channels = 11 * block**2
+        input_type = (precision, (1, 16, 32, 4) if last else (1, 3, 16, 32))
+        logits_type = (precision, (1, 4, 8, channels) if last else (1, channels, 4, 8))
+        run = channels_last(NETWORKS[block]) if last else NETWORKS[block]
+        trt = FakeTensorRT(tensorrt_library.MODULES[backend], driver, run, input_type, logits_type)
         package = ModuleType("pycuda")
         package.driver = driver
         for name, module in (("pycuda", package), ("pycuda.driver", driver), (trt.__name__, trt)):

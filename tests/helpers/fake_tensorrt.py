@@ -22,6 +22,11 @@ class TensorIOMode(enum.Enum):
     OUTPUT = 2
 
 
+class TensorFormat(enum.Enum):
+    LINEAR = 0
+    HWC = 8
+
+
 class ILogger:
     Severity = enum.Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 
@@ -49,6 +54,7 @@ class FakeTensorRT(ModuleType):
     def __init__(self, name, driver, network, input_type, logits_type):
         super().__init__(name)
         self.ILogger, self.DataType, self.TensorIOMode = ILogger, DataType, TensorIOMode
+        self.TensorFormat, self.formats = TensorFormat, {}  # of a tensor's name: where it is not LINEAR
         self.driver, self.network = driver, network
         self.fails, self.fails_captured, self.enqueued = False, False, 0
         self.tensors = {"frame": input_type, "logits": logits_type}
@@ -86,6 +92,9 @@ class Engine:
 
     def get_tensor_shape(self, name):
         return self._trt.tensors[name][1]
+
+    def get_tensor_format(self, name):
+        return self._trt.formats.get(name, TensorFormat.LINEAR)
 
     def create_execution_context(self, runtime_config=None):
         return Context(self._trt)

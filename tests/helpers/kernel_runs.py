@@ -25,10 +25,13 @@ class Place(Protocol):
         """Run it to its end."""
 
 
-def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: str) -> np.ndarray:
-    """As `reference.preprocess`, in the type of the network's input."""
+def preprocess(
+    place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: str, *, last: bool = False
+) -> np.ndarray:
+    """As `reference.preprocess`, in the type of the network's input; with `last` as `padded_last` has it."""
     height, width = preprocess.height, preprocess.width
-    empty = np.full((1, 3, height, width), np.nan, DTYPES[dtype])
+    channels = 4 if last else 3
+    empty = np.full((1, height, width, 4) if last else (1, 3, height, width), np.nan, DTYPES[dtype])
     made = place.put(empty)
     axes = _axes(place, frame.shape[:2], (height, width))
     place.launch(
@@ -36,21 +39,32 @@ def preprocess(place: Place, frame: np.ndarray, preprocess: Preprocess, dtype: s
             Pixels(place.put(frame), *frame.shape[:2]),
             axes,
             place.put(cuda.gain_bias(preprocess)),
-            Tensor(made, (3, height, width), dtype),
+            Tensor(made, (channels, height, width), dtype, last),
             bgr=preprocess.channel_order == "BGR",
         )
     )
     return place.get(made, empty)
 
 
+def padded_last(values: np.ndarray) -> np.ndarray:
+    """(1, 3, height, width) -> (1, height, width, 4), the fourth 0."""
+    return np.pad(values.transpose(0, 2, 3, 1), ((0, 0), (0, 0), (0, 0), (0, 1)))
+
+
 def postprocess(
-    place: Place, logits: np.ndarray, height: int, width: int, block: int, blend: Blend | None = None,
+    place: Place,
+    logits: np.ndarray,
+    height: int,
+    width: int,
+    block: int,
+    blend: Blend | None = None,
+    *,
+    last: bool = False,
     upsample: Upsample = "half_pixel",
-) -> np.ndarray:  # fmt: skip
-    """As `reference.postprocess`."""
-    channels, h, w = logits.shape[1:]
-    dtype = {2: "fp16", 4: "fp32"}[logits.itemsize]
-    tensor = Tensor(place.put(logits), (channels, h, w), dtype)
+) -> np.ndarray:
+    """As `reference.postprocess`; with `last` the kernels read the logits with their channels last."""
+    h, w = logits.shape[2:]
+    tensor = _logits(place, logits, last=last)
     winners = place.put(np.full((h * block, w * block), 254, np.uint8))
     empty = np.full((height, width), 253, np.uint8)
     mask = place.put(empty)
@@ -58,6 +72,20 @@ def postprocess(
     place.launch(cuda.coarse_winner(tensor, block, winners))
     place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
+
+
+def native_mask(place: Place, logits: np.ndarray, block: int, *, last: bool = False) -> np.ndarray:
+    """As `reference.postprocess` at the logits' own size, by `coarse_winner` alone."""
+    empty = np.full((logits.shape[2] * block, logits.shape[3] * block), 253, np.uint8)
+    mask = place.put(empty)
+    place.launch(cuda.coarse_winner(_logits(place, logits, last=last), block, mask, undecided=False))
+    return place.get(mask, empty)
+
+
+def _logits(place: Place, logits: np.ndarray, *, last: bool) -> Tensor:
+    dtype = {2: "fp16", 4: "fp32"}[logits.itemsize]
+    ordered = np.ascontiguousarray(logits.transpose(0, 2, 3, 1)) if last else logits
+    return Tensor(place.put(ordered), logits.shape[1:], dtype, last)
 
 
 def overlay(

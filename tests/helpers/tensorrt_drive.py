@@ -19,6 +19,7 @@ from runtime.kernels import nvidia
 from runtime.kernels.cuda import Tensor
 from runtime.labels import CAMVID
 from runtime.spec import EngineManifest, ModelSpec, Preprocess, Target
+from tests.helpers.graphs import tiny_graph
 from tests.helpers.tensorrt_proxy import ProxyModule
 
 SPEC = ModelSpec("icnet", Preprocess(16, 32, 1.0, (0.0,) * 3, (1.0,) * 3, "RGB"), CAMVID, 4, 1, 1, "0" * 64, "a test")
@@ -34,6 +35,7 @@ def answers(real):
         "ILayer.num_inputs": 1,
         "IConvolutionLayer.kernel": np.zeros(1, np.float16),
         "ITensor.dtype": real.DataType.HALF,
+        "ITensor.shape": SHAPES["frame"],
         "EngineInspector.get_engine_information": json.dumps(INSPECTED),
         "ICudaEngine.num_io_tensors": 2,
         "ICudaEngine.get_tensor_name": lambda index: list(SHAPES)[index],
@@ -42,26 +44,28 @@ def answers(real):
         ),
         "ICudaEngine.get_tensor_dtype": real.DataType.HALF,
         "ICudaEngine.get_tensor_shape": SHAPES.get,
+        "ICudaEngine.get_tensor_format": real.TensorFormat.LINEAR,
     }
 
 
 def build(trt, backend):
     """All of the builder, and what it does where the library fails."""
-    built = tensorrt_build.build(b"onnx", SPEC, "fp16", backend)
+    graph = tiny_graph(SPEC, "fp16")
+    built = tensorrt_build.build(graph, SPEC, "fp16", backend)
     assert built.executed == {"fp16": 1}, built
     trt.answers |= {
         "IConvolutionLayer.kernel": np.zeros(1, np.float32),
         "ITensor.dtype": trt.real.DataType.FLOAT,
         "EngineInspector.get_engine_information": json.dumps(INSPECTED).replace("Half", "Float"),
     }
-    tensorrt_build.build(b"onnx", SPEC, "fp32", backend)
+    tensorrt_build.build(graph, SPEC, "fp32", backend)
     trt.answers |= {"ILayer.type": trt.real.LayerType.DEQUANTIZE}
     network = trt.Builder(tensorrt_library.log_of(trt)).create_network(0)
     assert tensorrt_build.network_types(trt, network) == {}
     layer = network.get_layer(0)
     assert tensorrt_precision._dequantized(trt, layer) == trt.real.DataType.FLOAT
     trt.answers |= {"OnnxParser.parse": False}
-    must_fail(lambda: tensorrt_build.build(b"onnx", SPEC, "fp16", backend))
+    must_fail(lambda: tensorrt_build.build(graph, SPEC, "fp16", backend))
     progress(trt)
     logger(trt)
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -25,9 +26,27 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_written_file_is_readable_by_others(tmp_path):
-    write_atomically(tmp_path / "deep" / "engine", b"x")
-    assert (tmp_path / "deep" / "engine").stat().st_mode & 0o777 == 0o644
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_written_file_has_the_rights_of_the_umask_and_needs_no_chmod(tmp_path, monkeypatch, mask):
+    monkeypatch.setattr(Path, "chmod", lambda *_: pytest.fail("chmod"))
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "deep" / "engine", b"x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "deep" / "engine").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_link_is_replaced_and_what_it_led_to_stays(tmp_path):
+    (tmp_path / "target").write_bytes(b"precious")
+    (tmp_path / "engine").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "engine", b"x")
+    assert (tmp_path / "target").read_bytes() == b"precious" and (tmp_path / "engine").read_bytes() == b"x"
+
+
+def test_a_name_as_long_as_a_disk_takes_is_written(tmp_path):
+    write_atomically(tmp_path / ("x" * 255), b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x" * 255]
 
 
 def test_a_sealed_file_that_is_cut_or_changed_is_found_out(tmp_path):

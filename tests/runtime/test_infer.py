@@ -21,20 +21,20 @@ def here(tmp_path, monkeypatch):
 
 def test_one_picture_gives_ids_colours_and_overlay_of_its_own_size(here, capsys):
     assert infer.main(["a.png", "-o", "out", "--alpha", "0.25"]) == cli.DONE
-    assert files_below(here / "out") == ["a_color.png", "a_ids.png", "a_overlay.png"]
-    mask = cv2.imread("out/a_ids.png", cv2.IMREAD_UNCHANGED)
+    assert files_below(here / "out") == ["a_png_color.png", "a_png_ids.png", "a_png_overlay.png"]
+    mask = cv2.imread("out/a_png_ids.png", cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(mask, fake_backend.expected_mask(gradient()))
     colors = palette(CAMVID)[mask]
-    np.testing.assert_array_equal(read_frame("out/a_color.png"), colors)
+    np.testing.assert_array_equal(read_frame("out/a_png_color.png"), colors)
     # Halves round either way.
-    assert np.abs(read_frame("out/a_overlay.png") - (gradient() * 0.75 + colors * 0.25)).max() <= 0.5
+    assert np.abs(read_frame("out/a_png_overlay.png") - (gradient() * 0.75 + colors * 0.25)).max() <= 0.5
     assert fake_backend.opened[0].closed
 
 
 def test_one_picture_prints_its_files_stages_and_shares(here, capsys):
     infer.main(["a.png"])
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[:3] == [f"artifacts/masks/a_{kind}.png" for kind in ("ids", "color", "overlay")]
+    assert printed.out.splitlines()[:3] == [f"artifacts/masks/a_png_{kind}.png" for kind in ("ids", "color", "overlay")]
     rows = {line[:12].strip(): line[12:].strip() for line in printed.out.splitlines()}
     assert [name for name in rows if name in infer.STAGES] == list(infer.STAGES)
     assert rows["network"] == "2.0" and float(rows["total"]) > float(rows["encode"])
@@ -43,8 +43,8 @@ def test_one_picture_prints_its_files_stages_and_shares(here, capsys):
     chosen, line = printed.err.splitlines()
     assert f"{chosen}\n" == fake_backend.CHOSEN
     assert line == (
-        "artifacts/masks/a_ids.png holds class ids 0..10, which look black in a viewer: for the colours open "
-        "artifacts/masks/a_overlay.png"
+        "artifacts/masks/a_png_ids.png holds class ids 0..10, which look black in a viewer: for the colours open "
+        "artifacts/masks/a_png_overlay.png"
     )
 
 
@@ -61,7 +61,7 @@ def test_json_is_one_document_with_everything(here, capsys):
     document = json.loads(capsys.readouterr().out)
     assert document["engine"] == "artifacts/engines/icnet-fp16.engine" and document["model"] == "icnet"
     (file,) = document["files"]
-    outputs = {"ids": "artifacts/masks/a_ids.png", "color": "artifacts/masks/a_color.png"}
+    outputs = {"ids": "artifacts/masks/a_png_ids.png", "color": "artifacts/masks/a_png_color.png"}
     assert (file["input"], file["outputs"], file["height"], file["width"]) == ("a.png", outputs, 40, 64)
     assert set(file["milliseconds"]) == {"decode", "segment", *STAGES_MS, "encode"}
     assert list(file["shares"]) == [label.name for label in CAMVID] and sum(file["shares"].values()) == pytest.approx(1)
@@ -78,7 +78,7 @@ def test_stage_table_is_the_mean_over_the_frames():
 def test_several_pictures_print_files_only_unless_stages_are_asked(here, capsys):
     (here / "b.png").write_bytes(PICTURE)
     infer.main(["a.png", "b.png", "--save", "ids"])
-    assert capsys.readouterr().out.split() == ["artifacts/masks/a_ids.png", "artifacts/masks/b_ids.png"]
+    assert capsys.readouterr().out.split() == ["artifacts/masks/a_png_ids.png", "artifacts/masks/b_png_ids.png"]
     infer.main(["a.png", "b.png", "--save", "ids", "--stages"])
     out = capsys.readouterr().out
     assert "postprocess" in out and "class" not in out
@@ -115,7 +115,7 @@ def test_warmup_writes_its_masks_once_and_keeps_none(here, monkeypatch):
     [
         ("color,overlay", None),
         ("ids", "for colours give --save ids,color,overlay"),
-        ("ids,color", "open out/a_color.png"),
+        ("ids,color", "open out/a_png_color.png"),
     ],
 )
 def test_ids_that_look_black_are_explained_once_a_run_where_they_are_written(here, capsys, saved, says):
@@ -128,8 +128,8 @@ def test_ids_that_look_black_are_explained_once_a_run_where_they_are_written(her
 
 def test_colours_of_cityscapes_for_the_classes_that_it_has(here):
     infer.main(["a.png", "-o", "out", "--colors", "cityscapes"])
-    mask = cv2.imread("out/a_ids.png", cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(read_frame("out/a_color.png"), palette(cityscapes_colors(CAMVID))[mask])
+    mask = cv2.imread("out/a_png_ids.png", cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(read_frame("out/a_png_color.png"), palette(cityscapes_colors(CAMVID))[mask])
     named = dict(cityscapes_colors((*CAMVID, Label("rail", (1, 2, 3)))))
     assert named["pedestrian"] == (220, 20, 60) and named["rail"] == (1, 2, 3)
     assert cityscapes_colors(CITYSCAPES) == CITYSCAPES
@@ -142,7 +142,7 @@ def test_a_folder_keeps_its_structure_and_a_second_run_gives_the_same(here):
         (here / "in" / name).write_bytes(PICTURE)
     for _ in range(2):
         assert infer.main(["in", "-o", "in/out", "--save", "ids"]) == cli.DONE
-        assert files_below(here / "in" / "out") == ["sub/x_ids.png", "x_jpg_ids.png", "x_png_ids.png"]
+        assert files_below(here / "in" / "out") == ["sub/x_png_ids.png", "x_jpg_ids.png", "x_png_ids.png"]
 
 
 def test_the_newest_engine_is_the_default(here, capsys):
@@ -152,11 +152,11 @@ def test_the_newest_engine_is_the_default(here, capsys):
 
 
 def test_nothing_runs_when_an_output_would_overwrite_an_input(here):
-    (here / "a_overlay.png").write_bytes(PICTURE)
-    with pytest.raises(OutputError, match=r"a_overlay\.png would overwrite an input"):
+    (here / "a_png_overlay.png").write_bytes(PICTURE)
+    with pytest.raises(OutputError, match=r"a_png_overlay\.png would overwrite an input"):
         infer.main([".", "-o", "."])
-    assert fake_backend.opened == [] and (here / "a_overlay.png").read_bytes() == PICTURE
-    assert not (here / "a_ids.png").exists()
+    assert fake_backend.opened == [] and (here / "a_png_overlay.png").read_bytes() == PICTURE
+    assert not (here / "a_png_ids.png").exists()
 
 
 def test_help_tells_defaults_and_units(capsys):

@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(here, capfd, monkeypatc
     monkeypatch.setattr(os, "fdopen", nearly_full)
     assert run("a.png", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
     err = capfd.readouterr().err.removeprefix(CHOSEN)
-    assert err.count("\n") == 1 and "out/a_ids.png cannot be written (No space left on device)" in err
+    assert err.count("\n") == 1 and "out/a_png_ids.png cannot be written (No space left on device)" in err
     assert "free some space" in err and list((here / "out").iterdir()) == []
 
 
@@ -198,8 +198,8 @@ def started(folder: Path, *argv: str, module: str = "tests.helpers.fake_backend"
 def test_the_program_segments(here):
     process = started(here, "a.png", "-o", "out")
     out, err = process.communicate(timeout=60)
-    assert process.returncode == cli.DONE and out.startswith("out/a_ids.png\nout/a_color.png\n")
-    assert err.startswith(f"{CHOSEN}out/a_ids.png holds class ids 0..10") and err.count("\n") == 2
+    assert process.returncode == cli.DONE and out.startswith("out/a_png_ids.png\nout/a_png_color.png\n")
+    assert err.startswith(f"{CHOSEN}out/a_png_ids.png holds class ids 0..10") and err.count("\n") == 2
 
 
 def test_a_write_that_the_system_cuts_short_is_one_line_and_no_half_file(here):
@@ -208,7 +208,7 @@ def test_a_write_that_the_system_cuts_short_is_one_line_and_no_half_file(here):
     process = started(here, "noise.png", "-o", "out", limit_bytes=1000)
     _, err = process.communicate(timeout=60)
     assert process.returncode == cli.FAILED
-    assert err == CHOSEN + "error: out/noise_ids.png cannot be written (File too large): " + err.split("): ")[1]
+    assert err == CHOSEN + "error: out/noise_png_ids.png cannot be written (File too large): " + err.split("): ")[1]
     assert err.count("\n") == 2 and list((here / "out").iterdir()) == []
 
 

@@ -1,10 +1,17 @@
 """`runtime.infer` on videos and cameras, from the command line to the files, with an engine made of NumPy."""
 
+import functools
+import http.server
 import json
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -23,6 +30,19 @@ def here(tmp_path, monkeypatch):
     return fake_backend.working_folder(tmp_path, monkeypatch)
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 def expected_ids(path: Path) -> list[np.ndarray]:
     return [fake_backend.expected_mask(frame) for frame in read_video(path)[0]]
 
@@ -33,10 +53,10 @@ def test_every_frame_has_the_mask_of_its_pixels_and_its_time(here, how):
     write_video(here / "v.mp4", moving(24), times=times)
     argv = ["v.mp4", "-o", "out", "--save", "ids,overlay", *([how] if how[0] == "-" else [])]
     assert infer.main(argv) == cli.DONE
-    assert files_below(here / "out") == ["v_ids.mkv", "v_overlay.mp4"]
-    ids, ids_times = read_video(here / "out" / "v_ids.mkv", "gray")
+    assert files_below(here / "out") == ["v_mp4_ids.mkv", "v_mp4_overlay.mp4"]
+    ids, ids_times = read_video(here / "out" / "v_mp4_ids.mkv", "gray")
     np.testing.assert_array_equal(ids, expected_ids(here / "v.mp4"))
-    for got in (ids_times, read_video(here / "out" / "v_overlay.mp4")[1]):
+    for got in (ids_times, read_video(here / "out" / "v_mp4_overlay.mp4")[1]):
         np.testing.assert_allclose(got, np.subtract(times, times[0]), atol=1e-3)
 
 
@@ -44,8 +64,38 @@ def test_a_video_gives_its_overlay_and_a_summary(here, capsys):
     write_video(here / "v.mp4", moving(30))
     assert infer.main(["v.mp4", "-o", "out"]) == cli.DONE
     printed = capsys.readouterr()
-    assert printed.out.split() == ["out/v_overlay.mp4"] == [f"out/{name}" for name in files_below(here / "out")]
+    assert printed.out.split() == ["out/v_mp4_overlay.mp4"] == [f"out/{name}" for name in files_below(here / "out")]
     assert printed.err.startswith(f"{fake_backend.CHOSEN}v.mp4: 30 frames in ") and printed.err.endswith(" a second\n")
+
+
+def test_seconds_of_a_video_are_of_its_own_time(here, capsys):
+    write_video(here / "v.mp4", moving(30))
+    assert infer.main(["v.mp4", "-o", "out", "--seconds", "0.4"]) == cli.DONE
+    assert len(read_video(here / "out" / "v_mp4_overlay.mp4")[0]) == 10
+    assert "v.mp4: 10 frames in " in capsys.readouterr().err
+
+
+def test_a_video_without_frames_fails(here, capsys):
+    (here / "v.y4m").write_bytes(b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n")
+    assert infer.main(["v.y4m", "-o", "out"]) == cli.FAILED
+    assert "v.y4m: holds no frame that can be decoded" in capsys.readouterr().err and files_below(here / "out") == []
+
+
+def test_the_shape_of_pixels_is_kept_and_said(here, capsys):
+    write_video(here / "v.mp4", moving(3), aspect=Fraction(4, 3))
+    assert infer.main(["v.mp4", "-o", "out", "--json"]) == cli.DONE
+    with av.open(str(here / "out" / "v_mp4_overlay.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["files"][0]["notes"][0] in printed.err and "has pixels of 4:3" in printed.err
+
+
+def test_a_finished_file_at_an_address_is_read_to_its_end_and_no_frame_is_dropped(here, capsys):
+    write_video(here / "v.mp4", moving(30))
+    with served(here) as address:
+        assert infer.main([f"{address}/v.mp4", "-o", "out", "--save", "ids"]) == cli.DONE
+    assert len(read_video(here / "out" / "v_mp4_ids.mkv", "gray")[0]) == 30
+    assert "30 frames in" in (told := capsys.readouterr().err) and "dropped" not in told
 
 
 def test_stages_tell_the_times_and_the_busy_share_of_each(here, capsys):
@@ -62,7 +112,7 @@ def test_a_folder_has_pictures_and_videos(here, capsys):
     write_video(here / "in" / "p.mkv", moving(4))
     write_video(here / "in" / "q.MP4", moving(4))
     assert infer.main(["in", "-o", "out", "--save", "color"]) == cli.DONE
-    assert files_below(here / "out") == ["p_mkv_color.mp4", "p_png_color.png", "q_color.mp4"]
+    assert files_below(here / "out") == ["p_mkv_color.mp4", "p_png_color.png", "q_MP4_color.mp4"]
 
 
 def test_json_tells_everything_of_a_video(here, capsys):
@@ -72,7 +122,7 @@ def test_json_tells_everything_of_a_video(here, capsys):
     picture, video = document["files"]
     assert picture["input"] == "a.png" and video["input"] == "v.mp4"
     assert (video["height"], video["width"]) == SIZE and video["outputs"] == {
-        "overlay": "artifacts/masks/v_overlay.mp4"
+        "overlay": "artifacts/masks/v_mp4_overlay.mp4"
     }
     assert video["frames"] + video["damaged"] + video["missing"] == 60 and video["damaged"] > 0 == video["dropped"]
     assert video["fps"] == pytest.approx(video["frames"] / video["seconds"], rel=0.01)
@@ -85,10 +135,10 @@ def test_damaged_frames_are_a_few_lines_and_the_rest_is_recorded(here, capfd, mo
     damage(write_video(here / "v.mp4", moving(60), key_every=6), count=1500)
     assert run("v.mp4", "--save", "ids", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
     *lines, summary, about_ids = capfd.readouterr().err.removeprefix(fake_backend.CHOSEN).splitlines()
-    assert about_ids.startswith("out/v_ids.mkv holds class ids")
+    assert about_ids.startswith("out/v_mp4_ids.mkv holds class ids")
     assert 0 < len(lines) <= infer.SAID_OF_A_STREAM and all("is damaged and left out" in line for line in lines)
     frames = int(summary.split()[1])
-    assert frames > 30 and len(read_video(here / "out" / "v_ids.mkv")[0]) == frames
+    assert frames > 30 and len(read_video(here / "out" / "v_mp4_ids.mkv")[0]) == frames
     assert f", {60 - frames} damaged" in summary
 
 
@@ -107,28 +157,28 @@ def test_a_video_that_is_none_is_one_line_and_the_others_are_done(here, capfd, m
     assert run("bad.mp4", "v.mp4", "-o", "out", "--warmup", "2", monkeypatch=monkeypatch) == cli.FAILED
     err = capfd.readouterr().err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert err[0].startswith("error: bad.mp4: is not a video") and err[-1] == "error: 1 of 2 inputs failed, 1 done"
-    assert files_below(here / "out") == ["v_overlay.mp4"] and fake_backend.opened[0].segmented == 3 + 2
+    assert files_below(here / "out") == ["v_mp4_overlay.mp4"] and fake_backend.opened[0].segmented == 3 + 2
 
 
 def test_a_change_of_size_is_recorded_in_two_files(here, capsys):
     parts = [write_video(here / f"{i}.ts", moving(8, size)).read_bytes() for i, size in enumerate((SIZE, (96, 128)))]
     (here / "v.ts").write_bytes(b"".join(parts))
     infer.main(["v.ts", "-o", "out"])
-    assert files_below(here / "out") == ["v_overlay.mp4", "v_overlay.size2.mp4"]
-    assert capsys.readouterr().out.split() == ["out/v_overlay.mp4", "out/v_overlay.size2.mp4"]
+    assert files_below(here / "out") == ["v_ts_overlay.mp4", "v_ts_overlay.size2.mp4"]
+    assert capsys.readouterr().out.split() == ["out/v_ts_overlay.mp4", "out/v_ts_overlay.size2.mp4"]
 
 
 def test_seconds_end_a_video_in_time(here):
     write_fake_engine(here / "artifacts" / "engines", delay_s=0.05)
     write_video(here / "v.mp4", moving(100))
     assert infer.main(["v.mp4", "-o", "out", "--seconds", "0.3"]) == cli.DONE
-    assert 0 < len(read_video(here / "out" / "v_overlay.mp4")[0]) < 50
+    assert 0 < len(read_video(here / "out" / "v_mp4_overlay.mp4")[0]) < 50
 
 
 def test_an_output_that_is_an_input_is_refused(here):
-    for name in ("v.mp4", "v_overlay.mp4"):
+    for name in ("v.mp4", "v_mp4_overlay.mp4"):
         write_video(here / name, moving(2))
-    with pytest.raises(OutputError, match=r"v_overlay\.mp4 would overwrite an input"):
+    with pytest.raises(OutputError, match=r"v_mp4_overlay\.mp4 would overwrite an input"):
         infer.main([".", "-o", "."])
 
 
@@ -195,9 +245,9 @@ def every(seconds, read):
 # From here on as a program of its own.
 
 
-def wait_for(path: Path, size: int) -> None:
+def wait_for(folder: Path, name: str, size: int) -> None:
     give_up = time.monotonic() + 60
-    while not (path.exists() and path.stat().st_size > size) and time.monotonic() < give_up:
+    while not any(path.stat().st_size > size for path in folder.glob(name)) and time.monotonic() < give_up:
         time.sleep(0.02)
 
 
@@ -206,21 +256,21 @@ def test_ctrl_c_leaves_a_complete_video_and_exit_code_130(here, number):
     write_fake_engine(here / "artifacts" / "engines", delay_s=0.01)
     write_video(here / "v.mp4", moving(2000))
     process = started(here, "v.mp4", "-o", "out")
-    wait_for(here / "out" / "v_overlay.part.mp4", 10_000)
+    wait_for(here / "out", "v_mp4_overlay.*.part.mp4", 10_000)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and out == "out/v_overlay.mp4\n"
+    assert process.returncode == 130 and out == "out/v_mp4_overlay.mp4\n"
     summary, interrupted = err.removeprefix(fake_backend.CHOSEN).splitlines()
     assert interrupted == "error: interrupted; what was finished is kept"
     frames = int(summary.split()[1])
-    assert 0 < frames < 2000 and len(read_video(here / "out" / "v_overlay.mp4")[0]) == frames
-    assert files_below(here / "out") == ["v_overlay.mp4"]
+    assert 0 < frames < 2000 and len(read_video(here / "out" / "v_mp4_overlay.mp4")[0]) == frames
+    assert files_below(here / "out") == ["v_mp4_overlay.mp4"]
 
 
 def test_a_full_disk_is_one_line_and_what_was_recorded_plays(here):
     write_video(here / "v.mp4", moving(400))
     process = started(here, "v.mp4", "-o", "out", limit_bytes=50_000)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == cli.FAILED and out == "out/v_overlay.mp4\n"
-    assert err.count("\n") == 2 and "v_overlay.mp4 cannot be written (File too large): free some space" in err
-    assert len(read_video(here / "out" / "v_overlay.mp4")[0]) >= 40
+    assert process.returncode == cli.FAILED and out == "out/v_mp4_overlay.mp4\n"
+    assert err.count("\n") == 2 and "v_mp4_overlay.mp4 cannot be written (File too large): free some space" in err
+    assert len(read_video(here / "out" / "v_mp4_overlay.mp4")[0]) >= 40

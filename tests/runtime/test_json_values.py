@@ -68,3 +68,7 @@ def test_every_document_is_read_by_the_one_reader():
                 call for call in calls if call.attr in ("loads", "load") and getattr(call.value, "id", "") == "json"
             ]
             assert not loads or path.relative_to(ROOT).as_posix() in OWN, path
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_text():
+    assert values_from_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}

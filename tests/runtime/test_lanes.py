@@ -33,10 +33,10 @@ class Alone(FakeBackend):
         super().__init__(spec, delay_s=0.002)
         self._inside = threading.Lock()
 
-    def segment(self, frame):
+    def segment(self, frame, out=None):
         assert self._inside.acquire(blocking=False), "two threads in one backend"
         try:
-            return super().segment(frame)
+            return super().segment(frame, out)
         finally:
             self._inside.release()
 

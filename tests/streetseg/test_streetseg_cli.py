@@ -93,7 +93,7 @@ def test_help_of_a_command_is_asked_either_way(capsys):
 def test_a_command_does_what_its_module_does(tmp_path, monkeypatch, capsys):
     here = fake_backend.working_folder(tmp_path, monkeypatch)
     assert cli.main(["infer", "a.png", "-o", "out", "--save", "ids"]) == runtime_cli.DONE
-    assert "out/a_ids.png" in capsys.readouterr().out and (here / "out/a_ids.png").is_file()
+    assert "out/a_png_ids.png" in capsys.readouterr().out and (here / "out/a_png_ids.png").is_file()
 
 
 def test_a_commands_error_and_exit_code_pass(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runtime.backends.layer import Layer
+from runtime.backends.tensorrt_layers import kept_layers
 from runtime.manifest import read_manifest, verified_engine
 from runtime.spec import BackendName
 
@@ -43,10 +44,10 @@ class Change(NamedTuple):
 
 
 def count(engine: Path) -> dict[str, int]:
-    """The figures of `MEANINGS` that the engine's library can tell; of TensorRT's engines only the size.
+    """The figures of `MEANINGS` that the engine's library can tell; of TensorRT's what its build was told.
 
     Raises:
-        EngineError: the engine is damaged, or its library refuses it.
+        EngineError: the engine is damaged, or what its build kept of it, or its library refuses it.
     """
     manifest = read_manifest(engine)
     data = verified_engine(engine, manifest)
@@ -54,6 +55,8 @@ def count(engine: Path) -> dict[str, int]:
     if manifest.backend in COUNTERS:
         counter = importlib.import_module(COUNTERS[manifest.backend])
         figures |= totals(counter.layers(data, manifest))
+    elif layers := kept_layers(engine, manifest):
+        figures |= totals(layers)
     return {name: figures[name] for name in MEANINGS if name in figures}
 
 

@@ -124,7 +124,7 @@ def test_another_network_is_refused_by_its_layers(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "no layer in it has arrays"),
+        (b"", "are empty: 0 bytes"),
         (b"hello world, this is no network", "damaged, or not a .caffemodel"),
         (b"\0" * 64, "protobuf cannot read it"),
         (b"PK\x03\x04" + b"\0" * 60, "damaged, or not a .caffemodel"),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.accuracy import datasets
+from runtime.accuracy.cityscapes import CITYSCAPES_IDS
 from runtime.accuracy.datasets import open_dataset, read_frame, read_pair
 from runtime.errors import DatasetError, ModelError
 from runtime.labels import CAMVID, CITYSCAPES, IGNORED
@@ -91,14 +91,14 @@ def test_a_label_of_another_size_is_refused_with_both(tmp_path):
 @pytest.mark.parametrize(
     ("label", "found"),
     [
-        (np.zeros((2, 2, 3), np.uint8), "3 channels of 8 bits"),
-        (np.zeros((2, 2, 4), np.uint8), "4 channels of 8 bits"),
-        (np.zeros((2, 2), np.uint16), "1 channel of 16 bits"),
+        (np.array([[[0, 0, 1]]], np.uint8), "3 channels of 8 bits; a label has one"),
+        (np.zeros((1, 1, 4), np.uint8), "transparent in 100.0% of its pixels"),
+        (np.full((1, 1), 7001, np.uint16), "1 channel of 16 bits, up to 7001; a label has one"),
     ],
 )
 def test_a_label_of_another_kind_is_refused_with_what_it_is(tmp_path, label, found):
-    write_pair(tmp_path, "a", label, frame_shape=(2, 2))
-    with pytest.raises(DatasetError, match=f"a.png has {found}; a label has one of 8 bits, class ids"):
+    write_pair(tmp_path, "a", label, frame_shape=(1, 1))
+    with pytest.raises(DatasetError, match=f"a.png (has|is) {found}"):
         read_first(open_dataset("camvid", tmp_path))
 
 
@@ -159,6 +159,30 @@ def test_cityscapes_prefers_train_ids(tmp_path):
     assert read_first(open_dataset("cityscapes", tmp_path), "val")[1].tolist() == [[7, 18]]
 
 
+def write_frames(root, *names):
+    for name in names:
+        write(root / "leftImg8bit" / "val" / "a" / f"{name}_leftImg8bit.png", np.zeros((20, 20, 3), np.uint8))
+
+
+def write_labels(root, kind, value, *names):
+    for name in names:
+        write(root / "gtFine" / "val" / "a" / f"{name}_gtFine_{kind}.png", np.full((20, 20), value, np.uint8))
+
+
+def test_whole_label_ids_of_cityscapes_are_not_hidden_by_some_train_ids(tmp_path):
+    write_frames(tmp_path, "x", "y")
+    write_labels(tmp_path, "labelIds", 7, "x", "y")
+    write_labels(tmp_path, "labelTrainIds", 5, "x")
+    pairs = open_dataset("cityscapes", tmp_path).pairs("val")
+    assert [read_pair(pair)[1].max() for pair in pairs] == [0, 0]
+
+
+def test_what_macos_puts_beside_the_frames_of_cityscapes_is_no_frame(tmp_path):
+    write_frames(tmp_path, "x", "._x")
+    write_labels(tmp_path, "labelIds", 7, "x", "._x")
+    assert len(open_dataset("cityscapes", tmp_path).pairs("val")) == 1
+
+
 def test_cityscapes_refuses_an_id_that_does_not_exist(tmp_path):
     write_city(tmp_path, ids(34), "labelIds")
     with pytest.raises(DatasetError, match=r"value 34; labels are 0\.\.33, 255"):
@@ -166,7 +190,7 @@ def test_cityscapes_refuses_an_id_that_does_not_exist(tmp_path):
 
 
 def test_the_cityscapes_ids_are_as_many_as_its_classes():
-    assert len(datasets.CITYSCAPES_IDS) == len(CITYSCAPES) and len(CAMVID) == 11
+    assert len(CITYSCAPES_IDS) == len(CITYSCAPES) and len(CAMVID) == 11
 
 
 @pytest.mark.data

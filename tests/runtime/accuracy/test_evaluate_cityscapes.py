@@ -12,7 +12,7 @@ import pytest
 
 from runtime import cli
 from runtime.accuracy import evaluate
-from runtime.accuracy.datasets import CITYSCAPES_IDS, CITYSCAPES_LAST_ID
+from runtime.accuracy.cityscapes import CITYSCAPES_IDS, CITYSCAPES_LAST_ID
 from runtime.labels import CITYSCAPES
 from runtime.manifest import read_manifest, write_engine
 from tests.helpers import fake_backend

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -69,8 +70,11 @@ def test_a_value_that_is_no_class_is_refused_with_what_is_taken(tmp_path):
 
 
 def test_a_label_of_another_kind_is_told_that_colours_are_taken_too(tmp_path):
-    write_label(tmp_path, np.zeros((1, 1, 4)))
-    with pytest.raises(DatasetError, match=r"4 channels of 8 bits; a label has one .* or three, the colours of"):
+    write_label(tmp_path, np.array([[0]]))
+    cv2.imwrite(str(tmp_path / "trainannot/a.png"), np.full((1, 1), 300, np.uint16))
+    with pytest.raises(
+        DatasetError, match=r"1 channel of 16 bits, up to 300; a label has one, .* or three, the colours"
+    ):
         labels(own(tmp_path))
 
 

@@ -18,6 +18,7 @@ from runtime.lanes import open_lanes
 from runtime.spec import PRECISIONS
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
+from tests.helpers.outs import outs
 
 CPU_BACKENDS = ("openvino", "onnxruntime")
 # Of the range of the logits: sums in another order, and 8 bits of mantissa where fp16 runs as bf16.
@@ -61,6 +62,37 @@ def test_an_overlay_comes_with_its_mask(tmp_path, backend):
         mask, overlay = lanes.overlay(image, colors, 0.3)
         np.testing.assert_array_equal(mask, lanes.segment(image))
     np.testing.assert_array_equal(overlay, reference.overlay(image, mask, colors, 0.3))
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_a_mask_is_written_where_it_is_told_from_a_frame_of_the_backend(tmp_path, backend):
+    with open_lanes(built_engine(tmp_path, backend=backend), 1) as lanes:
+        for size in SIZES:
+            expected = lanes.segment(random_frame(*size))
+            with lanes.lane() as engine:
+                buffer, mask = engine.frame_buffer(*size), engine.mask_buffer(*size)
+                buffer[...] = random_frame(*size)
+                assert engine.segment(buffer, mask) is mask
+                np.testing.assert_array_equal(mask, expected)
+                assert buffer.flags.c_contiguous and mask.flags.c_contiguous
+            wide = np.full((*size, 2), 77, np.uint8)
+            out = wide[::-1, :, 1]
+            assert lanes.segment(random_frame(*size), out) is out
+            np.testing.assert_array_equal(out, expected)
+            assert (wide[..., 0] == 77).all()
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_what_a_mask_cannot_be_written_to_is_refused_in_words_and_left(tmp_path, backend):
+    with open_lanes(built_engine(tmp_path, backend=backend), 1) as lanes:
+        for frame, out, words in outs():
+            with pytest.raises(ValueError, match=words):
+                lanes.segment(frame, out)
+            with lanes.lane() as engine, pytest.raises(ValueError, match=words):
+                engine.segment(frame, out)
+        for size in ((0, 4), (4, -1), (2.0, 4), (True, 4), ("4", 4)):
+            with lanes.lane() as engine, pytest.raises(ValueError, match="one pixel or more each way"):
+                engine.frame_buffer(*size)
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from runtime.backends import tensorrt, tensorrt_clock, tensorrt_library
+from runtime.backends import tensorrt, tensorrt_library
 from runtime.errors import EngineError, FrameError, LibraryError
 from runtime.kernels import graph, nvidia
 from runtime.manifest import this_system
@@ -26,10 +26,11 @@ STEPS = ["htod", "resize_normalize_{}", "network", "coarse_winner_{}", "upsample
 @pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("block", [1, 2])
-def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block):
-    _, _, made_of = fake(backend, precision, block)
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block, last):
+    _, _, made_of = fake(backend, precision, block, last=last)
     with tensorrt.open_engine(ENGINE, made_of) as backend:
-        for size in ((16, 32), (37, 53), (8, 9), (1, 1)):
+        for size in ((16, 32), (37, 53), (8, 9), (1, 1), (4 * block, 8 * block)):
             logits, mask = expected(precision, block, frame(*size))
             np.testing.assert_array_equal(backend.segment(frame(*size)), mask)
             np.testing.assert_array_equal(backend.logits(frame(*size)), logits.astype(np.float32))
@@ -43,6 +44,13 @@ def test_a_frame_is_two_copies_three_kernels_and_one_wait(fake):
             backend.segment(frame(20, 30))
             assert driver.waits == count
         assert [name for name in driver.done if name != "upload"] == [step.format("fp16") for step in STEPS] * 3
+
+
+def test_a_frame_of_the_logits_size_needs_no_upsampling(fake):
+    driver, _, made_of = fake(block=2)
+    with tensorrt.open_engine(ENGINE, made_of) as backend:
+        np.testing.assert_array_equal(backend.segment(frame(8, 16)), expected("fp16", 2, frame(8, 16))[1])
+    assert [name for name in driver.done if name != "upload"] == [*(s.format("fp16") for s in STEPS[:4]), "dtoh"]
 
 
 def test_from_the_second_frame_of_a_size_on_one_call_enqueues_all_of_it(fake):
@@ -345,53 +353,3 @@ def _has_gpu():
     except LibraryError:
         return False
     return True
-
-
-def test_kernels_are_timed_alone_in_turns_with_a_copy_of_as_many_bytes(fake):
-    driver, _, made_of = fake("tensorrt", "fp16", 2)
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
-        image = frame(20, 30)
-        _, mask = expected("fp16", 2, image)
-        np.testing.assert_array_equal(backend.segment(image), mask)
-        before = set(driver.live), set(driver.library.graphs), set(driver.library.events)
-        driver.done = []
-        resize, winner, upsample = backend.kernels_alone(image, 3)
-        done = list(driver.done)
-        assert (set(driver.live), set(driver.library.graphs), set(driver.library.events)) == before
-        np.testing.assert_array_equal(backend.segment(image), mask)
-    logits, winners = 11 * 4 * 4 * 8 * 2, 8 * 16
-    assert resize[:2] == ("resize_normalize_fp16", 20 * 30 * 3 + 3 * 16 * 32 * 2)
-    assert winner[:2] == ("coarse_winner_fp16", logits + winners)
-    assert upsample[:2] == ("upsample_argmax_fp16", winners + 20 * 30)
-    for times in (resize, winner, upsample):
-        assert times.ms == times.copy_ms == [0.25 / tensorrt_clock.REPEATS] * 3
-        both = [times.kernel, f"dtod {times.nbytes // 2}"]
-        turn = [name for name in both for _ in range(tensorrt_clock.REPEATS)]
-        first = done.index(both[1]) - 1  # one of each by itself, then four rounds, of which the first is not kept
-        assert done[first : first + 2 + 4 * len(turn)] == both + 4 * turn
-
-
-def test_a_copy_that_does_not_fit_leaves_the_backend_as_it_was(fake):
-    driver, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
-        backend.segment(frame(20, 30))
-        before, events = set(driver.live), set(driver.library.events)
-        driver.left = sum(one.array.nbytes for one in driver.live.values()) + 3000  # for one half of 4872 bytes
-        with pytest.raises(LibraryError, match="bytes left"):
-            backend.kernels_alone(frame(20, 30), 2)
-        assert (set(driver.live), set(driver.library.events)) == (before, events)
-
-
-def test_a_measurement_that_is_interrupted_waits_before_its_memory_goes(fake, monkeypatch):
-    driver, _, made_of = fake()
-    launch = graph.Graph.launch
-
-    def interrupted(self):
-        launch(self)
-        raise KeyboardInterrupt
-
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
-        monkeypatch.setattr(graph.Graph, "launch", interrupted)
-        with pytest.raises(KeyboardInterrupt):  # the memory itself refuses to go under work that waits
-            backend.kernels_alone(frame(20, 30), 2)
-    assert driver.live == {}

@@ -42,16 +42,30 @@ def test_resize_normalize_equals_the_reference_bit_for_bit(size, network, base, 
     for what, frame in kernel_cases.frames(*size).items():
         expected = reference.preprocess(frame, preprocess).astype(kernel_runs.DTYPES[dtype])
         np.testing.assert_array_equal(kernel_runs.preprocess(Cpu(), frame, preprocess, dtype), expected, what)
+        made = kernel_runs.preprocess(Cpu(), frame, preprocess, dtype, last=True)
+        np.testing.assert_array_equal(made, kernel_runs.padded_last(expected), what)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("classes", kernel_cases.CLASSES)
 @pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
-def test_upsample_argmax_equals_the_reference_on_every_pixel(coarse, size, classes, block, dtype):
+def test_upsample_argmax_equals_the_reference_on_every_pixel(coarse, size, classes, block, dtype, last):
     for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
         expected = reference.postprocess(logits, *size, block=block)
-        np.testing.assert_array_equal(kernel_runs.postprocess(Cpu(), logits, *size, block), expected, what)
+        np.testing.assert_array_equal(kernel_runs.postprocess(Cpu(), logits, *size, block, last=last), expected, what)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("block", [1, 2, 3])
+@pytest.mark.parametrize("coarse", [(1, 1), (5, 7), (6, 8), (3, 130)], ids=str)
+def test_at_the_logits_own_size_their_winners_are_the_mask(coarse, block, dtype, last):
+    for classes in kernel_cases.CLASSES:
+        for what, logits in kernel_cases.logits(classes, block, *coarse, dtype).items():
+            expected = reference.postprocess(logits, coarse[0] * block, coarse[1] * block, block=block)
+            np.testing.assert_array_equal(kernel_runs.native_mask(Cpu(), logits, block, last=last), expected, what)
 
 
 @pytest.mark.parametrize("upsample", ["align_corners", "nearest"])
@@ -77,23 +91,56 @@ def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(coarse,
         np.testing.assert_array_equal(overlay, reference.overlay(frame, expected, colors, alpha), what)
 
 
-def test_the_most_classes_that_a_mask_can_hold():
-    logits = np.random.default_rng(0).normal(size=(1, 255, 3, 4)).astype(np.float16)
-    logits[:, 254, 1:, 1:] = 9
-    mask = kernel_runs.postprocess(Cpu(), logits, 11, 13, 1)
-    np.testing.assert_array_equal(mask, reference.postprocess(logits, 11, 13))
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("block", [1, 2, 16])
+def test_the_most_classes_that_a_mask_can_hold(block, last):
+    logits = np.random.default_rng(0).normal(size=(1, 255 * block**2, 3, 4)).astype(np.float16)
+    logits[:, 254 * block**2 :, 1:, 1:] = 9
+    mask = kernel_runs.postprocess(Cpu(), logits, 11, 13, block, last=last)
+    np.testing.assert_array_equal(mask, reference.postprocess(logits, 11, 13, block=block))
     assert 254 in mask
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("size", [(13, 301), (64, 2), (9, 1000)], ids=str)
+def test_cells_that_several_tiles_share_are_whole(size, last):
+    for coarse in ((2, 3), (3, 40)):
+        for what, logits in kernel_cases.logits(5, 2, *coarse, np.float32).items():
+            expected = reference.postprocess(logits, *size, block=2)
+            np.testing.assert_array_equal(kernel_runs.postprocess(Cpu(), logits, *size, 2, last=last), expected, what)
+
+
+def test_an_input_of_other_channels_is_refused():
+    for shape, last in (((4, 8, 8), False), ((3, 8, 8), True)):
+        with pytest.raises(ValueError, match="an input has 3 channels, or 4 where they are last"):
+            cuda.resize_normalize(
+                cuda.Pixels(1, 8, 8), cuda.Axes(2, 3), 4, cuda.Tensor(5, shape, "fp16", last), bgr=False
+            )
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
         ("rintf(value)", "floorf(value + 0.5f)"),
-        ("bgr ? 2 - channel : channel", "bgr ? channel : 2 - channel"),
-        ("value > best", "value >= best"),
-        ("near ? UNDECIDED : winner", "near && winner < 0 ? UNDECIDED : winner"),
-        ("lower[u.second] != winner", "false"),
-        ("(y % block) * block + x % block", "(x % block) * block + y % block"),
+        ("bgr ? rgb[2 - channel] : rgb[channel]", "bgr ? rgb[channel] : rgb[2 - channel]"),
+        ("value > best[i]", "value >= best[i]"),
+        ("value > best)", "value >= best)"),
+        ("undecided && near ? UNDECIDED", "undecided && near && winner[i] < 0 ? UNDECIDED"),
+        ("undecided && near ? UNDECIDED", "undecided >= 0 && near ? UNDECIDED"),
+        ("lower[u.second] == winner", "true"),
+        ("part = (y % block) * block", "part = y % block"),
+        ("8 * (block + part) % 32", "8 * (1 + part) % 32"),
+        ("store(&pixel.value[3], 0.0f)", "store(&pixel.value[3], 1.0f)"),
+        ("(blockIdx.x * PIXELS + i) * blockDim.x", "(blockIdx.x * PIXELS + i) * PIXELS"),
+        ("vectors * LENGTH + thread", "vectors * LENGTH + thread + 1"),
+        ("    }\n    __syncthreads();\n    const int parts", "    }\n    const int parts"),
+        ("position % width) * block", "position % width) * parts"),
+        ("&queued, queue);\n        __syncthreads();", "&queued, queue);"),
+        ("        __syncthreads();\n        strip =", "        strip ="),
+        ("(x > tile_x && same_cell", "(same_cell"),
+        ("(y > tile_y && same_cell", "(same_cell"),
+        ("&& a.second == b.second", ""),
+        ("(right - x) * (bottom - y)", "right - x"),
         ("gain_bias[3 + channel]", "gain_bias[3]"),
         ("strip.value[i / 3] * 3 + i % 3", "strip.value[i / 3] * 3"),
         ("(width - x) * 3", "(width - x) * 2"),
@@ -187,8 +234,10 @@ def _all_inputs_agree(place):
     for size, network in kernel_cases.INPUT_SIZES:
         preprocess = base.__class__(*network, base.scale, base.mean, base.std, base.channel_order)
         for frame in kernel_cases.frames(*size).values():
+            expected = reference.preprocess(frame, preprocess)
             made = kernel_runs.preprocess(place, frame, preprocess, "fp32")
-            if not np.array_equal(made, reference.preprocess(frame, preprocess)):
+            last = kernel_runs.preprocess(place, frame, preprocess, "fp32", last=True)
+            if not (np.array_equal(made, expected) and np.array_equal(last, kernel_runs.padded_last(expected))):
                 return False
     return True
 
@@ -205,9 +254,15 @@ def _all_overlays_agree(place):
 
 
 def _all_masks_agree(place):
-    for coarse, size in kernel_cases.MASK_SIZES:
-        for logits in kernel_cases.logits(3, 2, *coarse, np.float32).values():
-            made = kernel_runs.postprocess(place, logits, *size, 2)
-            if not np.array_equal(made, reference.postprocess(logits, *size, block=2)):
-                return False
+    cases = [(*sizes, 3, 2) for sizes in kernel_cases.MASK_SIZES]
+    cases += [((3, 70), (13, 301), 3, 2), ((3, 4), (11, 13), 255, 5), ((5, 7), (5, 7), 3, 1)]
+    for coarse, size, classes, block in cases:
+        for logits in kernel_cases.logits(classes, block, *coarse, np.float32).values():
+            expected = reference.postprocess(logits, *size, block=block)
+            own = reference.postprocess(logits, coarse[0] * block, coarse[1] * block, block=block)
+            for last in (False, True):
+                if not np.array_equal(kernel_runs.postprocess(place, logits, *size, block, last=last), expected):
+                    return False
+                if not np.array_equal(kernel_runs.native_mask(place, logits, block, last=last), own):
+                    return False
     return True

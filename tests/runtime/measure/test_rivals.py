@@ -1,5 +1,6 @@
 """The rivals do the same work: their masks are those of the reference, but for rounding on edges."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 
 from runtime import reference
 from runtime.errors import EngineError, LibraryError
-from runtime.measure.rivals import RIVALS, normalized, open_rival
+from runtime.measure.rivals import RIVALS, TorchPath, normalized, open_rival, torch_program
 from runtime.spec import Preprocess
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
@@ -17,6 +18,7 @@ from tests.helpers.programs import written_program
 
 SAME_MASK = 0.999  # other libraries round bilinear weights otherwise, which shows where two classes are equal
 SAME_MASK_BF16 = 0.9  # OpenVINO as it comes runs in BF16 on a CPU that has it, on logits of random weights
+SAME_RESIZED = 0.99  # torch keeps the fractions of a resized frame, which the reference rounds to bytes
 SAME_VALUES = 1e-6  # of normalised pixels: the reference multiplies where this divides
 FRAME = np.random.default_rng(0).integers(0, 256, (96, 200, 3), np.uint8)
 OF_THE_NETWORK = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
@@ -64,6 +66,66 @@ def test_a_frame_of_another_size_gets_a_mask_of_its_size(files):
         assert mask.shape == (96, 200)
         # OpenCV resizes in fixed point, and the frame is noise: what is wanted is the place of everything.
         assert (mask == wanted).mean() > SAME_MASK_BF16
+
+
+@pytest.mark.parametrize("order", ["RGB", "BGR"])
+@pytest.mark.parametrize("frame", [OF_THE_NETWORK, FRAME])
+def test_what_torch_does_on_a_gpu_gives_the_mask_of_the_reference(files, frame, order):
+    module, _ = torch_program(files["torch"])
+    preprocess = Preprocess(32, 64, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), order)
+    with torch.inference_mode():
+        logits = module(torch.from_numpy(reference.preprocess(frame, preprocess))).numpy()
+        mask = TorchPath(module, preprocess, "cpu", torch.float32)(torch.from_numpy(frame))
+    assert mask.dtype == torch.uint8
+    same = SAME_MASK if frame is OF_THE_NETWORK else SAME_RESIZED
+    assert (mask.numpy() == reference.postprocess(logits, *frame.shape[:2])).mean() > same
+
+
+def test_the_captured_rival_reads_each_new_frame_and_hands_out_masks_of_its_own(files, monkeypatch):
+    """All that it asks of CUDA is made up; a replayed graph writes into the tensors of its capture, as CUDA's does."""
+    graphs = []
+
+    class Graph:
+        def __init__(self):
+            graphs.append(self)
+
+        def replay(self):
+            with torch.inference_mode():
+                rival._mask.copy_(rival._path(rival._frame))
+
+    stream = SimpleNamespace(synchronize=lambda: None, wait_stream=lambda other: None)
+    fake = {"is_available": lambda: True, "Stream": lambda: stream, "current_stream": lambda: stream}
+    fake |= {"stream": lambda _: nullcontext(), "graph": lambda _: nullcontext(), "CUDAGraph": Graph}
+    for name, value in fake.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    on_cpu(monkeypatch)
+    rival = open_rival("torch-cuda-graph", [files["torch"]])
+    frames = [OF_THE_NETWORK, OF_THE_NETWORK[::-1].copy(), FRAME]
+    masks = [rival.segment(frame) for frame in frames]
+    for frame, mask in zip(frames, masks, strict=True):
+        assert (mask == open_rival("torch", [files["torch"]]).segment(frame)).mean() > SAME_MASK_BF16
+    assert len(graphs) == 2  # one a size
+    assert not np.array_equal(masks[0], masks[1])
+    assert set(rival.stages_ms) == {"preprocess", "network"}
+
+
+def on_cpu(monkeypatch):
+    """What is asked for on "cuda" or in pinned memory is made on the CPU."""
+    for name in ("zeros", "empty"):
+        real = getattr(torch, name)
+        monkeypatch.setattr(
+            torch, name, lambda *size, real=real, device=None, pin_memory=None, **named: real(*size, **named)
+        )
+    move = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, *to, **named: self if to == ("cuda",) else move(self, *to, **named)
+    )
+    move_module = torch.nn.Module.to
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "to",
+        lambda self, *to, **named: move_module(self, *(one for one in to if one != "cuda"), **named),
+    )
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

@@ -6,12 +6,14 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime.errors import FrameError
 from runtime.media import video
+from runtime.media.frames import write_png
 from runtime.media.pipeline import END
-from runtime.media.video import VideoReader, first_frame
-from tests.helpers.videos import SIZE, damage, moving, turned, write_video
+from runtime.media.video import VideoReader, first_frame, is_video
+from tests.helpers.videos import SIZE, damage, moving, turned, two_films, write_video
 
 # Colours of two by two pixels are one in 4:2:0, and 8 bits of luma are 219 steps; in 4:4:4 without loss the rest stays.
 NEAR, CLOSE = 12.0, 2.0
@@ -166,6 +168,67 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "library", lambda: Refusing)
     with pytest.raises(FrameError, match=r"cannot be read \(Permission denied"):
         VideoReader(write_video(tmp_path / "x.mp4", moving(2)))
+
+
+@pytest.mark.parametrize("name", ["file:drive.mp4", "12:30:15.mp4", "frame%03d.mp4", "-x.mp4"])
+def test_a_name_is_a_file_and_no_protocol(tmp_path, monkeypatch, name):
+    dark, light = ([np.full((*SIZE, 3), level, np.uint8)] * 2 for level in (10, 240))
+    write_video(tmp_path / "drive.mp4", light)
+    write_video(tmp_path / name, dark)
+    monkeypatch.chdir(tmp_path)
+    assert first_frame(Path(name)).mean() < 30
+
+
+def test_a_title_in_latin_1_is_no_matter(tmp_path):
+    path = write_video(tmp_path / "x.avi", moving(3), title="Strasse1")
+    path.write_bytes(path.read_bytes().replace(b"Strasse1", "Straße 1".encode("latin1")))
+    assert len(read_all(path)[0]) == 3
+
+
+@pytest.mark.parametrize("name", ["x.h264", "x.264", "x.3gp", "x.mts", "x.unknown", "x"])
+def test_a_video_is_known_by_its_name_or_by_what_is_in_it(tmp_path, name):
+    path = write_video(tmp_path / "x.mts", moving(5)) if name in ("x.unknown", "x") else tmp_path / name
+    if path.exists():
+        path = path.rename(tmp_path / name)
+    else:
+        write_video(path, moving(5))
+    assert is_video(path) and len(read_all(path)[0]) == 5
+
+
+def test_what_is_no_video_is_none(tmp_path):
+    assert not is_video(tmp_path / "none") and not is_video(tmp_path)
+    (tmp_path / "text").write_text("a line of text\n" * 100)
+    write_png(tmp_path / "x.png", moving(1)[0])
+    (tmp_path / "png").write_bytes((tmp_path / "x.png").read_bytes())
+    assert not any(is_video(tmp_path / name) for name in ("text", "x.png", "png"))
+
+
+def test_a_gif_of_several_moments_is_a_video_and_one_of_one_a_picture(tmp_path):
+    for count in (1, 5):
+        moments = [Image.fromarray(frame) for frame in moving(count)]
+        moments[0].save(tmp_path / f"{count}.gif", save_all=True, append_images=moments[1:], duration=40)
+    assert not is_video(tmp_path / "1.gif") and is_video(tmp_path / "5.gif")
+    assert len(read_all(tmp_path / "5.gif")[0]) == 5
+
+
+def test_raw_motion_jpeg_is_read_to_its_end(tmp_path):
+    path = write_video(tmp_path / "x.mjpeg", moving(5), codec="mjpeg", pix_fmt="yuvj420p")
+    assert is_video(path) and len(read_all(path)[0]) == 5
+
+
+@pytest.mark.parametrize("name", ["x.mkv", "x.webm"])
+def test_a_file_that_begins_late_or_whose_sound_is_longer_is_whole(tmp_path, name):
+    codec = {"codec": "libvpx-vp9"} if name == "x.webm" else {}
+    times = [10 + i / 10 for i in range(30)]
+    assert read_all(write_video(tmp_path / name, moving(30), times=times, **codec))[2] == []
+    assert read_all(write_video(tmp_path / name, moving(30), rate=10, sound_s=8, **codec))[2] == []
+
+
+def test_a_second_film_in_a_file_is_said(tmp_path):
+    with VideoReader(write_video(tmp_path / "x.mp4", moving(3))) as reader:
+        assert reader.notes == []
+    with VideoReader(two_films(tmp_path / "x.mp4")) as reader:
+        assert len(reader.notes) == 1 and "holds 2 films (48x64, 48x64): number 1 is read" in reader.notes[0]
 
 
 def test_closing_in_the_middle_lets_go_of_the_file_and_may_be_done_twice(tmp_path):

@@ -1,0 +1,67 @@
+"""What a file is that was given for a checkpoint and is none: told by its first bytes, with what to do."""
+
+import json
+import re
+from pathlib import Path
+
+from export.checkpoints.archive import Archive
+
+FIRST = 4096  # bytes looked at
+KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
+    (re.compile(pattern, re.S | re.I), said)
+    for pattern, said in (
+        (rb"version https://git-lfs", "are a Git LFS pointer and not the file itself; fetch it: git lfs pull"),
+        (rb"\s*(<!doctype html|<html|<head)", "are an HTML page, as a download leaves that wanted a login or a click"),
+        (rb"\s*<\?xml", "are an XML document, as a download leaves that failed"),
+        (rb"\x89HDF", "are an HDF5 file, as Keras writes; save the network's tensors with torch.save or safetensors"),
+        (rb"\x1f\x8b|BZh|\xfd7zXZ|(?-i:\x28\xb5\x2f\xfd)|7z\xbc\xaf", "are a compressed archive; unpack it first"),
+        (rb".{257}ustar", "are a tar archive; unpack it first"),
+        # ModelProto: field 1 (ir_version), then producer, domain, opset or graph. Source: onnx/onnx.proto.
+        (rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]", "are an ONNX graph and no checkpoint; give it as one"),
+    )
+)
+
+
+def foreign_kind(path: Path) -> str:
+    """What a file is by its first bytes, as the rest of a sentence; empty where it may be a checkpoint.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        first = file.read(FIRST)
+    if not first:
+        return "are empty: 0 bytes"
+    return next((said for pattern, said in KINDS if pattern.match(first)), "") or _other_zip(path, first)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether it is safetensors by its content: eight bytes of a length, then so much JSON."""
+    with path.open("rb") as file:
+        first = file.read(9)
+    length = int.from_bytes(first[:8], "little")
+    return len(first) == 9 and first[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
+
+
+def is_torch(path: Path) -> bool:
+    """Whether it is what torch.save or pickle wrote, by its first bytes."""
+    with path.open("rb") as file:
+        first = file.read(4)
+    return first == b"PK\3\4" or first[:1] == b"\x80"
+
+
+def _other_zip(path: Path, first: bytes) -> str:
+    if not first.startswith(b"PK\3\4"):
+        return ""
+    try:
+        with path.open("rb") as file, Archive(file) as archive:
+            names = archive.names()
+    except ValueError:
+        return ""  # its reader says how it is damaged
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "are a TorchScript program; keep its tensors: torch.save(torch.jit.load(path).state_dict(), path)"
+    if any(name.endswith("data.pkl") for name in names) or not names:
+        return ""
+    if all(name.endswith(".npy") for name in names):
+        return "" if path.suffix == ".npz" else "are arrays of NumPy; name the file .npz"
+    return f"are a ZIP archive of other files ({json.dumps(names[0][:60])}); unpack the checkpoint that is in it"

@@ -1,0 +1,108 @@
+"""The options of `runtime.infer`."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime import cli
+from runtime.arguments import Parser
+from runtime.artifacts import ARTIFACTS
+from runtime.media.camera import is_camera
+from runtime.media.frames import add_max_pixels
+from runtime.media.inputs import Shard
+from runtime.media.outputs import SAVES
+from runtime.signature import add_require_signed
+
+DESCRIPTION = "`python -m runtime.infer INPUT...`: pictures, videos, a camera in; class ids, colours and overlays out."
+
+
+def options_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of one run; what contradicts itself is usage."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if len(options.inputs) + len(options.list) > 1 and any(map(is_camera, options.inputs)):
+        parser.error("a camera is segmented alone: one camera and no other input")
+    if options.json and options.jsonl:
+        parser.error("--json is one document, --jsonl a line an input: give one of them")
+    if options.regions and not options.stats:
+        parser.error("--regions are counted for --stats FILE")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m runtime.infer", description=DESCRIPTION)
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or one "
+        "camera: camera:0, /dev/video0, rtsp://HOST/PATH")  # fmt: skip
+    add("--list", action="append", default=[], metavar="FILE", help="inputs, one a line; - is standard input")
+    add("--shard", type=_shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
+    add("--resume", action="store_true", help="keep outputs that are whole, of this engine, options and input")
+    add("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
+    add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
+    add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
+    add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
+    add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
+        "Cityscapes', which show more over a street (default: own)")  # fmt: skip
+    add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
+        "masks written once (default: 0)")  # fmt: skip
+    add("--seconds", type=_seconds_from_text, metavar="S", help="stop after so much of a video, of its "
+        "own time, or so long of a camera")  # fmt: skip
+    add_max_pixels(parser)
+    add_require_signed(parser)
+    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "
+        "picture or a camera, else what the engine does best)")  # fmt: skip
+    cli.add_threads(parser)
+    add("--sequential", action="store_true", help="one frame at a time the whole way, to compare with")
+    add("--stages", action="store_true", help="mean ms per stage, the busy share of each and frames a second; for one "
+        "image the ms are always printed")  # fmt: skip
+    add("--json", action="store_true", help="one JSON document on stdout; times in ms, shares 0..1")
+    add("--jsonl", action="store_true", help="a line of JSON on stdout for each input as it is done")
+    add("--stats", type=Path, metavar="FILE", help="pixels and shares of each class by input: CSV, or .parquet")
+    add("--regions", type=Path, metavar="FILE", help="polygons in which --stats counts, too: JSON "
+        '{"size": [height, width], "regions": {"NAME": [[x, y], ...]}}')  # fmt: skip
+    return parser
+
+
+class _Parser(Parser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # argparse has no word for "one or more, or else this option".
+        options, rest = super().parse_known_args(args, namespace)
+        if not (options.inputs or options.list):
+            self.error("the following arguments are required: INPUT, or --list FILE")
+        return options, rest
+
+
+def _shard_from_text(text: str) -> Shard:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and len(count) < 7 and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/8")
+    return Shard(int(number), int(count))
+
+
+def _saves_from_text(text: str) -> tuple[str, ...]:
+    asked = text.split(",")
+    if not set(asked) <= set(SAVES):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of {','.join(SAVES)}")
+    return tuple(kind for kind in SAVES if kind in asked)
+
+
+def _alpha_from_text(text: str) -> float:
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = -1.0
+    if not 0 <= alpha <= 1:
+        raise argparse.ArgumentTypeError(f"alpha {text!r} is not a number from 0 to 1")
+    return alpha
+
+
+def _seconds_from_text(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
+    return seconds

@@ -1,0 +1,62 @@
+import io
+import tarfile
+import zipfile
+
+import onnx
+import pytest
+import torch
+
+from export.checkpoints.weights import read_weights
+from runtime.errors import WeightsError
+from tests.helpers.stored_labels import write
+
+
+def archive(*names):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        for name in names:
+            file.writestr(name, b"x")
+    return data.getvalue()
+
+
+def tar():
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as file:
+        file.addfile(tarfile.TarInfo("a.pth"))
+    return data.getvalue()
+
+
+def graph():
+    empty = onnx.helper.make_graph([], "g", [], [])
+    return onnx.helper.make_model(empty, producer_name="pytorch").SerializeToString()
+
+
+def script():
+    data = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Conv2d(3, 3, 1)), data)
+    return data.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "a Git LFS pointer"),
+        (lambda: b"\n<!DOCTYPE html><html>Sign in</html>", "an HTML page"),
+        (lambda: b"<?xml version='1.0'?><Error/>", "an XML document"),
+        (graph, "an ONNX graph and no checkpoint"),
+        (lambda: archive("word/document.xml"), r'a ZIP archive of other files \("word/document.xml"\)'),
+        (lambda: archive("a.npy"), r"are arrays of NumPy; name the file .npz"),
+        (script, "a TorchScript program"),
+        (tar, "a tar archive"),
+        (lambda: b"\x1f\x8b\x08\0", "a compressed archive"),
+        (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (lambda: b"", "empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, content, said, name):
+    path = write(tmp_path / name, content())
+    with pytest.raises(WeightsError, match=said) as raised:
+        read_weights(path)
+    assert str(path) in str(raised.value) and "\n" not in str(raised.value)

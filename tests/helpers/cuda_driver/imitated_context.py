@@ -1,0 +1,102 @@
+"""An execution context over the imitated driver: a network that a stream runs, with memory of its own on the device."""
+
+import ctypes
+import itertools
+import sys
+import weakref
+
+import numpy as np
+
+SCRATCH = 1 << 20  # bytes
+NUMPY = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
+HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+CONTEXTS = weakref.WeakValueDictionary()  # by what a launch hands to `_run`: one may be launched after its end
+NUMBERS = itertools.count(1)
+
+
+class Range(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def driver():
+    """The imitated driver's library."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def violation(text):
+    """Told as the driver tells what it finds."""
+    print(f"[imitated CUDA] VIOLATION TensorRT: {text}", file=sys.stderr, flush=True)
+
+
+@HostFunction
+def _run(number):
+    context = CONTEXTS.get(number)
+    if context is None:
+        violation("a context was destroyed before the stream came to it")
+    else:
+        context._compute()
+
+
+class IExecutionContext:
+    """As the bindings' class of that name."""
+
+    def __init__(self, engine, error):
+        self._engine, self._error, self._addresses, self._ran = engine, error, {}, False
+        self._number = next(NUMBERS)
+        CONTEXTS[self._number] = self
+        self._scratch = ctypes.c_uint64()
+        code = driver().cuMemAlloc_v2(ctypes.byref(self._scratch), ctypes.c_size_t(SCRATCH))
+        assert code == 0, f"cuMemAlloc answers {code}"
+
+    def __del__(self):
+        if driver().cuMemFree_v2(self._scratch):
+            violation("a context's memory cannot be freed: it goes without a CUDA context, or in a capture")
+
+    def set_tensor_address(self, name, memory):
+        if name not in self._engine._tensors:
+            self._engine._logger.log(self._error, f"no tensor {name}")
+            return False
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle):
+        if set(self._addresses) != set(self._engine._tensors):
+            return self._refused("a tensor has no address")
+        if not self._ran and self._captures(stream_handle):
+            return self._refused("the first call of a context cannot be captured")
+        self._ran = True
+        uses = (Range * 2)(*(Range(self._addresses[name], self._nbytes(name)) for name in self._addresses))
+        code = driver().imitated_launch(
+            ctypes.c_void_p(stream_handle), b"network", _run, ctypes.c_void_p(self._number), uses, len(uses)
+        )
+        return code == 0 or self._refused(f"CUDA error {code}")
+
+    def _refused(self, why):
+        self._engine._logger.log(self._error, why)
+        return False
+
+    def _captures(self, stream_handle):
+        status = ctypes.c_int()
+        driver().cuStreamIsCapturing(ctypes.c_void_p(stream_handle), ctypes.byref(status))
+        return status.value != 0
+
+    def _nbytes(self, name):
+        tensor = self._engine._tensors[name]
+        return int(np.prod(tensor.shape)) * np.dtype(NUMPY[tensor.type]).itemsize
+
+    def _array(self, name):
+        tensor = self._engine._tensors[name]
+        raw = (ctypes.c_char * self._nbytes(name)).from_address(self._addresses[name])
+        n, channels, height, width = tensor.shape
+        if not self._engine._last[name]:
+            return np.frombuffer(raw, NUMPY[tensor.type]).reshape(tensor.shape)
+        return np.frombuffer(raw, NUMPY[tensor.type]).reshape(n, height, width, channels).transpose(0, 3, 1, 2)
+
+    def _compute(self):
+        given = {name: np.ascontiguousarray(self._array(name)) for name in self._engine._inputs}
+        for name, value in zip(
+            (one.name for one in self._engine._session.get_outputs()),
+            self._engine._session.run(None, given),
+            strict=True,
+        ):
+            self._array(name)[...] = value

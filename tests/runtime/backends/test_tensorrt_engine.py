@@ -1,0 +1,64 @@
+import pytest
+
+from runtime.backends.tensorrt_engine import Engine, TensorType
+from runtime.errors import EngineError
+from tests.helpers.fake_tensorrt import ENGINE, TensorFormat
+
+FRAME, LOGITS = (3, 16, 32), (11, 4, 8)
+PLANES = TensorType(FRAME, "fp16"), TensorType(LOGITS, "fp16")
+LAST = TensorType((4, 16, 32), "fp16", channels_last=True), TensorType(LOGITS, "fp16", channels_last=True)
+
+
+@pytest.fixture
+def types(fake, tmp_path):
+    """What the runtime takes an engine's tensors for, of their dimensions and formats: (input, logits)."""
+
+    def of(shapes, formats=()):
+        driver, trt, made_of = fake()
+        trt.tensors = dict(zip(("frame", "logits"), (("fp16", shape) for shape in shapes), strict=True))
+        trt.formats = dict(zip(("frame", "logits"), formats, strict=False))
+        context = driver.Device(0).retain_primary_context()
+        context.push()
+        try:
+            engine = Engine(ENGINE, made_of, tmp_path / "jit")
+            return engine.input, engine.logits
+        finally:
+            driver.Context.pop()
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("shapes", "formats", "expected"),
+    [
+        (((1, 3, 16, 32), (1, 11, 4, 8)), (), PLANES),
+        (((1, 4, 16, 32), (1, 11, 4, 8)), (TensorFormat.HWC,) * 2, LAST),
+        (((1, 16, 32, 4), (1, 4, 8, 11)), (), LAST),
+        (((1, 4, 16, 32), (1, 11, 4, 8)), (TensorFormat.HWC,), (LAST[0], PLANES[1])),
+    ],
+    ids=["planes", "format", "dimensions", "input alone"],
+)
+def test_an_engine_tells_by_its_tensors_where_the_channels_lie(types, shapes, formats, expected):
+    assert types(shapes, formats) == expected
+
+
+@pytest.mark.parametrize(
+    ("shapes", "formats", "name"),
+    [
+        (((1, 4, 16, 32), (1, 11, 4, 8)), (), "frame"),
+        (((1, 3, 16, 32), (1, 11, 4, 8)), (TensorFormat.HWC,), "frame"),
+        (((1, 16, 32, 3), (1, 11, 4, 8)), (), "frame"),
+        (((1, 3, 16, 32), (1, 8, 4, 11)), (), "logits"),
+        (((1, 3, 16, 32), (1, 4, 8, 11)), (TensorFormat.LINEAR, TensorFormat.HWC), "logits"),
+    ],
+)
+def test_no_other_order_is_taken_for_one_that_is_known(types, shapes, formats, name):
+    with pytest.raises(EngineError, match=rf"the engine's tensor {name} is .*, expected fp16 or fp32 \(1, "):
+        types(shapes, formats)
+
+
+def test_logits_of_equal_sides_are_planes_unless_their_format_says_otherwise(fake):
+    engine, cube = object.__new__(Engine), (5, 5, 5)
+    _, engine._trt, _ = fake()
+    assert engine._forms(cube, 5)[(1, *cube), TensorFormat.LINEAR] == (cube, False)
+    assert engine._forms(cube, 5)[(1, *cube), TensorFormat.HWC] == (cube, True)
