@@ -2,12 +2,15 @@
 MODEL ?= icnet
 PRECISION ?= fp16
 BACKEND ?= auto
+DEVICE ?= auto
 SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
 WEIGHTS ?=
 ONNX ?=
 ADOPT_OPTIONS ?=
+CLASSES ?=
+EMA ?=
 ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell command -v python3.11 || command -v python3)
 endif
@@ -27,7 +30,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND SIZE SIZES BATCH WEIGHTS ONNX ADOPT_OPTIONS PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS ONNX ADOPT_OPTIONS CLASSES EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -35,7 +38,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(MODEL)-$(PRECISION)
+BENCH_NAME := $(basename $(notdir $(firstword $(subst :, ,$(MODEL)))))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -76,14 +79,17 @@ endif
 endif
 
 # What is made of which network: the options of `streetseg export|engine|calib`.
-network = --model "$$MODEL" --size "$$SIZE" $(weights)
+network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
 # Another's file has a size of its own, unless one was typed.
-source = $(if $(value ONNX),--onnx "$$ONNX" $(SIZED) $(weights),$(network)) "$${ADOPT_OPTIONS[@]}"
+source = $(if $(value ONNX),--onnx "$$ONNX" $(SIZED) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
 SIZED := $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
+taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
+# A network of one's own is named after its file.
+NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
-keep_accuracy = mkdir -p figures; $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$MODEL.json"; mv "artifacts/$(1)-$$MODEL.json" "figures/$(1)-$$MODEL.json"
+keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
 
 help: ## this list, with the variables each target takes
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -100,28 +106,31 @@ $(VENV_TARGET)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV_TARGET)/.installed ## .venv with every package
 
-onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS: the checked ONNX graph; prints its path
+onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS CLASSES EMA: the checked ONNX graph; prints its path
 	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" --batch "$$BATCH"
 
-adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
+adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
 	@$(call split,ADOPT_OPTIONS)
-	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(SIZED) "$${ADOPT_OPTIONS[@]}"
+	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(SIZED) $(taken) "$${ADOPT_OPTIONS[@]}"
 
-calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
 	@$(call split,CALIB_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg calib $(source) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS ONNX ADOPT_OPTIONS INT8_OPTIONS: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
-	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" "$${INT8_OPTIONS[@]}"
+	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
 	@engine=$$($(MAKE) --no-print-directory engine MODEL=icnet PRECISION=fp16 BACKEND=auto SIZE=704x960 WEIGHTS= | tail -n 1)
 	$(PY) -m runtime.infer "$$PWD/$(DEMO_FRAME)" -o artifacts/demo --engine "$$engine" --warmup 3 --colors cityscapes
+
+doctor: $(VENV_TARGET)/.installed ## what works on this machine, tried for real, and what to mend first
+	@$(PY) -m runtime.doctor
 
 evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)
@@ -147,7 +156,8 @@ sizes: $(VENV_TARGET)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA
 
 train: $(VENV_TARGET)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
 	@$(call split,TRAIN_OPTIONS)
-	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --out "$${OUT:-artifacts/train/$$MODEL-$$DATASET}" "$${TRAIN_OPTIONS[@]}"
+	$(NAME_OF)
+	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --out "$${OUT:-artifacts/train/$$name-$$DATASET}" "$${TRAIN_OPTIONS[@]}"
 
 # A start that is there is offered as a copy, which export.prune leaves as it is where it would write the same tensors:
 # the training that began from it goes on. With other weights that training is refused before its start is lost.
@@ -214,7 +224,7 @@ docs: $(VENV_TARGET)/.docs ## the documentation in site/, to be read without a n
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	echo site/index.html
 
-report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
+report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
 	$(call split,PRECISIONS)
 	for precision in "$${PRECISIONS[@]}"; do
@@ -274,7 +284,7 @@ wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	rm -rf build
 	ls artifacts/wheel/*.whl
 
-bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
 	@$(call split,INT8_OPTIONS)
 	graph=$$($(PY) -m streetseg export $(network) --precision "$${PRECISION/#int8/fp16}")
 	if [ "$$PRECISION" = int8 ]; then graph=$$($(PY) -m streetseg quantize "$$graph" "$${INT8_OPTIONS[@]}"); fi
@@ -284,4 +294,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS INT8_OPTIONS O
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean

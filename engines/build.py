@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import runtime
 from engines.built import INT8_SHARE, Built
 from engines.contract import refuse_other_contract
 from engines.proof import Build, Engine, proven, referee_of
-from runtime.arguments import Parser
+from engines.tensorrt_timings import timings_path
+from runtime.arguments import Parser, add_device
 from runtime.artifacts import key_of, locked, refuse_broken_seal, sources_sha256, write_atomically
 from runtime.backend import backend_module
 from runtime.backends import tensorrt
@@ -201,6 +203,7 @@ def write_built(
         spec=spec,
         precision=precision,
         executed=built.executed,
+        types_from=built.types_from,
         backend=backend,
         target=backend_module(backend).this_target(backend),
         onnx_sha256=onnx_sha256,
@@ -225,12 +228,15 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
         builder = importlib.import_module(BUILDERS[backend])
     except ImportError as error:
         raise LibraryError(f"{backend} does not load ({error}); {install(NEEDS.get(backend, ''))}") from None
-    built = builder.build(onnx, spec, precision, backend)
+    timings = timings_path(path.parent, backend_module(backend).this_target(backend))
+    build: Build = partial(builder.build, **({"timings": timings} if backend == "tensorrt" else {}))
+    built = build(onnx, spec, precision, backend)
     if precision == "int8" and backend != "onnxruntime":  # the referee computes in float what the graph says
         prove_int8_share(onnx, built.executed, spec.name)
     size_mib, took_s = len(built.engine) / 2**20, time.monotonic() - start
-    log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {_listed(built.executed)}")
-    proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, builder.build)
+    types = f"{_listed(built.executed)}, by {built.types_from}"
+    log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {types}")
+    proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, build)
     manifest = write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest(), proof)
     if proof.frames and manifest.target.device == ANY:
         record(path, manifest)
@@ -300,6 +306,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("graph", type=Path, nargs="?", help="an ONNX file that export.to_onnx wrote")
     parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (fp16); the graph's own")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    add_device(parser)
     parser.add_argument("--folder", type=Path, default=ENGINES, help=f"where engines are kept ({ENGINES})")
     parser.add_argument(
         "--no-proof", action="store_true", help="do not compare it with its graph; its manifest says so"

@@ -11,9 +11,11 @@ class Built(NamedTuple):
     """An engine as it is written, and what it executes: the weighted layers (convolutions, matmuls) of each type.
 
     For example `{"fp16": 58}`; the types are those of `runtime.spec.Precision` and whatever else a backend runs.
+    `types_from` says by what they are known.
     `layers` is what the builder told of every layer, where the engine itself does not tell it everywhere.
     """
 
     engine: bytes
     executed: dict[str, int]
+    types_from: str = "the engine"
     layers: tuple[Layer, ...] = ()

@@ -5,13 +5,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from calib.graphs import graph_from_bytes
-from engines.built import INT8_SHARE, Built
+from engines.built import Built
 from engines.tensorrt_layout import rewritten, write_channels_last
 from engines.tensorrt_plan import layers_from_text
-from engines.tensorrt_precision import inspected_types, network_types, prove
+from engines.tensorrt_precision import CONTRADICTION, NETWORK, engine_beside_network, network_types, prove
+from engines.tensorrt_timings import TimingCache
 from runtime.backends.tensorrt_library import library, log_of, supported_gpu, target
 from runtime.bars import bar
 from runtime.cli import log
@@ -31,7 +33,9 @@ class NotBuilt(EngineError):
     """The library took a network and could not build it."""
 
 
-def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
+def build(
+    onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, timings: Path | None = None
+) -> Built:
     """The engine of a strongly typed graph, proven to compute in the precision asked.
 
     TensorRT measures its kernels on the GPU that it builds for. TensorRT-RTX builds without one, for all RTX GPUs from
@@ -42,6 +46,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         spec: of that graph.
         precision: proven from the typed network before the build, and from the engine after it where a GPU can read it.
         backend: "tensorrt" or "tensorrt-rtx".
+        timings: where TensorRT keeps what it measured (`engines.tensorrt_timings`); None: it measures anew.
 
     Raises:
         EngineError: the library cannot take a node or build the network, or the precision is another.
@@ -55,11 +60,11 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     logger.clear()
     with refusing(EngineError, f"{trt.__name__} refuses the graph of {spec.name}"):
         try:
-            return _proven(trt, onnx, spec, precision, backend, channels_last=True)
+            return _proven(trt, onnx, spec, precision, backend, timings, channels_last=True)
         except NotBuilt as error:  # the kernels take planes, too
             log(f"{error}; building it with planes in place of channels last")
             logger.clear()
-            return _proven(trt, onnx, spec, precision, backend, channels_last=False)
+            return _proven(trt, onnx, spec, precision, backend, timings, channels_last=False)
 
 
 def _in_layout(onnx: bytes, spec: ModelSpec, backend: BackendName) -> bytes:
@@ -70,8 +75,9 @@ def _in_layout(onnx: bytes, spec: ModelSpec, backend: BackendName) -> bytes:
 
 
 def _proven(
-    trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, *, channels_last: bool
-) -> Built:
+    trt: Any, onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, timings: Path | None,
+    *, channels_last: bool,
+) -> Built:  # fmt: skip
     graph = _in_layout(onnx, spec, backend) if channels_last else onnx
     logger = log_of(trt)
     builder = trt.Builder(logger)
@@ -82,56 +88,53 @@ def _proven(
     if channels_last:
         write_channels_last(trt, network)
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
-    engine = _built(trt, builder, network, precision, spec)
-    _prove_again(trt, engine, precision, spec, backend, int8_share(executed))
-    return Built(engine, executed, layers_from_text(logger.layers))
+    engine = _built(trt, builder, network, precision, spec, timings)
+    layers = layers_from_text(logger.layers)
+    types_from = _types_from(trt, engine, spec, backend, executed)
+    if types_from.startswith(CONTRADICTION):
+        log(f"warning: the types of {spec.name} are known from {types_from}; look at it with a profiler")
+    return Built(engine, executed, types_from, layers)
 
 
-def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec) -> bytes:
+def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec, timings: Path | None) -> bytes:
     progress = _progress(trt)
     config = _config(trt, builder, precision, progress)
+    cache = TimingCache(config, timings) if timings else None
     with _interrupting(progress):
         serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise NotBuilt(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
+    if cache:
+        cache.keep()
     return bytes(serialized)
 
 
 def _config(trt: Any, builder: Any, precision: Precision, progress: Any) -> Any:
-    # No timing cache: with one, TensorRT-RTX asks for a GPU.
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # without it the inspector tells no types
     config.progress_monitor = progress
     if precision == "fp32":
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default, it cuts the inputs of every product to 10 bits
+    if hasattr(
+        trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"
+    ):  # TensorRT-RTX from 1.4 on: nothing is allocated in a frame,
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # which would end its capture as a CUDA graph
     return config
 
 
-def int8_share(executed: dict[str, int]) -> float:
-    """Of weighted layers, how many are INT8, 0..1."""
-    return executed.get("int8", 0) / sum(executed.values())
-
-
-def _prove_again(
-    trt: Any, engine: bytes, precision: Precision, spec: ModelSpec, backend: BackendName, asked_share: float
-) -> None:
-    # From what the engine tells of itself, where a GPU can read it: shares alone, since fused kernels name no layer.
+def _types_from(trt: Any, engine: bytes, spec: ModelSpec, backend: BackendName, executed: dict[str, int]) -> str:
+    # From what the engine tells of itself, too, where a GPU can read it.
     try:
         supported_gpu(backend)
     except LibraryError:
-        return
+        return f"{NETWORK}; no GPU is here that could read the engine"
     runtime = trt.Runtime(log_of(trt))
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
         raise EngineError(f"{trt.__name__} cannot read the {spec.name} it built: {log_of(trt).first_error()}")
     information = loaded.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    if types := inspected_types(information):
-        found = int8_share(prove(types, precision, "engine", spec.name))
-        if found < INT8_SHARE * asked_share:
-            raise EngineError(
-                f"the engine of {spec.name} runs {found:.0%} in INT8, its graph asks for {asked_share:.0%}"
-            )
+    return engine_beside_network(executed, information)
 
 
 def _parser_error(parser: Any, spec: ModelSpec, backend: BackendName) -> str:

@@ -83,9 +83,9 @@ def kernels_from_text(text: str) -> list[Kernel]:
 
 
 def layers_from_text(text: str) -> tuple[Layer, ...]:
-    """The layers of a plan as the gate counts them; none where the library tells it in another way, which is logged."""
+    """The layers of a plan as the gate counts them; none where the library tells none, or in another way: logged."""
     try:
-        return tuple(kernel.layer for kernel in kernels_from_text(text))
+        return tuple(kernel.layer for kernel in kernels_from_text(text)) if text else ()
     except EngineError as error:
         log(f"the engine's kernels cannot be counted: {error}")
         return ()

@@ -4,15 +4,20 @@ import json
 from collections import Counter
 from typing import Any
 
+from engines.built import INT8_SHARE
 from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.spec import Precision
 
 NAMES_SHOWN = 5
+NETWORK = "the typed network"
+CONTRADICTION = f"{NETWORK}, which the engine contradicts"
 # How the inspector spells a type: by itself, or inside "Row major linear FP16 format".
 SPELLINGS = {"int8": "int8", "half": "fp16", "fp16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "fp8": "fp8"}
 SPELLINGS |= {"float": "fp32", "fp32": "fp32"}
-WEIGHTED = ("conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply")
+# What the libraries call kernels that multiply by weights; the last three are TensorRT-RTX's.
+WEIGHTED = ("conv", "gemm", "matmul", "matrixmultiply", "matrix_multiply", "correlation", "deconv", "runtime_fusion")
+TYPE_KEYS = ("datatype", "format/datatype", "format")  # of a tensor, in lower case: each release spells its own
 
 
 def network_types(trt: Any, network: Any) -> dict[str, str]:
@@ -44,8 +49,43 @@ def inspected_types(information: str) -> dict[str, str]:
     layers = json.loads(information or "{}").get("Layers", [])
     if any(isinstance(layer, str) for layer in layers):
         raise EngineError("the engine does not describe its layers: build it with ProfilingVerbosity.DETAILED")
-    types = {layer["Name"]: _inspected_type(layer) for layer in layers if _is_weighted(layer)}
+    types = {str(layer.get("Name", i)): _inspected_type(layer) for i, layer in enumerate(layers) if _is_weighted(layer)}
     return {name: found for name, found in types.items() if found is not None}
+
+
+def engine_beside_network(executed: dict[str, int], information: str) -> str:
+    """What a finished engine tells of its types, beside what its typed network proves; a sentence for the manifest.
+
+    The network's types bind the builder. So an engine that tells nothing, or in names that are not known here, takes
+    nothing from that proof; and one that tells other types is worth a look, but may be read wrongly.
+
+    Args:
+        executed: counts by type, of the typed network.
+        information: the engine inspector's JSON.
+
+    Returns:
+        `NETWORK` and what the engine tells; begins a `CONTRADICTION` where that differs.
+    """
+    try:
+        types = inspected_types(information)
+    except (EngineError, ValueError, AttributeError, TypeError) as error:
+        return f"{NETWORK}; the engine does not tell its types ({error})"
+    if not types:
+        return f"{NETWORK}; the engine tells no type of a layer with weights"
+    told = dict(sorted(Counter(types.values()).items()))
+    others = sorted(set(told) - set(executed))
+    if others or _share(told) < INT8_SHARE * _share(executed):
+        return f"{CONTRADICTION}: its network is {_listed(executed)}, it tells {_listed(told)}"
+    return f"{NETWORK}; the engine tells the same of {len(types)} kernels: {_listed(told)}"
+
+
+def _share(counts: dict[str, int]) -> float:
+    # Of weighted layers, how many are INT8, 0..1.
+    return counts.get("int8", 0) / sum(counts.values())
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 def prove(types: dict[str, str], precision: Precision, where: str, model: str) -> dict[str, int]:
@@ -66,7 +106,7 @@ def prove(types: dict[str, str], precision: Precision, where: str, model: str) -
         wrong = [name for name, found in types.items() if found != precision]
     counts = dict(sorted(Counter(types.values()).items()))
     if wrong or not types:
-        found = ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+        found = _listed(counts) or "none"
         raise EngineError(
             f"the {where} of {model} is not {precision}: its weighted layers are {found}{_shown(wrong)}. "
             f"Build it from a graph of that precision: {command('engine', model=model, precision=precision)}"
@@ -117,8 +157,10 @@ def _is_weighted(layer: dict[str, Any]) -> bool:
 
 
 def _inspected_type(layer: dict[str, Any]) -> str | None:
-    described = layer.get("Weights", {}).get("Type", "")
-    for tensor in layer.get("Inputs", [])[:1] if not described else []:
-        described = tensor.get("DataType", tensor.get("Format/Datatype", ""))  # two keys since TensorRT 11
-    words = described.lower().replace("-", " ").replace("_", " ").split()
+    weights = layer.get("Weights")
+    described = [weights.get("Type", "")] if isinstance(weights, dict) else []
+    for tensor in layer.get("Inputs", [])[:1]:
+        spelled = {key.lower(): value for key, value in tensor.items()}
+        described += [spelled.get(key, "") for key in TYPE_KEYS]
+    words = " ".join(map(str, described)).lower().replace("-", " ").replace("_", " ").split()
     return next((SPELLINGS[word] for word in words if word in SPELLINGS), None)

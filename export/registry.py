@@ -1,7 +1,6 @@
 """Names -> networks."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -11,41 +10,14 @@ from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
+from export.network import Network, Normalization
+from export.own import network_of
+from export.own_code import own_source
 from runtime.cli import closest
 from runtime.commands import option
 from runtime.errors import ModelError
 
-
-class Normalization(NamedTuple):
-    """What a network was trained on: `(value * scale - mean) / std`, channels in `channel_order`."""
-
-    scale: float = 1 / 255
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    channel_order: Literal["RGB", "BGR"] = "RGB"
-
-
-class Network(NamedTuple):
-    """A network that can be asked for by name.
-
-    `build(classes)` makes it with random weights. Where `width_of` tells a width from tensors it can be pruned, and
-    `build(classes, width=...)` makes one of that width. `deploy(network, gain)` gives the equal, cheaper form that is
-    exported, which takes its input before it is multiplied with the gain and returns logits in blocks
-    (`ModelSpec.block`).
-    """
-
-    name: str
-    build: Callable[..., nn.Module]
-    deploy: Callable[[Any, Tensor], nn.Module]
-    size_multiple: int  # height and width must be multiples of it, plus `size_offset`
-    output_stride: int  # of the logits, before they are upsampled to the frame
-    block: int  # of the deployed form
-    source: str
-    normalization: Normalization = Normalization()
-    size_offset: int = 0  # 1 where corners are aligned, so that sizes halve to whole cells
-    width_of: Callable[[Mapping[str, Tensor]], int] | None = None
-
-
+OWN_PAGE = f"{option('model', 'path/to/net.py:build')}, docs/adding-a-network.md"
 _NETWORKS: dict[str, Network] = {}
 
 
@@ -61,14 +33,18 @@ def register(network: Network) -> None:
 
 
 def find(name: str) -> Network:
-    """The network of that name.
+    """The network of that name, or a user's own (`export.own_code`): `path/to/net.py:build`, or an entry point.
 
     Raises:
-        ModelError: there is none; it names the closest.
+        ModelError: there is none; it names the closest, and the page that tells how to bring one. Or a user's own
+            cannot be loaded.
     """
-    if name not in _NETWORKS:
-        raise closest(name, _NETWORKS, "model")
-    return _NETWORKS[name]
+    if name in _NETWORKS:
+        return _NETWORKS[name]
+    source = own_source(name)
+    if source is None:
+        raise ModelError(f"{closest(name, _NETWORKS, 'model')}. For one of your own: {OWN_PAGE}")
+    return network_of(source)
 
 
 def names() -> tuple[str, ...]:

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from export.checkpoints.own_names import add_checkpoint, classes_from_file
 from export.checkpoints.sources import check_file, default_weights, export_key
+from export.own_code import name_of
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, count_from_text, log, one_of, run, show, size_from_text
 from runtime.commands import option
+from runtime.errors import GraphError
+from runtime.libraries import refusing
 from runtime.spec import ModelSpec, Preprocess, to_json
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
     from export.checkpoints.weights import Weights
     from export.registry import Network
+    from runtime.labels import Label
 
 OPSET = 20  # the newest that TensorRT 10 and 11, OpenVINO and onnxruntime all take; Q/DQ in float16 needs 19
 FOLDED_BYTES = 1 << 24  # constants up to this size are computed at export
@@ -30,7 +35,11 @@ INPUT, OUTPUT, SPEC_KEY = "frame", "logits", "model_spec"
 
 
 class Request(NamedTuple):
-    """What is asked to be exported. `plain` keeps the network as PyTorch has it, without the deployed form."""
+    """What is asked to be exported. `plain` keeps the network as PyTorch has it, without the deployed form.
+
+    `classes` names those of the checkpoint, or how many a network with random weights has; empty: as the checkpoint
+    says. `averaged` takes the average of the weights (EMA) of a checkpoint that holds both.
+    """
 
     model: str
     precision: str = "fp32"
@@ -38,6 +47,8 @@ class Request(NamedTuple):
     width: int = 2048
     batch: int = 1
     plain: bool = False
+    classes: "tuple[Label, ...]" = ()
+    averaged: bool = False
 
 
 def export(request: Request, weights: Path | None = None, folder: Path = ARTIFACTS / "onnx") -> Path:
@@ -60,7 +71,7 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     form = "-plain" if request.plain else ""
     batch = f"-b{request.batch}" if request.batch > 1 else ""
     key = export_key(request._asdict(), weights)
-    name = f"{request.model}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
+    name = f"{name_of(request.model)}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
     path = folder / name
     if not path.is_file():
         check_request(request)
@@ -90,10 +101,13 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
     from export.check import check_graph
     from export.half import half_from_float
+    from export.last_upsample import tell_last_upsample
 
     entry, network, spec = loaded_network(request, weights_path)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
-    graph = trace(network if request.plain else deployed(entry, network), spec)
+    graph = trace(network if request.plain or entry.deploy is None else deployed(entry, network), spec)
+    if entry.own and entry.output_stride == 1:
+        tell_last_upsample(graph)
     if request.precision == "fp16":
         graph = half_from_float(graph)
     log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
@@ -112,10 +126,11 @@ def loaded_network(request: Request, weights_path: Path | None) -> tuple["Networ
     torch.manual_seed(RANDOM_SEED)
     if weights_path is None:
         log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: {option('weights')}")
-        network = entry.build(len(CITYSCAPES)).eval()
-        weights = random_weights(network, CITYSCAPES)
+        classes = request.classes or CITYSCAPES
+        network = entry.build(len(classes)).eval()
+        weights = random_weights(network, classes)
     else:
-        weights = read_weights(weights_path, entry.build)
+        weights = read_weights(weights_path, entry.build, averaged=request.averaged, classes=request.classes)
         network = registry.build_like(entry, len(weights.classes), weights.tensors).eval()
         load(network, weights)
     return entry, network, _spec(request, entry, registry.source_of(entry, network), weights)
@@ -126,6 +141,7 @@ def deployed(entry: "Network", network: "nn.Module") -> "nn.Module":
     import torch
 
     norm = entry.normalization
+    assert entry.deploy is not None
     return entry.deploy(network, torch.tensor([norm.scale / std for std in norm.std])).eval()
 
 
@@ -136,7 +152,7 @@ def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
 
     shape = (spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), refusing(GraphError, f"PyTorch cannot export {spec.name}"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network, (torch.zeros(shape),), dynamo=True, opset_version=OPSET,
@@ -172,7 +188,7 @@ def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -
     in_place = Preprocess(*size, 1.0, _raw_mean(norm.mean, norm.scale), (1.0, 1.0, 1.0), norm.channel_order)
     return ModelSpec(
         name=entry.name,
-        preprocess=plain if request.plain else in_place,
+        preprocess=plain if request.plain or entry.deploy is None else in_place,
         classes=weights.classes,
         output_stride=entry.output_stride,
         block=1 if request.plain else entry.block,
@@ -190,12 +206,15 @@ def _raw_mean(mean: tuple[float, float, float], scale: float) -> tuple[float, fl
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = Parser(prog="python -m export.to_onnx", description=__doc__)
-    parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
+    parser.add_argument(
+        "--model", required=True, help="enet, icnet, the network of a published checkpoint, or path/to/net.py:build"
+    )
     parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (fp32)")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
+    add_checkpoint(parser)
     arguments = parser.parse_args(argv)
     if arguments.weights is not None:
         check_file(arguments.weights)
@@ -203,7 +222,9 @@ def main(argv: Sequence[str]) -> int:
         parser.error(f"--batch is {arguments.batch}, expected 1 or more")
     one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
-    request = Request(arguments.model, arguments.precision, height, width, arguments.batch, arguments.plain)
+    classes = classes_from_file(arguments.classes) if arguments.classes else ()
+    form = arguments.batch, arguments.plain, classes, arguments.ema
+    request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE
 

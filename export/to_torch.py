@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.checkpoints.sources import check_file, default_weights, export_key
+from export.own_code import name_of
 from export.to_onnx import Request, check_request, loaded_network
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, sources_sha256, write_sealed
@@ -38,7 +39,7 @@ def export_program(request: Request, weights: Path | None = None, folder: Path =
     weights = weights or default_weights(request.model)
     form = {"form": "torch program", "form_code": sources_sha256(*CODE)}
     key = export_key({**request._asdict(), **form}, weights)
-    path = folder / f"{request.model}-{request.height}x{request.width}-{key}.pt2"
+    path = folder / f"{name_of(request.model)}-{request.height}x{request.width}-{key}.pt2"
     with locked(path):
         if is_sealed(path):
             log(f"{path} is up to date")

@@ -8,6 +8,7 @@ COMMANDS = {
     "runtime.infer": "segment images, videos or a camera",
     "runtime.evaluate": "mIoU of engines on labelled frames, side by side",
     "runtime.prove": "does an engine compute here what its graph says?",
+    "runtime.doctor": "what works on this machine, and what to mend first",
     "runtime.bench": "frame to mask, beside other libraries, in turns",
     "runtime.bench_files": "pictures and videos, file to file",
     "runtime.bench_report": "README's tables from what runtime.bench measured",

@@ -105,3 +105,23 @@ def _called(caller: Caller) -> Iterator[None]:
         yield
     finally:
         _CALLER.reset(before)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option `--device`, of which `auto` is all that there is: others are refused with what to do instead."""
+    parser.add_argument(
+        "--device", type=_device, default="auto", help="auto: the first GPU that CUDA shows, or the CPU (%(default)s)"
+    )
+
+
+def _device(text: str) -> str:
+    if text == "auto":
+        return text
+    if text.lower().startswith("dla"):
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)[:20]}: a Jetson's DLA is not used, engines here are built for its GPU; leave the device out"
+        )
+    raise argparse.ArgumentTypeError(
+        f"{shown(text)[:20]}: only auto is known. CUDA_VISIBLE_DEVICES=1 chooses another GPU, "
+        "the backend openvino the CPU"
+    )

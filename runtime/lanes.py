@@ -196,18 +196,27 @@ def open_lanes(
     with limited(threads), Guard("an engine that is being opened"):
         module, engine, manifest = checked_engine(path, require_signed)
         if isinstance(module, SharesEngine):
-            return Lanes(module.open_lanes(engine, manifest, lanes or module.LANES))
-        return Lanes(_opened_one_by_one(path, module, engine, manifest, lanes or int(getattr(module, "LANES", 1))))
+            opened = module.open_lanes(engine, manifest, lanes or module.LANES)
+        else:
+            opened = _opened_one_by_one(module, engine, manifest, lanes or int(getattr(module, "LANES", 1)))
+        return Lanes(_proven(path, manifest, opened))
 
 
-def _opened_one_by_one(
-    path: str | Path, module: BackendModule, engine: bytes, manifest: EngineManifest, count: int
-) -> list[Backend]:
+def _proven(path: str | Path, manifest: EngineManifest, opened: list[Backend]) -> list[Backend]:
+    try:
+        prove_once(path, manifest, opened[0])
+    except BaseException:
+        for backend in opened:
+            backend.close()
+        raise
+    return opened
+
+
+def _opened_one_by_one(module: BackendModule, engine: bytes, manifest: EngineManifest, count: int) -> list[Backend]:
     opened: list[Backend] = []
     try:
         for _ in range(count):
             opened.append(module.open_engine(engine, manifest))
-        prove_once(path, manifest, opened[0])
     except BaseException:
         for backend in opened:
             backend.close()

@@ -22,7 +22,7 @@ MOST_SIDE = 2**15  # of a network's input
 MOST_BLOCK = 16
 MOST_CLASSES = 255  # ids are bytes, and 255 is no class
 ANY = "any"  # the device of an engine that fits every machine
-MANIFEST_VERSION = 2  # of the manifest's fields and their meaning
+MANIFEST_VERSION = 3  # of the manifest's fields and their meaning
 
 T = TypeVar("T")
 # Of a field that came later: not written where it has its default, so that files of before are read, and their
@@ -133,7 +133,8 @@ UNPROVEN = Proof("", 0, 0.0, 0.0, 0.0, "nothing was compared")
 class EngineManifest:
     """What stands beside an engine.
 
-    `precision` is what was asked, `executed` what the backend really runs: a count of weighted layers by type.
+    `precision` is what was asked, `executed` what the backend really runs: a count of weighted layers by type, and
+    `types_from` by what that is known.
     """
 
     spec: ModelSpec
@@ -145,6 +146,7 @@ class EngineManifest:
     engine_sha256: str
     created: str
     proof: Proof = UNPROVEN
+    types_from: str = ""
     version: int = MANIFEST_VERSION
 
 

@@ -57,6 +57,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "report": Command("all figures in one HTML file", "runtime.measure.bench.report:main"),
     },
     "what there is": {
+        "doctor": Command("what works on this machine, and what to mend first", "runtime.doctor:main"),
         "models": Command("networks, their cost, weights and licence", "streetseg.list_commands:models"),
         "engines": Command("engines on disk, and which this machine opens", "streetseg.list_commands:engines"),
         "completion": Command("completion for bash or zsh", "streetseg.completion:main"),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.adopting.options import add_options, asked_from, refuse_options
-from runtime.arguments import Parser
+from export.checkpoints.own_names import add_checkpoint
+from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
@@ -29,6 +30,7 @@ def engine(argv: Sequence[str]) -> int:
     _add_onnx(parser)
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
+    add_device(parser)
     parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
     _add_int8(parser)
     parser.add_argument(
@@ -39,10 +41,11 @@ def engine(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ENGINES, help="where engines are kept (%(default)s)")
     parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     asked = parser.parse_args(argv)
-    source, size = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
+    source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
         source, precision=asked.precision, backend=asked.backend, size=size,
-        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+        weights=asked.weights, classes=classes, ema=asked.ema, plain=asked.plain,
+        table=asked.table, method=asked.method, leave=asked.leave,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
     show(path)
@@ -64,7 +67,8 @@ def export(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
-        weights=asked.weights, plain=asked.plain, table=asked.table, method=asked.method, leave=asked.leave,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
+        table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
     show(path)
     return DONE
@@ -86,10 +90,10 @@ def calib(argv: Sequence[str]) -> int:
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
     _add_max_pixels(parser)
     asked = parser.parse_args(argv)
-    source, size = _adopted(parser, asked, "fp32")
+    source, size, classes = _adopted(parser, asked, "fp32")
     path = stages.calibrate(
-        source, data=asked.data, size=size, weights=asked.weights, frames=asked.frames,
-        seed=asked.seed, method=asked.method, few=asked.few,
+        source, data=asked.data, size=size, weights=asked.weights,
+        classes=classes, ema=asked.ema, frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
     return DONE
@@ -106,10 +110,10 @@ def quantize(argv: Sequence[str]) -> int:
     _add_onnx(parser)
     _add_int8(parser)
     asked = parser.parse_args(argv)
-    source, size = _adopted(parser, asked, "fp16")
+    source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
-        source, size=size, weights=asked.weights,
-        table=asked.table, method=asked.method, leave=asked.leave,
+        source, size=size, weights=asked.weights, classes=classes,
+        ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
     show(path)
     return DONE
@@ -131,9 +135,10 @@ def _add_source(parser: Parser, what: str) -> None:
 
 
 def _add_network(parser: Parser) -> None:
-    parser.add_argument("--model", help=f"a network; streetseg models lists them ({DEFAULT_MODEL})")
+    parser.add_argument("--model", help=f"a network (streetseg models), or path/to/net.py:build ({DEFAULT_MODEL})")
     parser.add_argument("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
+    add_checkpoint(parser)
 
 
 def _add_int8(parser: Parser) -> None:
@@ -145,19 +150,21 @@ def _add_int8(parser: Parser) -> None:
 
 def _add_onnx(parser: Parser) -> None:
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="anyone's ONNX file, in place of --model")
-    add_options(parser)
+    add_options(parser, classes=False)
 
 
-def _adopted(parser: Parser, asked: Namespace, precision: str) -> tuple[str | Path, tuple[int, int] | None]:
-    # The network or the graph, made of another's file where one was given; and the size that is left to be asked.
+def _adopted(
+    parser: Parser, asked: Namespace, precision: str
+) -> tuple[str | Path, tuple[int, int] | None, Path | None]:
+    # The network or the graph, made of another's file where one was given; size and classes that are left to be asked.
     if not asked.onnx:
         refuse_options(asked, str(asked.graph or asked.model or DEFAULT_MODEL))
-        return _source(parser, asked), asked.size
-    if asked.graph or asked.model or asked.weights:
-        parser.error(f"{asked.graph or asked.model or asked.weights} and --onnx: give one of them")
+        return _source(parser, asked), asked.size, asked.classes
+    if other := asked.graph or asked.model or asked.weights or ("--ema" if asked.ema else None):
+        parser.error(f"{other} and --onnx: give one of them")
     from export import adopt
 
-    return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None
+    return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None, None
 
 
 def _source(parser: Parser, asked: Namespace) -> str | Path:

@@ -44,6 +44,8 @@ def export(
     size: tuple[int, int] = SIZE,
     batch: int = 1,
     weights: str | Path | None = None,
+    classes: str | Path | None = None,
+    ema: bool = False,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -53,11 +55,13 @@ def export(
     """The checked ONNX graph of a network; made only if there is none yet of the same key.
 
     Args:
-        model: a registered network, `streetseg.models()` lists them.
+        model: a registered network, `streetseg.models()` lists them; or one of your own: `path/to/net.py:build`.
         precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
         size: (height, width) of the network's input, in pixels.
         batch: frames in one input; an engine that the runtime opens takes 1.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
+        classes: a classes.json that names the checkpoint's classes; None: those that it holds.
+        ema: take the average of the weights, of a checkpoint with both.
         plain: as PyTorch has it, without the deployed form's rewrites.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -74,6 +78,7 @@ def export(
         LibraryError: torch or onnx is not installed; it names the extra.
     """
     from export import to_onnx
+    from export.checkpoints.own_names import classes_from_file
 
     if batch < 1:
         raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
@@ -82,7 +87,8 @@ def export(
     if chosen == "int8" and plain:
         raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
     kind = "fp16" if chosen == "int8" else chosen
-    request = to_onnx.Request(model, kind, *size, batch, plain)
+    named = classes_from_file(Path(classes)) if classes else ()
+    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return _quantized(graph, table, method, leave) if chosen == "int8" else graph
 
@@ -143,6 +149,8 @@ def calibrate(
     data: str | Path,
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
+    classes: str | Path | None = None,
+    ema: bool = False,
     frames: int | None = None,
     seed: int = 0,
     method: str | None = None,
@@ -156,6 +164,8 @@ def calibrate(
         data: folder of a data set or of images; validation and test frames are never taken.
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
         weights: a checkpoint; None: the one shipped.
+        classes: a classes.json that names the checkpoint's classes; None: those that it holds.
+        ema: take the average of the weights, of a checkpoint with both.
         frames: how many, at most; None: 512.
         seed: of their choice.
         method: minmax, percentile, entropy or mse, as `calib.thresholds.METHODS` names them; None: mse.
@@ -175,7 +185,7 @@ def calibrate(
 
     chosen = one_of(method or ranges.DEFAULT_METHOD, thresholds.METHODS, "method")
     taken = sample.sample_frames(Path(data), frames or ranges.FRAMES, seed, few=few)
-    graph = _graph_of(model_or_graph, "fp32", size, weights)
+    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema)
     return ranges.calibrate(graph, taken, seed, chosen, Path(folder))
 
 
@@ -185,6 +195,8 @@ def quantize(
     *,
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
+    classes: str | Path | None = None,
+    ema: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
@@ -195,6 +207,8 @@ def quantize(
         model_or_graph: a registered network, or the path of its FP16 graph (.onnx).
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
         weights: a checkpoint; None: the one shipped.
+        classes: a classes.json that names the checkpoint's classes; None: those that it holds.
+        ema: take the average of the weights, of a checkpoint with both.
         table: a calibration table; None: the newest of the same weights, or the one shipped.
         method: minmax, percentile, entropy or mse; None: the table's own.
         leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
@@ -207,7 +221,7 @@ def quantize(
         GraphError: graph or table are missing, or do not fit each other.
         LibraryError: torch or onnx is not installed; it names the extra.
     """
-    return _quantized(_graph_of(model_or_graph, "fp16", size, weights), table, method, leave)
+    return _quantized(_graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema), table, method, leave)
 
 
 @naming_extras
@@ -218,6 +232,8 @@ def build(
     backend: str = "auto",
     size: tuple[int, int] | None = None,
     weights: str | Path | None = None,
+    classes: str | Path | None = None,
+    ema: bool = False,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -235,6 +251,8 @@ def build(
         backend: auto (TensorRT where an NVIDIA GPU is, else OpenVINO), tensorrt, tensorrt-rtx, openvino, onnxruntime.
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
+        classes: a classes.json that names the checkpoint's classes; None: those that it holds.
+        ema: take the average of the weights, of a checkpoint with both.
         plain: of the network as PyTorch has it, which rivals are measured with.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -261,12 +279,13 @@ def build(
     library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
     backend_module(library).this_target(library)  # before minutes of export for nothing
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, plain=plain)
+        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema)
         graph, kind = _graph_for(Path(model_or_graph), asked, table, method, leave)
     else:
         kind = asked or "fp16"
         int8 = {"table": table, "method": method, "leave": leave}
-        graph = export(str(model_or_graph), precision=kind, size=size or SIZE, weights=weights, plain=plain, **int8)  # type: ignore[arg-type]
+        of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
+        graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
     key = Path(sign) if sign else None
     return building.build_engine(graph, kind, library, Path(folder), prove=prove, data=frames, sign=key)
@@ -274,7 +293,13 @@ def build(
 
 def is_graph(model_or_graph: str | Path) -> bool:
     """Whether it is the path of a graph and not the name of a network."""
-    return isinstance(model_or_graph, Path) or model_or_graph.endswith(GRAPH_SUFFIX)
+    is_path = isinstance(model_or_graph, Path)
+    return str(model_or_graph).endswith(GRAPH_SUFFIX) or (is_path and not is_code(Path(model_or_graph)))
+
+
+def is_code(model: Path) -> bool:
+    """Whether it is the path of a network of the user's own, `path/to/net.py:build`."""
+    return ".py" in (model.suffix, Path(model.name.partition(":")[0]).suffix)
 
 
 def _graph_for(
@@ -296,12 +321,19 @@ def _graph_for(
 
 
 def _graph_of(
-    model_or_graph: str | Path, precision: Precision, size: tuple[int, int] | None, weights: str | Path | None
+    model_or_graph: str | Path,
+    precision: Precision,
+    size: tuple[int, int] | None,
+    weights: str | Path | None,
+    classes: str | Path | None,
+    *,
+    ema: bool,
 ) -> Path:
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights)
+        _refuse_with_graph(size, weights, classes, ema=ema)
         return Path(model_or_graph)
-    return export(str(model_or_graph), precision=precision, size=size or SIZE, weights=weights)
+    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema}
+    return export(str(model_or_graph), precision=precision, **of)  # type: ignore[arg-type]
 
 
 def _quantized(graph: Path, table: str | Path | None, method: str | None, leave: Sequence[str]) -> Path:
@@ -317,8 +349,11 @@ def _refuse_int8_options(precision: str, table: object, method: object, leave: S
         raise ModelError(f"{' and '.join(given)}: of precision int8 alone, asked was {precision}")
 
 
-def _refuse_with_graph(size: object, weights: object, *, plain: bool = False) -> None:
-    given = [name for name, value in (("size", size), ("weights", weights), ("plain", plain)) if value]
+def _refuse_with_graph(
+    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False
+) -> None:
+    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema}
+    given = [name for name, value in asked.items() if value]
     if given:
         raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")
 

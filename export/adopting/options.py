@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "none": {"scale": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3, "channel_order": "RGB"},
 }
 ORDERS = ("RGB", "BGR")
-OWN = ("preprocess", "mean", "std", "scale", "order", "classes", "output", "name")
+OWN = ("preprocess", "mean", "std", "scale", "order", "output", "name")
 
 Three = tuple[float, float, float]
 
@@ -45,8 +45,8 @@ class Asked(NamedTuple):
 NOTHING_ASKED = Asked()
 
 
-def add_options(parser: ArgumentParser, *, size: bool = False) -> None:
-    """The options, and that of the size where the command has none."""
+def add_options(parser: ArgumentParser, *, size: bool = False, classes: bool = True) -> None:
+    """The options, and those of size and classes where the command has none."""
     add = parser.add_argument_group("of an ONNX file, what it does not tell").add_argument
     if size:
         add("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, where its axes are free (1024x2048)")
@@ -55,7 +55,8 @@ def add_options(parser: ArgumentParser, *, size: bool = False) -> None:
     add("--std", type=number_from_text, nargs=3, metavar="S", help="of each channel")
     add("--scale", type=number_from_text, help="what bytes are multiplied with first, such as 0.00392157")
     add("--order", choices=ORDERS, help="of the channels")
-    add("--classes", type=Path, metavar="JSON", help="names and colours, as own data sets have them")
+    if classes:
+        add("--classes", type=Path, metavar="JSON", help="names and colours, as own data sets have them")
     add("--output", help="which output segments, where several could")
     add("--name", help="of the network (the file's)")
 

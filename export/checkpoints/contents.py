@@ -9,6 +9,7 @@ from export.checkpoints.pickles import mapping_of
 T = TypeVar("T")
 # What wraps a network without being part of it: DataParallel, torch.compile, Lightning, and what people call theirs.
 WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "student", "segmentor", "_model", "_forward_module")
+WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # no network calls a part of it so
 AVERAGED = re.compile(r"(^|[._])(ema|averaged?|swa|shadow|teacher)([._\d]|$)", re.I)
 # Beside the network in its own dictionary: torchmetrics, losses with weights, thop's counts, SWA's counter.
 OF_TRAINING = re.compile(
@@ -54,6 +55,24 @@ def candidates(content: Any, is_tensor: Any, where: str = "", depth: int = 0) ->
         yield from inner
     elif any(isinstance(key, str) and is_tensor(value) for key, value in values.items()):
         yield Candidate(where, {key: value for key, value in values.items() if isinstance(key, str)})
+
+
+def without_wrapped(tensors: Mapping[str, T], own: Collection[str]) -> dict[str, T]:
+    """Without what wraps a part of a network, in the middle of its names: torch.compile, FSDP, DataParallel.
+
+    Args:
+        tensors: by name.
+        own: the network's own names; of those that fit them better with `module` none is taken off.
+    """
+    bare = _without(tensors, WITHIN)
+    parallel = _without(bare, ("module",))
+    better = max(prefixes(parallel, own).values()) > max(prefixes(bare, own).values())
+    return parallel if better else bare
+
+
+def _without(tensors: Mapping[str, T], parts: Collection[str]) -> dict[str, T]:
+    found = {".".join(part for part in name.split(".") if part not in parts): each for name, each in tensors.items()}
+    return found if len(found) == len(tensors) else dict(tensors)
 
 
 def unwrapped(tensors: Mapping[str, T]) -> dict[str, T]:

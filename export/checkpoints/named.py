@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from export.checkpoints.pickles import mapping_of
-from runtime.accuracy.own import own_classes_from_values
 from runtime.cli import log
 from runtime.commands import option
 from runtime.errors import WeightsError
-from runtime.json_values import read_json, values_from_json
+from runtime.json_values import values_from_json
 from runtime.labels import CAMVID, CITYSCAPES, Label, distinct_color
 from runtime.spec import MOST_CLASSES
 
@@ -17,20 +16,6 @@ DATASETS = {"camvid": CAMVID, "cityscapes": CITYSCAPES}
 NAMES, COLORS = ("classes", "CLASSES", "class_names"), ("palette", "PALETTE", "colors")
 # Where programs note them: mmsegmentation 0.x in meta, 1.x below that, Lightning in its options.
 PLACES = ((), ("meta",), ("meta", "dataset_meta"), ("dataset_meta",), ("hyper_parameters",))
-
-
-def classes_from_file(path: Path) -> tuple[Label, ...]:
-    """The classes of a classes.json, as own data sets have them.
-
-    Raises:
-        WeightsError: it cannot be read, or is not of that form.
-    """
-    try:
-        return own_classes_from_values(read_json(path)).classes
-    except ValueError as error:
-        raise WeightsError(f"classes {path}: {error}") from None
-    except OSError as error:
-        raise WeightsError(f"classes {path} cannot be read ({error.strerror})") from None
 
 
 def noted_classes(content: Any) -> tuple[Label, ...]:

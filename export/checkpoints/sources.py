@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime
+from export.own_code import code_of
 from runtime.artifacts import key_of, sha256_of, sources_sha256
 from runtime.commands import option
 from runtime.errors import WeightsError
@@ -14,7 +15,20 @@ SHIPPED = EXPORT / "weights"
 # What the exported bytes depend on beside the arguments: these packages, and this code.
 MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 CODE = (
-    *(EXPORT / name for name in ("models", "checkpoints", "registry.py", "to_onnx.py", "half.py", "check.py")),
+    *(
+        EXPORT / name
+        for name in (
+            "models",
+            "checkpoints",
+            "registry.py",
+            "network.py",
+            "own.py",
+            "own_code.py",
+            "to_onnx.py",
+            "half.py",
+            "check.py",
+        )
+    ),
     *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
 )
 
@@ -22,7 +36,7 @@ CODE = (
 def default_weights(model: str) -> Path | None:
     """The file shipped with the project for that network, or None."""
     shipped = SHIPPED / f"{model}-camvid.safetensors"
-    return shipped if shipped.is_file() else None
+    return shipped if "/" not in model and shipped.is_file() else None
 
 
 def check_file(weights: Path) -> None:
@@ -37,7 +51,7 @@ def check_file(weights: Path) -> None:
 
 
 def export_key(arguments: dict[str, Any], weights: Path | None) -> str:
-    """The key of an export: its arguments, the weights' bytes, the packages and the code that make it."""
+    """The key of an export: its arguments, the weights' bytes, the packages and the code that make it, a user's too."""
     if weights is not None:
         check_file(weights)
     return key_of(
@@ -46,5 +60,6 @@ def export_key(arguments: dict[str, Any], weights: Path | None) -> str:
             "weights": sha256_of(weights) if weights else "random",
             "packages": {name: metadata.version(name) for name in MADE_BY},
             "code": sources_sha256(*CODE),
+            "own": code_of(str(arguments.get("model", ""))),
         }
     )

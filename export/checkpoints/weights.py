@@ -20,6 +20,7 @@ from export.checkpoints.contents import (
     candidates,
     prefixes,
     unwrapped,
+    without_wrapped,
 )
 from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
 from export.checkpoints.layouts import last_outputs, recognised, released
@@ -66,6 +67,7 @@ def read_weights(
     *,
     averaged: bool = False,
     classes: tuple[Label, ...] = (),
+    named: bool = True,
 ) -> Weights:
     """A checkpoint: safetensors, what torch.save wrote of a training, or ICNet's. What it is tells its content.
 
@@ -79,6 +81,7 @@ def read_weights(
             network's, its last layer how many classes the checkpoint has.
         averaged: take the average of the weights (EMA) where both are there.
         classes: names in place of those of the file; empty: its own, or of the data set that has so many.
+        named: False where only the tensors are wanted: classes that nobody names are then no error, and there are none.
 
     Raises:
         WeightsError: missing, unreadable, or a pickle that wants to run code.
@@ -87,8 +90,8 @@ def read_weights(
     kind = foreign_kind(path)
     if kind:
         raise WeightsError(f"weights {path} {kind}")
-    found = _read(path)
     own = _names(build)
+    found = [each._replace(tensors=without_wrapped(each.tensors, own)) for each in _read(path)]
     chosen = _chosen(path, found, own, averaged)
     bare = unwrapped(chosen.tensors)
     layout = recognised(bare)
@@ -102,7 +105,7 @@ def read_weights(
     several = f"{sha} {chosen.where} {averaged}" if len(found) > 1 or other else ""
     return Weights(
         tensors,
-        classes_of(path, count, chosen.metadata, chosen.classes, classes, published=known),
+        classes_of(path, count, chosen.metadata, chosen.classes, classes, published=known) if named else (),
         hashlib.sha256(several.encode()).hexdigest() if several else sha,
         chosen.metadata.get("source", path.name),
         layout.network if layout else "",

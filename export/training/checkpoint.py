@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,13 +171,18 @@ def recipe_defaults() -> dict[str, Any]:
     }
 
 
-def load_start(net: nn.Module, path: Path) -> None:
+def load_start(net: nn.Module, path: Path, build: Callable[[int], nn.Module] | None = None) -> None:
     """Copy the tensors of a weights file that the network has too, by name and shape; its others keep their values.
+
+    Args:
+        net: takes them.
+        path: of the file, as `read_weights` reads it.
+        build: makes such a network, of a number of classes.
 
     Raises:
         WeightsError: the file cannot be read, or has no tensor in common with the network.
     """
-    given, own = read_weights(path).tensors, net.state_dict()
+    given, own = read_weights(path, build, named=False).tensors, net.state_dict()
     common = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
     if not common:
         raise WeightsError(f"weights {path} have no tensor in common with the network; it has {next(iter(own))} ...")

@@ -13,6 +13,7 @@ from runtime.labels import IGNORED
 
 # Zhao et al. 2018, section 3.3: the cascade label guidance at 1/4, 1/8 and 1/16.
 CASCADE_WEIGHTS = (1.0, 0.4, 0.16)
+AUXILIARY = 0.4  # of other logits than the main ones: Zhao et al. 2017, arXiv:1612.01105, section 3.3
 LossAt = Literal["logits", "labels"]  # the size that the loss is taken at
 LEAST_HARD = 1 / 16  # of the pixels that count; CoinCheung/BiSeNet, OhemCELoss
 
@@ -123,7 +124,7 @@ def pixel_loss(
 
 
 def segmentation_loss(
-    output: torch.Tensor | Guided,
+    output: torch.Tensor | tuple[torch.Tensor, ...],
     labels: torch.Tensor,
     weights: torch.Tensor,
     *,
@@ -132,16 +133,19 @@ def segmentation_loss(
     loss_at: LossAt = "logits",
     of_pixels: Callable[..., torch.Tensor] = pixel_loss,
 ) -> torch.Tensor:
-    """The `pixel_loss` of the logits or of ICNet's three, weighted as in its paper.
+    """The `pixel_loss` of the logits, of ICNet's three, weighted as in its paper, or of a user's own several.
 
     At "labels" the logits are first upsampled as they are deployed, and no label pixel is left out; the auxiliary ones
     keep their size. `of_pixels` is `pixel_loss`, or its compiled form.
     """
-    if isinstance(output, Guided):
-        sizes: tuple[LossAt, ...] = (loss_at, "logits", "logits")
+    if isinstance(output, tuple):
+        others = len(output) - 1
+        auxiliary: list[LossAt] = ["logits"] * others
+        sizes = [loss_at, *auxiliary]
+        shares = CASCADE_WEIGHTS if isinstance(output, Guided) else (1.0, *((AUXILIARY,) * others))
         losses = [
             share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem, loss_at=at, of_pixels=of_pixels)
-            for share, logits, at in zip(CASCADE_WEIGHTS, output, sizes, strict=True)
+            for share, logits, at in zip(shares, output, sizes, strict=True)
         ]
         return torch.stack(losses).sum()
     if loss_at == "labels" and output.shape[2:] != labels.shape[1:]:

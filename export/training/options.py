@@ -64,7 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The options with their defaults; those without one here have a default of their model, in `recipe.py`."""
     description = "Train a network on labelled frames, on from the checkpoint in --out where there is one."
     parser = Parser(prog="python -m export.train", description=description)
-    parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}")
+    parser.add_argument("--model", required=True, help=f"one of {', '.join(names())}, or path/to/net.py:build")
     parser.add_argument("--dataset", required=True, choices=DATASETS)
     parser.add_argument("--data", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--out", required=True, type=Path, help="folder of checkpoint, log and weights")

@@ -81,7 +81,11 @@ def build_for(network: Network, classes: int, recipe: Recipe, start: Path | None
         return ENet(classes, encoder_only=True)
     if recipe.width:
         return network.build(classes, width=recipe.width)
-    return build_like(network, classes, read_weights(start).tensors) if start else network.build(classes)
+    return (
+        build_like(network, classes, read_weights(start, network.build, named=False).tensors)
+        if start
+        else network.build(classes)
+    )
 
 
 def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = None, device: str = "cpu") -> State:
@@ -93,7 +97,7 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     torch.manual_seed(recipe.seed)
     net = build_for(network, classes, recipe, start)
     if start:
-        load_start(net, start)
+        load_start(net, start, network.build)
     if recipe.qat:
         quantize_training(net, blocks=network.block > 1)
     net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -24,7 +24,7 @@ from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Graph
 from runtime.libraries import refusing
 from runtime.reference import check_size, overlay_shades
-from runtime.spec import BackendName, EngineManifest, Target
+from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
 
@@ -41,7 +41,7 @@ def check_opens(backend: BackendName) -> None:
         LibraryError: its library, a GPU that it lists, pycuda or nvcc is missing or does not work.
     """
     gpu = tensorrt_library.supported_gpu(backend)
-    _cuda_driver()
+    cuda_driver()
     compiled(gpu.capability)
 
 
@@ -50,15 +50,45 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
 
     Raises:
         EngineError: the library refuses it, or it is not of the manifest's model.
-        LibraryError: there is no GPU, no pycuda, no nvcc for the kernels, or too little memory.
+        LibraryError: there is no GPU, no pycuda, no nvcc for the kernels, or too little memory; the library does not
+            list the GPU.
+    """
+    (backend,) = open_lanes(engine, manifest, 1)
+    return backend
+
+
+def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
+    """As many backends over one deserialised engine: each has a context, a stream and buffers of its own.
+
+    Raises:
+        EngineError, LibraryError: see `open_engine`.
     """
     gpu = nvidia.gpu()
-    driver = _cuda_driver()
-    context = _primary_context(driver)
+    tensorrt_library.refuse_unlisted(manifest.backend, gpu)
+    driver = cuda_driver()
+    opened: list[TensorRT] = []
+    try:
+        with (
+            _pushed(primary_context(driver), driver),
+            refusing(EngineError, f"{manifest.backend} cannot open the engine of {manifest.spec.name}"),
+        ):
+            first = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
+            opened.append(TensorRT(first, manifest.spec, gpu, driver, primary_context(driver)))
+            for _ in range(lanes - 1):
+                opened.append(TensorRT(first.beside(), manifest.spec, gpu, driver, primary_context(driver)))
+    except BaseException:
+        for backend in opened:
+            backend.close()
+        raise
+    return list(opened)
+
+
+@contextmanager
+def _pushed(context: Any, driver: Any) -> Iterator[None]:
+    # CUDA's current context belongs to a thread; pushed for each call, so that any thread may make it.
     context.push()
     try:
-        with refusing(EngineError, f"{manifest.backend} cannot open the engine of {manifest.spec.name}"):
-            return TensorRT(engine, manifest, gpu, driver, context)
+        yield
     finally:
         driver.Context.pop()
 
@@ -66,33 +96,33 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
 class TensorRT(ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
-    def __init__(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
-        """Load engine and kernels, with `context` current; `open_engine` says what can fail."""
-        self.spec = manifest.spec
+    def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
+        """Take over the engine and load the kernels, with `context` current; `open_engine` says what can fail."""
+        self.spec = spec
         self._driver, self._context = driver, context
-        self._engine: Any = None
+        self.stages_ms: dict[str, float] = {}
+        self._engine: Any = engine
         self._kernels: Any = None
         self._stream: Any = None
         self._memory: Any = None
         self._frame_memory: Any = None
         self._clock: Any = None
-        self.stages_ms: dict[str, float] = {}
         self._frame: FrameBuffers | None = None
         self._pinned: Pinned | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
         self._ran, self._capturable = False, True  # a frame of the size of `_frame`; until the driver refused once
         try:
-            self._load(engine, manifest, gpu)
+            self._load(gpu)
         except BaseException:
-            self._release()  # here: what the error keeps alive may go where no context is current
+            self._drop()  # now, with the context current: later the traceback's last name would go without one
             raise
-        self._guard = Guard(f"the engine of {self.spec.name}", self)
+        self._guard = Guard(f"the engine of {spec.name}", self)
 
-    def _load(self, engine: bytes, manifest: EngineManifest, gpu: nvidia.Gpu) -> None:
-        self._engine = Engine(engine, manifest, jit_cache_path(manifest, gpu.name))
+    def _load(self, gpu: nvidia.Gpu) -> None:
         self._kernels = Kernels(self._driver, gpu.capability)
         self._stream = self._driver.Stream(NON_BLOCKING)
-        self._memory, self._frame_memory = (Memory(self._driver, self._stream) for _ in range(2))
+        self._memory = Memory(self._driver, self._stream)
+        self._frame_memory = Memory(self._driver, self._stream)
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
         self._clock = FrameClock(self._stream.handle)
@@ -130,6 +160,7 @@ class TensorRT(ClosedOnExit):
             else:
                 self._enqueue(buffers)
             self._stream.synchronize()
+            self._engine.keep_compiled()
             results = [_unpinned(pinned, out) for pinned, _ in buffers.results]
             self.stages_ms = self._clock.stop()
             self._ran = True
@@ -153,11 +184,18 @@ class TensorRT(ClosedOnExit):
         if self._graph or not (self._ran and self._capturable):
             return
         try:
+            if not self._engine.capturable(self._stream.handle):
+                raise EngineError(f"{type(self).__name__} says that it cannot be captured")
             self._graph = Graph(self._stream.handle, functools.partial(self._enqueue, buffers, captured=True))
         except (EngineError, self._driver.Error) as error:
             self._capturable = False
             self._engine.forget_errors()
             log(f"{self.spec.name}: a frame is no CUDA graph here, its calls are made one by one ({error})")
+
+    @property
+    def captured(self) -> bool:
+        """Whether the next frame of the last one's size is one CUDA graph."""
+        return self._graph is not None
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
@@ -197,29 +235,24 @@ class TensorRT(ClosedOnExit):
 
     def _free(self) -> None:
         with self._current():
-            self._forget_frame()
-            self._release()
+            self._drop()
 
-    def _release(self) -> None:
-        # With the context current; of an open that failed it is what there was by then.
-        if self._stream:
-            with suppress(self._driver.Error):
-                self._stream.synchronize()
-        for owner in (self._clock, self._engine, self._memory, self._frame_memory):
-            if owner:
-                owner.close()
-        # pycuda frees a stream, an event and a module where its last name goes: here, with the context current.
+    def _drop(self) -> None:
+        # With the context current. What an interrupted upload left on the stream is waited for before its memory goes.
+        if self._stream is not None:
+            self._forget_frame()
+        if self._clock is not None:
+            self._clock.close()
+        self._engine.close()
+        for memory in (self._memory, self._frame_memory):
+            if memory is not None:
+                memory.close()
+        # pycuda frees a stream, an event and a module where its last name goes: here.
         self._pinned = None
         self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
 
-    @contextmanager
-    def _current(self) -> Iterator[None]:
-        # CUDA's current context belongs to a thread; pushed for each call, so that any thread may make it.
-        self._context.push()
-        try:
-            yield
-        finally:
-            self._driver.Context.pop()
+    def _current(self) -> AbstractContextManager[None]:
+        return _pushed(self._context, self._driver)
 
     def _current_of_open(self) -> AbstractContextManager[None]:
         if self._engine is None:
@@ -258,7 +291,8 @@ class TensorRT(ClosedOnExit):
         graph, self._graph, self._frame, self._ran = self._graph, None, None, False
         if graph:
             graph.close()
-        self._frame_memory.free()
+        if self._frame_memory is not None:
+            self._frame_memory.free()
 
 
 def _pin(frame: np.ndarray, buffers: FrameBuffers) -> None:
@@ -278,7 +312,12 @@ def _unpinned(pinned: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     return out
 
 
-def _cuda_driver() -> Any:
+def cuda_driver() -> Any:
+    """`pycuda.driver`, begun.
+
+    Raises:
+        LibraryError: it is not installed, or cannot use the NVIDIA driver.
+    """
     try:
         driver = importlib.import_module("pycuda.driver")
     except ImportError as error:
@@ -291,7 +330,8 @@ def _cuda_driver() -> Any:
 
 
 @functools.cache
-def _primary_context(driver: Any) -> Any:
+def primary_context(driver: Any) -> Any:
+    """The context of the first GPU that all of a process shares; push and pop it around every call."""
     # The one that TensorRT's own CUDA calls use. Kept until the process ends: it is shared, and pycuda's detach leaves
     # the released context current. Detached then, because pycuda's destructor takes it for an ordinary one and warns.
     context = driver.Device(0).retain_primary_context()

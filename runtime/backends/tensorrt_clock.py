@@ -87,7 +87,14 @@ class FrameClock:
             stream: its handle; all stages run on it.
         """
         self._stream = stream
-        self._begin, self._preprocess, self._network = self._events = tuple(Event() for _ in range(3))
+        self._events: list[Event] = []
+        try:
+            for _ in range(3):
+                self._events.append(Event())
+        except BaseException:
+            self.close()
+            raise
+        self._begin, self._preprocess, self._network = self._events
         self._began = self._pinned = 0.0
 
     def start(self) -> None:

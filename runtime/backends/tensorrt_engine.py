@@ -1,5 +1,6 @@
 """An engine of TensorRT or TensorRT-RTX by itself: device memory in, device memory out."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,33 +52,43 @@ class Engine:
         self._trt = tensorrt_library.library(manifest.backend)
         self._log = tensorrt_library.log_of(self._trt)
         self._log.clear()
+        self._fresh = True  # nothing of what it compiles is kept yet
+        self._jit_cache: Any = None
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
-        self._jit_cache: Any = None
         try:
             self._open(engine)
         except BaseException:
-            self._drop()  # here: what the error keeps alive may go where no context is current
+            self._drop()
             raise
 
-    def _open(self, engine: bytes) -> None:
-        self._runtime = self._trt.Runtime(self._log)
-        self._engine = self._runtime.deserialize_cuda_engine(engine)
-        if self._engine is None:
-            raise self._refusal("refuses")
-        self._context = self._execution_context()
-        if self._context is None:
-            raise self._refusal("cannot start")
-        self._input_name, self._logits_name = self._tensor_names()
-        input_shape, logits_shape = shapes(self._manifest.spec)
-        self.input = self._tensor_type(self._input_name, input_shape, PADDED)
-        self.logits = self._tensor_type(self._logits_name, logits_shape, logits_shape[0])
+    def beside(self) -> "Engine":
+        """Another execution context of the same engine, for another stream: the weights are there once.
+
+        Raises:
+            EngineError: the library refuses it.
+        """
+        other = copy(self)
+        other._context, other._fresh = self._execution_context(), True
+        if other._context is None:
+            raise self._refusal("cannot start another lane of")
+        return other
 
     def bind(self, network_input: Tensor, logits: Tensor) -> None:
-        """Read from and write to these from now on; they must outlive every `enqueue`."""
-        self._context.set_tensor_address(self._input_name, network_input.address)
-        self._context.set_tensor_address(self._logits_name, logits.address)
+        """Read from and write to these from now on; they must outlive every `enqueue`.
+
+        Raises:
+            EngineError: the library does not take an address.
+        """
+        for name, tensor in ((self._input_name, network_input), (self._logits_name, logits)):
+            if not self._context.set_tensor_address(name, tensor.address):
+                raise self._refusal(f"takes no memory for {name} of")
+
+    def capturable(self, stream: int) -> bool:
+        """Whether the library says that its work can be captured on that stream; true where it cannot be asked."""
+        ask = getattr(self._context, "is_stream_capturable", None)
+        return ask is None or bool(ask(stream))
 
     def enqueue(self, stream: int) -> None:
         """Run the network, ordered on the CUDA stream of that handle.
@@ -92,13 +103,38 @@ class Engine:
         """What the library logged until now is no reason of what it refuses next."""
         self._log.clear()
 
-    def close(self) -> None:
-        """Free everything; what TensorRT-RTX compiled is kept for the next time."""
+    def keep_compiled(self) -> None:
+        """Keep what TensorRT-RTX compiled for this GPU; to be called after a first frame, so that a kill loses nothing.
+
+        A second call does nothing.
+        """
+        if not self._fresh:
+            return
+        self._fresh = False
         try:
             self._keep_jit_cache()
         except OSError as error:
             log(f"what was compiled for this GPU is not kept, the next start compiles it again: {error}")
+
+    def close(self) -> None:
+        """Free everything but what other lanes use; what TensorRT-RTX compiled since is kept for the next time."""
+        self._fresh = True
+        self.keep_compiled()
         self._drop()
+
+    def _open(self, engine: bytes) -> None:
+        self._runtime = self._trt.Runtime(self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise self._refusal("refuses")
+        self._jit_cache = self._runtime_cache()
+        self._context = self._execution_context()
+        if self._context is None:
+            raise self._refusal("cannot start")
+        self._input_name, self._logits_name = self._tensor_names()
+        input_shape, logits_shape = shapes(self._manifest.spec)
+        self.input = self._tensor_type(self._input_name, input_shape, PADDED)
+        self.logits = self._tensor_type(self._logits_name, logits_shape, logits_shape[0])
 
     def _drop(self) -> None:
         # In this order: the library wants a context gone before its engine, and an engine before its runtime.
@@ -114,15 +150,20 @@ class Engine:
         if not self._jit_path.is_file() or self._jit_path.read_bytes() != compiled:
             write_atomically(self._jit_path, compiled)
 
-    def _execution_context(self) -> Any:
-        if self._manifest.backend != "tensorrt-rtx":
-            return self._engine.create_execution_context()
+    def _runtime_cache(self) -> Any:
         # TensorRT-RTX compiles its kernels for this GPU at the first frame, for seconds; its cache makes that once.
-        config = self._engine.create_runtime_config()
-        self._jit_cache = config.create_runtime_cache()
+        if self._manifest.backend != "tensorrt-rtx":
+            return None
+        cache = self._engine.create_runtime_config().create_runtime_cache()
         if self._jit_path.is_file():
             # What it cannot use (another driver's, say) it leaves, and compiles again.
-            self._jit_cache.deserialize(self._jit_path.read_bytes())
+            cache.deserialize(self._jit_path.read_bytes())
+        return cache
+
+    def _execution_context(self) -> Any:
+        if self._jit_cache is None:
+            return self._engine.create_execution_context()
+        config = self._engine.create_runtime_config()
         config.set_runtime_cache(self._jit_cache)
         return self._engine.create_execution_context(config)
 

@@ -4,6 +4,7 @@ import functools
 import importlib
 from typing import Any
 
+from runtime.commands import command, option
 from runtime.errors import LibraryError
 from runtime.kernels import nvidia
 from runtime.manifest import installed_version, this_system
@@ -15,6 +16,7 @@ DISTRIBUTIONS: dict[BackendName, tuple[str, ...]] = {
     "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt-rtx"),
 }
 LAYERS = "Layers:\n"  # how a verbose message begins that tells all of an engine's layers
+OLDEST_RTX = 8.0  # of what TensorRT-RTX builds for by itself; for 7.5 it wants an engine for that alone
 INSTALL: dict[BackendName, str] = {
     "tensorrt": "install it as NVIDIA says (pip install tensorrt, or its package for your system)",
     "tensorrt-rtx": "pip install tensorrt-rtx-cu13",
@@ -58,13 +60,29 @@ def supported_gpu(backend: BackendName) -> nvidia.Gpu:
     """
     gpu = nvidia.gpu()
     target(backend)
-    trt = library(backend)
-    if backend == "tensorrt-rtx":
-        listed = trt.ComputeCapability.__members__
-        if f"SM{gpu.capability.replace('.', '')}" not in listed:
-            known = ", ".join(name for name in listed if name.startswith("SM"))
-            raise LibraryError(f"{gpu.name} has compute capability {gpu.capability}; {backend} lists {known}")
+    refuse_unlisted(backend, gpu)
     return gpu
+
+
+def refuse_unlisted(backend: BackendName, gpu: nvidia.Gpu) -> None:
+    """Refuse a GPU for which TensorRT-RTX has no kernels, before it fails over an engine in words of its own.
+
+    Raises:
+        LibraryError: it is not listed, or older than what engines are built for; the library does not load.
+    """
+    if backend != "tensorrt-rtx":
+        return
+    listed = [name for name in library(backend).ComputeCapability.__members__ if name.startswith("SM")]
+    instead = f"Build for another library: {command('engine', backend='tensorrt')} or {option('backend', 'openvino')}"
+    if f"SM{gpu.capability.replace('.', '')}" not in listed:
+        raise LibraryError(
+            f"{gpu.name} has compute capability {gpu.capability}; {backend} lists {', '.join(listed)}. {instead}"
+        )
+    if float(gpu.capability) < OLDEST_RTX:
+        raise LibraryError(
+            f"{gpu.name} has compute capability {gpu.capability}; engines for {backend} are built for Ampere "
+            f"({OLDEST_RTX}) and newer. {instead}"
+        )
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ import numpy as np
 from runtime.artifacts import is_sealed, user_cache, write_sealed
 from runtime.bars import say
 from runtime.errors import LibraryError
+from runtime.kernels.nvcc import nvcc
 from runtime.reference import axis_table, gain_and_bias
 from runtime.spec import Preprocess, Upsample
 
@@ -211,14 +211,12 @@ def compiled(capability: str, *, cache: Path = CACHE) -> bytes:
     Raises:
         LibraryError: there is no nvcc, or it refuses the capability or the source.
     """
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        raise LibraryError("nvcc is not on the PATH: install the CUDA toolkit, whose compiler makes the GPU kernels")
+    compiler = nvcc()
     try:
-        version = subprocess.run([nvcc, "--version"], capture_output=True, check=True).stdout
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise LibraryError(f"{nvcc} does not work ({error}): install the CUDA toolkit again") from None
-    command = [nvcc, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
+        raise LibraryError(f"{compiler} does not work ({error}): install the CUDA toolkit again") from None
+    command = [compiler, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
     key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(command).encode()])).hexdigest()
     cubin = cache / f"segment-{key[:32]}.cubin"
     if is_sealed(cubin):

@@ -9,6 +9,7 @@
 constexpr int PIXELS = 4;                // of one row, for each thread: one vector store of masks or of input values
 constexpr int ACROSS = 32, DOWN = 8;     // threads of a block; a warp lies along a row
 constexpr int THREADS = ACROSS * DOWN;
+constexpr int BLOCKS = 4;               // at once, at least: 64 registers a thread, where the compiler would take more
 constexpr int TILE_WIDTH = PIXELS * ACROSS;
 constexpr int POSITIONS = 2;             // of one row of logits, for each thread of coarse_winner
 constexpr int STAGED_BYTES = 20 << 10;   // of logits, in shared memory
@@ -73,7 +74,9 @@ __device__ inline void store_strip(T* row, int x, int width, const Strip<T>& str
         *reinterpret_cast<Strip<T>*>(row + x) = strip;
         return;
     }
-    for (int i = 0; i < PIXELS && x + i < width; ++i) row[x + i] = strip.value[i];
+#pragma unroll
+    for (int i = 0; i < PIXELS; ++i)
+        if (x + i < width) row[x + i] = strip.value[i];
 }
 
 // reference.resize_frame for the pixel (x, y) of the other size.
@@ -154,7 +157,8 @@ template <int N, typename T>
 __device__ inline void winners_of(const T* logit, int classes, size_t step, int undecided, unsigned char winners[N]) {
     float best[N], before[N];  // `before`: the largest among lower ids
     int winner[N];
-    for (int i = 0; i < N; ++i) best[i] = to_float(logit[i]), before[i] = -INFINITY, winner[i] = 0;
+    const auto first = *reinterpret_cast<const Strip<T, N>*>(logit);
+    for (int i = 0; i < N; ++i) best[i] = to_float(first.value[i]), before[i] = -INFINITY, winner[i] = 0;
 #pragma unroll 4
     for (int id = 1; id < classes; ++id) {
         const auto values = *reinterpret_cast<const Strip<T, N>*>(logit + id * step);
@@ -251,6 +255,7 @@ __device__ inline void blend(const unsigned char* frame_row, const unsigned shor
     const int count = whole || x + PIXELS <= width ? PIXELS * 3 : (width - x) * 3;
     Colors colors;
     if (whole) colors = *reinterpret_cast<const Colors*>(frame_row + x * 3);
+#pragma unroll
     for (int i = 0; i < PIXELS * 3; ++i) {
         if (i >= count) break;
         const int value = whole ? colors.value[i] : frame_row[x * 3 + i];
@@ -271,7 +276,7 @@ __device__ inline int upsampled_winner(Logits<T, LAST> logits, AxisSample u, Axi
     const T *a = upper + left, *b = upper + right, *c = lower + left, *d = lower + right;
     float best = -INFINITY;
     int winner = 0;
-#pragma unroll 4
+#pragma unroll 2
     for (int id = 0; id < logits.classes; ++id, a += step, b += step, c += step, d += step) {
         const float value = bilinear(to_float(*a), to_float(*b), to_float(*c), to_float(*d), u, v);
         if (value > best) {
@@ -328,7 +333,9 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
         const AxisSample v = mask.down[y];
         const unsigned char* upper = winners + (size_t)v.first * logits.width * logits.block;
         const unsigned char* lower = winners + (size_t)v.second * logits.width * logits.block;
-        for (int i = 0; i < PIXELS && x + i < mask.width; ++i) {
+#pragma unroll
+        for (int i = 0; i < PIXELS; ++i) {
+            if (x + i >= mask.width) break;
             const AxisSample u = mask.across[x + i];
             const int winner = upper[u.first];
             const bool one = upper[u.second] == winner && lower[u.first] == winner && lower[u.second] == winner;
@@ -338,6 +345,7 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
     }
     if (__syncthreads_or(boundary)) {
         classes[thread] = strip;
+#pragma unroll
         for (int i = 0; i < PIXELS; ++i)
             if (strip.value[i] == UNDECIDED) queue_cell(mask, x + i, y, tile_x, tile_y, &queued, queue);
         __syncthreads();
@@ -363,7 +371,7 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
     }
 
 #define UPSAMPLE_ARGMAX(T, NAME, LAST)                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(                                               \
         const T* logits, const unsigned char* winners, int classes, int block, int height, int width,                 \
         const AxisSample* across, const AxisSample* down, int mask_height, int mask_width, unsigned char* mask,       \
         const unsigned char* frame, const unsigned short* shades, int keep, unsigned char* overlay) {                 \
@@ -378,7 +386,7 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
         const T* logits, int classes, int block, int height, int width, int undecided, unsigned char* winners) {      \
         coarse_winner(Logits<T, false>{logits, classes, block, height, width}, undecided, winners);                   \
     }                                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(THREADS) coarse_winner_last_##SUFFIX(                                \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) coarse_winner_last_##SUFFIX(                        \
         const T* logits, int classes, int block, int height, int width, int undecided, int tile,                      \
         unsigned char* winners) {                                                                                     \
         coarse_winner(Logits<T, true>{logits, classes, block, height, width}, undecided, tile, winners);              \

@@ -28,6 +28,7 @@ KEPT = frozenset({256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 29
 SHORT, NEGATIVE, GREY, RGB, SEPARATED, SEPARATE, UNSIGNED = 3, 0, 1, 2, 5, 2, 1
 STRAIGHT, MULTIPLIED = 2, 1  # alpha: not multiplied into the colours, or so
 PHOTOMETRICS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # that are read -> samples of the colours
+WEBP = 50001
 DEPTHS = frozenset({1, 2, 4, 8, 10, 12, 14, 16})
 MOST_STRIPS = 1 << 20  # tiles of 16x16 pixels in the largest picture are a quarter of that
 SMALL_TILE, PIXEL_BITS = 1 << 20, 256  # the smallest picture has whole tiles; 4 doubles are refused in other words
@@ -128,6 +129,8 @@ def layout(data: bytes) -> Layout:
             f"its colours are stored in a way that is not read (PhotometricInterpretation {photometric}, {samples} "
             f"samples a pixel), expected grey, RGB, a palette, CMYK or YCbCr; save it as RGB"
         )
+    if _first(data, COMPRESSION, 1) == WEBP:  # libtiff as it is in OpenCV and in Pillow lacks it, and says so on stderr
+        raise FrameError("its pixels are compressed as WebP, which is not read in a TIFF; save it with LZW or deflate")
     beyond = _values(data, ALPHA)[:1] or (0,)
     return Layout(
         photometric=photometric,

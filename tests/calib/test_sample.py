@@ -81,6 +81,17 @@ def test_labels_by_their_names_are_left_out(images):
     assert len(names) == 41 and "other_mask.png" in names
 
 
+def test_frames_to_test_on_are_told_as_such(images, capsys):
+    images("val", 40)
+    data = images("train", 40)
+    sample_frames(data / "val", 512, seed=0)
+    assert (
+        f"val looks like frames to test on; ranges are found on training frames: give {data}" in capsys.readouterr().err
+    )
+    sample_frames(data, 512, seed=0)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_of_which_all_would_be_labels_is_taken_as_it_is(images):
     assert len(sample_frames(images("seg", 40), 512, seed=0).frames) == 40
 

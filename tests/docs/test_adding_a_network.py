@@ -1,24 +1,28 @@
 """The page that adds a network: its file and its lines for the registry, run as they stand there."""
 
+import json
 import re
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
+import streetseg
 from export import registry
 from export.check import FP16_MASK, FP32_LOGITS, FP32_MASK
 from export.to_onnx import SPEC_KEY, Request, check_request, deployed, export
 from runtime.errors import GraphError, ModelError
 from runtime.labels import CITYSCAPES
 from runtime.spec import ModelSpec, from_json
+from tests.helpers.labelled import write_pair
 from tests.helpers.networks import seeded, write_weights
 
 PAGE = Path(__file__).parents[2] / "docs/adding-a-network.md"
-MODULE, LINES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
+OWN, MODULE, LINES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 NAME = "tinyseg"
 SIZE = (64, 128)
 # Sums in another order; float32 rounds at 6e-8, four layers deepen it.
@@ -76,6 +80,25 @@ def test_a_deployed_form_that_forgets_the_gain_is_refused(tinyseg, weights, tmp_
 def test_a_size_that_the_page_rules_out_is_refused_with_the_nearest(tinyseg, size):
     with pytest.raises(ModelError, match="tinyseg takes heights and widths that are multiples of 8"):
         check_request(Request(NAME, "fp32", *size))
+
+
+def test_the_pages_network_of_ones_own_is_trained_and_exported_from_its_file(tmp_path, capsys):
+    (tmp_path / "street_net.py").write_text(OWN)
+    model, rng = f"{tmp_path}/street_net.py:build", np.random.default_rng(0)
+    for split in ("train", "val"):
+        write_pair(tmp_path, "a", rng.integers(0, 256, (32, 64, 3)), rng.integers(0, 2, (32, 64)), split=split)
+    rows = [{"name": name, "color": [i, 0, 0]} for i, name in enumerate(("rail", "tram"))]
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": rows}))
+    streetseg.train(model, dataset="own", data=tmp_path, out=tmp_path / "out", epochs=1, crop=(32, 64), wide=0)
+    weights = next((tmp_path / "out").glob("street_net-*.safetensors"))
+    graph = onnx.load(streetseg.export(model, weights=weights, size=(32, 64), folder=tmp_path))
+    spec = from_json(ModelSpec, graph.metadata_props[0].value)
+    assert (spec.name, spec.output_stride, [label.name for label in spec.classes]) == (
+        "street_net",
+        8,
+        ["rail", "tram"],
+    )
+    assert spec.preprocess.mean == (0.485, 0.456, 0.406) and spec.preprocess.scale == pytest.approx(1 / 255)
 
 
 def test_a_second_network_of_that_name_is_refused(tinyseg):

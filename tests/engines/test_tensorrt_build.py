@@ -199,26 +199,84 @@ def test_a_layer_of_a_finished_engine_is_read_if_it_tells_its_type(layer, expect
     )
 
 
+# As TensorRT-RTX 1.7 names its kernels and types; the output of an INT8 convolution is Float there.
+RTX_KERNELS = {
+    "correlation": ({"Datatype": "Int8", "Format": "(NHWC) Channel major format"}, "int8"),
+    "runtime_fusion": ({"Datatype": "Half", "Format": "(NHWC) Channel major format"}, "fp16"),
+    "deconv": ({"Datatype": "Half", "Format": "(Linear) Row major linear format"}, "fp16"),
+    "gemm": ({"DATATYPE": "Float"}, "fp32"),
+    "kgen": ({"Datatype": "Float"}, None),
+    "runtime_function": ({"Datatype": "Half"}, None),
+    "maxpool": ({"Datatype": "Int8"}, None),
+}
+
+
+@pytest.mark.parametrize(("kind", "tensor", "expected"), [(kind, *of) for kind, of in RTX_KERNELS.items()])
+def test_a_kernel_of_tensorrt_rtx_is_read_by_its_first_input(kind, tensor, expected):
+    layer = {"Name": "a", "LayerType": kind, "Inputs": [tensor], "Outputs": [{"Datatype": "Float"}]}
+    found = tensorrt_precision.inspected_types(json.dumps({"Layers": [layer]}))
+    assert found == ({"a": expected} if expected else {})
+
+
+def information(int8, of, spelled=("CaskConvolution", "DataType")):
+    kind, key = spelled
+    return json.dumps(
+        {"Layers": [
+            {"Name": str(i), "LayerType": kind, "Inputs": [{key: "Int8" if i < int8 else "Half"}]} for i in range(of)
+        ]}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("spelled", [("CaskConvolution", "DataType"), ("correlation", "Datatype"), ("conv", "Format")])
+@pytest.mark.parametrize(("int8", "of", "alike"), [(9, 9, True), (8, 9, True), (5, 9, False), (0, 9, False)])
+def test_an_engine_that_tells_fewer_int8_layers_than_its_network_is_told_as_contradicting(spelled, int8, of, alike):
+    told = tensorrt_precision.engine_beside_network({"fp16": 3, "int8": 87}, information(int8, of, spelled))
+    assert told.startswith(tensorrt_precision.CONTRADICTION) != alike
+    assert ("the same of 9 kernels" in told) == alike
+
+
+def test_a_type_that_the_network_has_not_contradicts():
+    told = tensorrt_precision.engine_beside_network({"fp16": 3}, information(1, 3))
+    assert told == "the typed network, which the engine contradicts: its network is 3 fp16, it tells 2 fp16, 1 int8"
+
+
 @pytest.mark.parametrize(
-    ("int8", "of", "accepted"), [(9, 9, True), (8, 9, True), (5, 9, False), (0, 9, False), (0, 0, True)]
+    "nothing",
+    ["", "{}", "no JSON", "[]", '{"Layers": ["a", "b"]}', '{"Layers": [{"LayerType": "correlation", "Inputs": [7]}]}',
+     information(0, 3, ("somethingNew", "Datatype")), information(0, 3, ("correlation", "Kind"))],
+)  # fmt: skip
+def test_an_engine_that_tells_nothing_is_never_counted_as_telling_the_same(nothing):
+    told = tensorrt_precision.engine_beside_network({"fp16": 3}, nothing)
+    assert told.startswith("the typed network; the engine ") and "the same" not in told
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [(information(0, 2), "the same of 2"), (information(2, 2), "contradicts"), ("{}", "tells no type")],
 )
-def test_an_engine_runs_the_share_of_int8_that_its_graph_asks_for(monkeypatch, int8, of, accepted):
-    layers = [
-        {"Name": str(i), "LayerType": "CaskConvolution", "Weights": {"Type": "Int8" if i < int8 else "Half"}}
-        for i in range(of)
-    ]
-    inspector = SimpleNamespace(get_engine_information=lambda kind: json.dumps({"Layers": layers}))
+def test_what_a_gpu_reads_of_the_engine_goes_into_the_manifest(monkeypatch, told, kept):
+    inspector = SimpleNamespace(get_engine_information=lambda kind: told)
     loaded = SimpleNamespace(create_engine_inspector=lambda: inspector)
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda engine: loaded)
     trt = SimpleNamespace(Runtime=lambda log: runtime, LayerInformationFormat=SimpleNamespace(JSON=None))
     monkeypatch.setattr(tensorrt_build, "supported_gpu", lambda backend: None)
     monkeypatch.setattr(tensorrt_build, "log_of", lambda library: None)
-    asked = tensorrt_build.int8_share({"fp16": 3, "int8": 87})
-    if accepted:
-        tensorrt_build._prove_again(trt, b"", "int8", tiny_spec(), RTX, asked)
-        return
-    with pytest.raises(EngineError, match="the engine of icnet"):
-        tensorrt_build._prove_again(trt, b"", "int8", tiny_spec(), RTX, asked)
+    assert kept in tensorrt_build._types_from(trt, b"", tiny_spec(), RTX, {"fp16": 2})
+
+
+@needs_rtx
+def test_without_a_gpu_the_manifest_says_that_the_network_alone_was_read():
+    built = tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX)
+    assert built.types_from == "the typed network; no GPU is here that could read the engine"
+
+
+@needs_rtx
+def test_an_engine_of_tensorrt_rtx_allocates_nothing_in_a_frame(monkeypatch):
+    from runtime.backends.tensorrt_library import library, log_of
+
+    trt = library(RTX)
+    config = tensorrt_build._config(trt, trt.Builder(log_of(trt)), "fp16", tensorrt_build._progress(trt))
+    assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def test_an_engine_that_only_names_its_layers_proves_nothing():

@@ -68,7 +68,7 @@ def test_what_is_told_in_another_way_is_refused_in_one_line_and_counts_as_nothin
         tensorrt_plan.kernels_from_text(text)
     assert "\n" not in str(error.value)
     assert tensorrt_plan.layers_from_text(text) == ()
-    assert "cannot be counted" in capsys.readouterr().err
+    assert ("cannot be counted" in capsys.readouterr().err) == bool(text)  # most libraries tell nothing
 
 
 @pytest.mark.parametrize(

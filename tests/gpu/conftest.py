@@ -28,7 +28,7 @@ def driver(gpu):
     """`pycuda.driver`, with the primary context current for the whole session."""
     driver = importlib.import_module("pycuda.driver")
     driver.init()
-    context = tensorrt._primary_context(driver)
+    context = tensorrt.primary_context(driver)
     context.push()
     yield driver
     driver.Context.pop()

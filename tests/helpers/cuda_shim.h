@@ -15,7 +15,11 @@
 #include <vector>
 
 #define __global__
+#ifdef COUNTED
+#define __device__ __attribute__((always_inline))  // so that the order of the source is that of the code
+#else
 #define __device__
+#endif
 #define __shared__ static  // one block runs at a time
 #define __launch_bounds__(...)
 

@@ -27,6 +27,11 @@ class TensorFormat(enum.Enum):
     HWC = 8
 
 
+class ComputeCapability(enum.Enum):
+    SM80 = 80
+    SM90 = 90  # that of `fake_gpu`
+
+
 class ILogger:
     Severity = enum.Enum("Severity", "INTERNAL_ERROR ERROR WARNING INFO VERBOSE")
 
@@ -54,6 +59,8 @@ class FakeTensorRT(ModuleType):
     def __init__(self, name, driver, network, input_type, logits_type):
         super().__init__(name)
         self.ILogger, self.DataType, self.TensorIOMode = ILogger, DataType, TensorIOMode
+        self.ComputeCapability = ComputeCapability
+        self.deserialised, self.contexts, self.refuses_address = 0, 0, False
         self.TensorFormat, self.formats = TensorFormat, {}  # of a tensor's name: where it is not LINEAR
         self.driver, self.network = driver, network
         self.fails, self.fails_captured, self.enqueued = False, False, 0
@@ -66,6 +73,7 @@ class FakeTensorRT(ModuleType):
 
         def deserialize(engine):
             if engine == ENGINE:
+                self.deserialised += 1
                 return Engine(self)
             log.log(ILogger.Severity.WARNING, "not the cause")
             log.log(ILogger.Severity.ERROR, "the plan file\nis corrupt")
@@ -110,11 +118,12 @@ class Engine:
 class Context:
     def __init__(self, trt):
         self._trt, self._addresses = trt, {}
+        trt.contexts += 1
 
     def set_tensor_address(self, name, memory):
         assert memory in self._trt.driver.live
         self._addresses[name] = memory
-        return True
+        return not self._trt.refuses_address
 
     def execute_async_v3(self, stream_handle):
         stream = self._trt.driver.streams[stream_handle]

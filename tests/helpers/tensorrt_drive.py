@@ -13,6 +13,8 @@ import threading
 import numpy as np
 
 from engines import tensorrt_build, tensorrt_precision
+from engines.tensorrt_timings import TimingCache
+from runtime.artifacts import write_sealed
 from runtime.backends import tensorrt_engine, tensorrt_library
 from runtime.errors import EngineError
 from runtime.kernels import nvidia
@@ -48,10 +50,13 @@ def answers(real):
     }
 
 
-def build(trt, backend):
+def build(trt, backend, folder):
     """All of the builder, and what it does where the library fails."""
     graph = tiny_graph(SPEC, "fp16")
-    built = tensorrt_build.build(graph, SPEC, "fp16", backend)
+    timings = folder / "timings" if backend == "tensorrt" else None
+    built = tensorrt_build.build(graph, SPEC, "fp16", backend, timings)
+    if timings:
+        keep_beside(timings, trt)
     assert built.executed == {"fp16": 1}, built
     trt.answers |= {
         "IConvolutionLayer.kernel": np.zeros(1, np.float32),
@@ -68,6 +73,14 @@ def build(trt, backend):
     must_fail(lambda: tensorrt_build.build(graph, SPEC, "fp16", backend))
     progress(trt)
     logger(trt)
+
+
+def keep_beside(timings, trt):
+    """Timings that another build wrote meanwhile."""
+    config = trt.Builder(tensorrt_library.log_of(trt)).create_builder_config()
+    cache = TimingCache(config, timings)
+    write_sealed(timings, b"of another build")
+    cache.keep()
 
 
 def progress(trt):
@@ -99,13 +112,18 @@ def run(trt, backend, folder):
     """All of the engine, and what it does where the library fails."""
     target = Target(backend, "1.0", "any", "portable", "here")
     manifest = EngineManifest(SPEC, "fp16", {"fp16": 1}, backend, target, "0" * 64, "1" * 64, "2026-01-01")
+    tensors = Tensor(256, (3, 16, 32), "fp16"), Tensor(512, (11, 4, 8), "fp16")
     (folder / "kept").write_bytes(b"compiled")
     for path in (folder / "kept", folder / "new"):
         engine = tensorrt_engine.Engine(b"engine", manifest, path)
-        engine.bind(Tensor(256, (3, 16, 32), "fp16"), Tensor(512, (11, 4, 8), "fp16"))
+        engine.bind(*tensors)
+        assert engine.capturable(1)
         engine.enqueue(1)
+        engine.beside().close()
         engine.close()
     assert (folder / "new").is_file() == (backend == "tensorrt-rtx")
+    trt.answers |= {"IExecutionContext.set_tensor_address": False}
+    must_fail(lambda: tensorrt_engine.Engine(b"engine", manifest, folder / "kept").bind(*tensors))
     trt.answers |= {"IExecutionContext.execute_async_v3": False}
     must_fail(lambda: tensorrt_engine.Engine(b"engine", manifest, folder / "kept").enqueue(1))
 
@@ -127,7 +145,7 @@ def main(backend, module_name, folder):
     assert threading.current_thread() is threading.main_thread()
     run(trt, backend, folder)
     trt.answers = answers(real)
-    build(trt, backend)
+    build(trt, backend, folder)
     classes = [value for value in vars(real).values() if inspect.isclass(value)]
     known = set(dir(real)).union(*map(dir, classes))
     print(json.dumps({"used": sorted(trt.used), "known": sorted(name for name in known if name[0] != "_")}))

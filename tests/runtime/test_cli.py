@@ -125,3 +125,9 @@ def test_a_closed_stream_is_no_traceback_and_no_file_gets_what_was_meant_for_it(
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr, done.stderr
     assert done.returncode == (cli.FAILED if streams == "full" else cli.DONE)
     assert (tmp_path / "kept").read_text() == ("" if streams == "full" else "mine")
+
+
+def test_a_size_that_is_higher_than_wide_is_told_with_what_was_probably_meant(capsys):
+    assert cli.size_from_text("2048x1024") == (2048, 1024)
+    assert "is 2048 high and 1024 wide; for a landscape network give 1024x2048" in capsys.readouterr().err
+    assert cli.size_from_text("1024x2048") == (1024, 2048) and capsys.readouterr().err == ""

@@ -60,7 +60,7 @@ def test_a_manifest_that_is_no_manifest_is_refused(tmp_path):
         ('"block": 1', '"block": 2'),
         ('"fp32": 2', '"bf16": 2'),
         ('"height": 32', '"height": 96'),
-        ('"version": 2', '"version": 3'),
+        ('"version": 3', '"version": 4'),
     ],
     ids=lambda edit: edit[1],
 )

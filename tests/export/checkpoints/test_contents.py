@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from export.checkpoints.weights import load, read_weights
+from export.training.checkpoint import load_start
 from runtime.errors import WeightsError
 from runtime.labels import CITYSCAPES, Label
 from tests.helpers.networks import seeded
@@ -96,6 +97,12 @@ def test_an_average_that_is_not_there_is_not_made_up(tmp_path):
         taken(tmp_path / "a.pth", {"model": NET}, averaged=True)
 
 
+@pytest.mark.parametrize("wrapper", ["_orig_mod", "_fsdp_wrapped_module", "module"])
+def test_what_wraps_a_part_of_a_network_is_taken_out_of_its_names(tmp_path, wrapper):
+    content = {name.replace("conv.", f"conv.{wrapper}."): tensor for name, tensor in NET.items()}
+    assert taken(tmp_path / "a.pth", {"model": under("module.", content)}) == "net"
+
+
 def test_a_networks_own_model_is_no_wrapper(tmp_path):
     class Outer(nn.Module):
         def __init__(self, classes):
@@ -169,3 +176,12 @@ def test_given_names_are_taken_and_counted(tmp_path):
     assert read_weights(tmp_path / "a.pth", Small, classes=own).classes == own
     with pytest.raises(WeightsError, match="have 19 classes, but 2 are named"):
         read_weights(tmp_path / "a.pth", Small, classes=own[:2])
+
+
+def test_a_training_may_start_from_any_number_of_classes_that_nobody_named(tmp_path):
+    torch.save(Small(21).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="have 21 classes and do not name them"):
+        read_weights(tmp_path / "a.pth", Small)
+    net = Small(2)
+    load_start(net, tmp_path / "a.pth", Small)
+    assert torch.equal(net.conv.weight, torch.load(tmp_path / "a.pth")["conv.weight"])

@@ -123,8 +123,25 @@ class OnnxParser:
         return True
 
 
+class ITimingCache:
+    def __init__(self, blob):
+        self._blob = bytes(blob)
+
+    def combine(self, input_cache, ignore_mismatch):
+        return True
+
+    def serialize(self):
+        return memoryview(self._blob or b"measured")
+
+
 class IBuilderConfig:
     progress_monitor = profiling_verbosity = None
+
+    def create_timing_cache(self, serialized_timing_cache):
+        return ITimingCache(serialized_timing_cache)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        return isinstance(cache, ITimingCache)
 
     def set_memory_pool_limit(self, pool, pool_size):
         pass

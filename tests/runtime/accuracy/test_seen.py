@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from runtime.accuracy.datasets import LOOKED, open_dataset, read_pair
+from runtime.accuracy.datasets import LOOKED, open_dataset, read_pair, spread
 from runtime.accuracy.seen import look, seen_in, tell
 from runtime.errors import DatasetError
 from runtime.labels import IGNORED, Label
@@ -54,8 +54,10 @@ def test_of_many_labels_some_are_looked_at_and_that_is_said(tmp_path, capsys):
 
 def test_a_split_is_refused_only_when_all_of_it_was_looked_at(tmp_path, capsys):
     labels = [[[IGNORED]]] * (LOOKED + 20)
-    labels[1] = [[2]]  # none of those at even distances
+    labels[3] = [[2]]
     dataset = own_set(tmp_path, CLASSES, labels)
+    pairs = dataset.pairs("val")
+    assert pairs[3] not in spread(pairs, LOOKED)
     look(dataset.pairs("val"), dataset.classes, "own val")
     assert "car 100.0%" in capsys.readouterr().err
 
@@ -64,6 +66,12 @@ def test_masks_of_0_and_255_hold_the_second_of_two_classes_and_that_is_said(tmp_
     dataset = own_set(tmp_path, CLASSES[:2], [[[0, 0, 255]]])
     assert read_pair(dataset.pairs("val")[0])[1].tolist() == [[0, 0, 1]]
     assert "255 is taken for 'road'" in capsys.readouterr().err
+
+
+def test_masks_of_0_and_255_with_one_class_are_told_how_they_are_read(tmp_path, capsys):
+    dataset = own_set(tmp_path, CLASSES[:1], [[[0, 0, 255]]])
+    assert read_pair(dataset.pairs("val")[0])[1].tolist() == [[0, 0, IGNORED]]
+    assert "0 is 'sky', and 255 does not count" in capsys.readouterr().err
 
 
 def test_beside_an_id_255_does_not_count(tmp_path, capsys):

@@ -1,7 +1,6 @@
 import dataclasses
 import enum
 import gc
-import shutil
 import sys
 import threading
 import time
@@ -11,7 +10,7 @@ import pytest
 
 from runtime.backends import tensorrt, tensorrt_library
 from runtime.errors import EngineError, FrameError, LibraryError
-from runtime.kernels import graph, nvidia
+from runtime.kernels import graph, nvcc, nvidia
 from runtime.manifest import this_system
 from runtime.spec import Target
 from tests.helpers import cuda_on_cpu
@@ -294,7 +293,12 @@ def test_without_a_gpu_opening_says_so(fake, monkeypatch):
     [
         ("tensorrt", "9.0", True, None),
         ("tensorrt-rtx", "8.9", True, None),
-        ("tensorrt-rtx", "9.0", True, "NVIDIA Abacus has compute capability 9.0; tensorrt-rtx lists SM75, SM89$"),
+        (
+            "tensorrt-rtx",
+            "9.0",
+            True,
+            "NVIDIA Abacus has compute capability 9.0; tensorrt-rtx lists SM75, SM89. Build for",
+        ),
         ("tensorrt", "9.0", False, "nvcc is not on the PATH"),
     ],
 )
@@ -305,7 +309,7 @@ def test_a_backend_opens_where_its_library_lists_the_gpu_and_the_kernels_compile
     trt.ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM89")
     monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "1.7")
     monkeypatch.setattr(nvidia, "gpu", lambda: GPU._replace(capability=capability))
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(nvcc, "_candidates", lambda: ())
     if compiler:
         monkeypatch.setattr(tensorrt, "compiled", lambda arch: b"cubin")
     if message is None:

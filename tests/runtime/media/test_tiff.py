@@ -140,6 +140,14 @@ def test_what_cannot_be_honoured_is_one_line(tmp_path, kind):
     assert said in refusal(tmp_path, tiff(samples, photometric, *extra))
 
 
+def test_webp_in_a_tiff_is_one_line_and_nothing_else_on_stderr(tmp_path, capfd):
+    data = bytearray(tiff(gradient(), RGB))
+    at = data.index(b"\3\1\3\0\1\0\0\0")  # tag 259, the compression
+    data[at + 8 : at + 10] = (50001).to_bytes(2, "little")
+    assert "compressed as WebP, which is not read in a TIFF" in refusal(tmp_path, bytes(data))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_picture_of_planes_is_turned_upright(tmp_path, separate):
     data = tiff(of_bits(gradient(), 16), RGB, (274, "H", [6]), separate=separate)
