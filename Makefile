@@ -38,7 +38,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(basename $(notdir $(firstword $(subst :, ,$(MODEL)))))-$(PRECISION)
+BENCH_NAME :=
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -81,12 +81,12 @@ endif
 # What is made of which network: the options of `streetseg export|engine|calib`.
 network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
 # Another's file has a size of its own, unless one was typed.
-source = $(if $(value ONNX),--onnx "$$ONNX" $(SIZED) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
-SIZED := $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
+source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
+own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
 # A network of one's own is named after its file.
-NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
+NAME_OF = name=$$MODEL; case "$$name" in *.py | *.py:*) name=$${name\#\#*/}; name=$${name%%.py*} ;; *[!A-Za-z0-9_.:]*) ;; *:*) name=$${name%%:*} ;; esac
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
@@ -111,7 +111,7 @@ onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS CLASSES EM
 
 adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
 	@$(call split,ADOPT_OPTIONS)
-	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(SIZED) $(taken) "$${ADOPT_OPTIONS[@]}"
+	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(own_size) $(taken) "$${ADOPT_OPTIONS[@]}"
 
 calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
 	@$(call split,CALIB_OPTIONS)
@@ -192,17 +192,19 @@ need-data:
 
 bench: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
+	$(NAME_OF); name=$${BENCH_NAME:-$$name-$$PRECISION}
 	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model "$$MODEL" --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch --model "$$MODEL")
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
-	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$name.json"
+	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$name.json"; fi
 
 bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
 	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
-	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$MODEL-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
+	$(NAME_OF)
+	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$name-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
 
 bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)

@@ -66,9 +66,9 @@ def mask_of(output: np.ndarray, size: tuple[int, int], threshold: float) -> np.n
         threshold: above which one channel is class 1.
     """
     if output.dtype.kind in "iub":
-        ids = output.reshape([length for length in output.shape if length != 1])
-        ids = (ids if ids.ndim == 2 else output.reshape(size)).astype(np.int64)
-        size = (ids.shape[0], ids.shape[1])
+        lengths = [length for length in output.shape if length != 1]
+        size = (lengths[0], lengths[1]) if len(lengths) == 2 else size
+        ids = output.reshape(size).astype(np.int64)
         hot = (ids[None] == np.arange(min(int(ids.max()), 254) + 1)[:, None, None])[None].astype(np.float32)
         return reference.postprocess(hot, *size, upsample="nearest")
     logits = logits_of(output, size)
