@@ -38,7 +38,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME :=
+BENCH_NAME := $(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -86,7 +86,7 @@ own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
 # A network of one's own is named after its file.
-NAME_OF = name=$$MODEL; case "$$name" in *.py | *.py:*) name=$${name\#\#*/}; name=$${name%%.py*} ;; *[!A-Za-z0-9_.:]*) ;; *:*) name=$${name%%:*} ;; esac
+NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
@@ -192,19 +192,17 @@ need-data:
 
 bench: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
-	$(NAME_OF); name=$${BENCH_NAME:-$$name-$$PRECISION}
 	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
 	plain=$$($(PY) -m export.to_onnx --model "$$MODEL" --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch --model "$$MODEL")
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$name.json"
-	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$name.json"; fi
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
+	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
 bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
 	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
-	$(NAME_OF)
-	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$name-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
+	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$MODEL-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
 
 bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
