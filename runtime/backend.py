@@ -61,9 +61,9 @@ class Backend(Protocol):
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
         """Where a frame is best decoded to: `segment`, `overlay` and `logits` take it from there without a copy.
 
-        On a GPU it is page-locked. It is the same array for a size until another size was used; then, and after
-        `close`, it remains an ordinary array, valid as long as it is referenced. A call with a frame that lies
-        elsewhere may write over it, so may nothing else but the caller.
+        On a GPU it is page-locked. It is the same array for a size until another size is asked for or, on a GPU, used;
+        then, and after `close`, it remains an ordinary array, valid as long as it is referenced. A call with a frame
+        that lies elsewhere may write over it, so may nothing else but the caller.
 
         Returns:
             uint8 (height, width, 3), contiguous, its values unset.
@@ -143,13 +143,28 @@ class ClosedOnExit:
 class PlainBuffers:
     """`frame_buffer` and `mask_buffer` of a backend that takes any contiguous array without a copy."""
 
+    _guard: Guard
+    _buffers: tuple[np.ndarray, np.ndarray] | None = None  # frame and mask of the size that was asked for last
+
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
-        """A new uint8 (height, width, 3), the caller's; see `Backend.frame_buffer`."""
-        return np.zeros((*check_size(height, width), 3), np.uint8)
+        """The frame of that size; see `Backend.frame_buffer`."""
+        return self._held(height, width)[0]
 
     def mask_buffer(self, height: int, width: int) -> np.ndarray:
-        """A new uint8 (height, width), the caller's; see `Backend.mask_buffer`."""
-        return np.zeros(check_size(height, width), np.uint8)
+        """The mask of that size; see `Backend.mask_buffer`."""
+        return self._held(height, width)[1]
+
+    def _refuse_closed(self) -> None:
+        # Raises a ValueError once the engine is closed.
+        raise NotImplementedError
+
+    def _held(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        size = check_size(height, width)
+        with self._guard:
+            self._refuse_closed()
+            if self._buffers is None or self._buffers[1].shape != size:
+                self._buffers = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+            return self._buffers
 
 
 class Stopwatch:

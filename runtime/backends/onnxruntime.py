@@ -107,7 +107,11 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
         """Free the session; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._session = None
+                self._session = self._buffers = None
+
+    def _refuse_closed(self) -> None:
+        if self._session is None:
+            raise ValueError("the engine is closed")
 
     def _segment(self, frame: np.ndarray) -> np.ndarray:
         watch = Stopwatch()
@@ -122,8 +126,7 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
 
     def _infer(self, values: np.ndarray) -> np.ndarray:
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
-        if self._session is None:
-            raise ValueError("the engine is closed")
+        self._refuse_closed()
         with refusing(EngineError, f"onnxruntime cannot run the engine of {self.spec.name}"):
             logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
         return logits

@@ -15,6 +15,7 @@ from runtime import backend as runtime_backend
 from runtime import cli, infer, reference
 from runtime.backend import ClosedOnExit, PlainBuffers, check_segment
 from runtime.errors import LibraryError
+from runtime.forks import Guard
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Preprocess, Target
@@ -39,6 +40,11 @@ class FakeBackend(PlainBuffers, ClosedOnExit):
         self.segmented = 0
         self.closed = False
         self._delay_s = delay_s
+        self._guard = Guard("a fake engine")
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ValueError("the engine is closed")
 
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         check_segment(frame, out)

@@ -60,9 +60,9 @@ def postprocess(
     width: int,
     block: int,
     blend: Blend | None = None,
-    upsample: Upsample = "half_pixel",
     *,
     last: bool = False,
+    upsample: Upsample = "half_pixel",
     box: Box | None = None,
 ) -> np.ndarray:
     """As `reference.postprocess`; with `last` the kernels read the logits with their channels last."""
