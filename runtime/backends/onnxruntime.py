@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from runtime import reference
-from runtime.backend import ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
+from runtime.arrays import host_array, host_arrays
+from runtime.backend import ClosedOnExit, PlainBuffers, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.copies import contiguous
@@ -82,24 +83,25 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
         self._session = session
         self._guard = Guard(f"the engine of {self.spec.name}", self)
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_segment(frame, out)
+        host, place = host_arrays(frame, out)
         with self._guard:
-            mask = self._segment(contiguous(frame))
-        if out is None:
+            mask = self._segment(contiguous(host))
+        if place is None:
             return mask
-        np.copyto(out, mask)
+        np.copyto(place, mask)
         return out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        frame = host_array(frame)
         mask = self.segment(frame)
         return mask, reference.overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
 
