@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -163,6 +164,7 @@ def _open_own(root: Path) -> Dataset:
 def _find_own(own: OwnClasses) -> Callable[[Path, str], list[Pair]]:
     table, colors = identity_table(len(own.classes), own.ignored_ids), own.colors()
 
+    @cache  # what was looked at once is told once
     def find(root: Path, split: str) -> list[Pair]:
         frames, labels = own.folders.get(split, (split, f"{split}annot"))
         paths = pairs_in(root / frames, root / labels)
@@ -174,19 +176,22 @@ def _find_own(own: OwnClasses) -> Callable[[Path, str], list[Pair]]:
 
 def _of_white(pairs: list[Pair], own: OwnClasses) -> list[Pair]:
     # Two classes whose labels hold 0 and 255 alone: by the rule that 255 does not count, the second would be nowhere.
-    if len(own.classes) != 2 or not pairs:
-        return pairs
-    looked = spread(pairs, LOOKED)
-    if {value for pair in looked for value in plain_values(read_stored(pair.label))} != {0, IGNORED}:
+    if len(own.classes) > 2 or not _hold_white_alone(pairs):
         return pairs
     if {(0, 0, 0), (255, 255, 255)} <= own.colors().keys():
         return [pair._replace(reading="colors") for pair in pairs]
-    log(
-        f"the labels hold 0 and 255 alone ({len(looked)} of {len(pairs)} were looked at): 255 is taken for "
-        f'{own.classes[1].name!r}; where it does not count, say so in classes.json: "ignored": [255]'
-    )
+    last, what = repr(own.classes[-1].name), "the labels that were looked at hold 0 and 255 alone"
+    if len(own.classes) == 1:
+        second = "name a second class before it in classes.json, for the rest"
+        log(f"warning: {what}: 0 is {last}, and 255 does not count. Where 255 is {last}, {second}")
+        return pairs
+    log(f'{what}: 255 is taken for {last}; where it does not count, say so in classes.json: "ignored": [255]')
     table = tuple({0: 0, IGNORED: 1}.get(value, OUT_OF_RANGE) for value in range(256))
     return [pair._replace(table=table) for pair in pairs]
+
+
+def _hold_white_alone(pairs: list[Pair]) -> bool:
+    return {value for pair in spread(pairs, LOOKED) for value in plain_values(read_stored(pair.label))} == {0, IGNORED}
 
 
 _OPENERS: dict[str, Callable[[Path], Dataset]] = {

@@ -79,7 +79,8 @@ def _unscaled(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _narrow(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.uint8) if pixels.dtype == np.uint16 and pixels.max() <= 255 else pixels
+    whole = np.issubdtype(pixels.dtype, np.integer) and pixels.min() >= 0 and pixels.max() <= 255
+    return pixels.astype(np.uint8) if whole else pixels
 
 
 def _plain(path: Path, pixels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
-from runtime.cpu import cpu_features, cpu_name
+from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
@@ -22,6 +22,10 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 LANES = 2
 # How OpenVINO's execution graph names types, and how we do.
 TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types. OpenVINO asks the CPU alone for its
+# types: told BF16 under such a cap, it may end the process.
+BELOW_BF16 = ("sse41", "avx", "avx2", "avx2_vnni")
+BELOW_FP16 = (*BELOW_BF16, "avx512_core", "avx512_core_vnni", "avx512_core_bf16")
 
 
 def this_target(backend: BackendName) -> Target:
@@ -40,16 +44,18 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 
     Args:
         precision: what was asked.
-        capabilities: OpenVINO's OPTIMIZATION_CAPABILITIES of the device.
+        capabilities: OpenVINO's OPTIMIZATION_CAPABILITIES of the device: what the CPU has, whatever the library is
+            held to.
 
     Returns:
         "f16", "bf16" or "f32", as OpenVINO's INFERENCE_PRECISION_HINT takes them.
     """
-    if precision == "fp32":
+    cap = max_isa()
+    bf16, fp16 = "BF16" in capabilities and cap not in BELOW_BF16, "FP16" in capabilities and cap not in BELOW_FP16
+    if precision == "fp32" or not (bf16 or fp16):
         return "f32"
-    if "FP16" in capabilities and ("amx_fp16" in cpu_features() or "BF16" not in capabilities):
-        return "f16"
-    return "bf16" if "BF16" in capabilities else "f32"
+    matrices = "amx_fp16" in cpu_features() and (not cap or cap.endswith("amx_fp16"))
+    return "f16" if fp16 and (matrices or not bf16) else "bf16"
 
 
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:

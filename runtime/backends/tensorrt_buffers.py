@@ -18,7 +18,7 @@ from runtime.kernels.cuda import (
     resize_normalize,
     upsample_argmax,
 )
-from runtime.spec import ModelSpec
+from runtime.spec import ModelSpec, Upsample
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
 
@@ -168,7 +168,7 @@ class FrameBuffers:
             blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
             self.results.append((memory.pinned((height, width, 3)), blend.overlay))
         inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
-        outward = _axes(memory, network.coarse_size, (height, width))
+        outward = _axes(memory, network.coarse_size, (height, width), spec.upsample)
         bgr = preprocess.channel_order == "BGR"
         self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
         if network.coarse_size == (height, width) and not blend:  # each logit is a pixel's, and its winner the mask
@@ -187,6 +187,8 @@ def _tensor(memory: Memory, kind: TensorType) -> Tensor:
     return tensor._replace(address=memory.device(tensor.nbytes))
 
 
-def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:
-    down, across = (memory.upload(axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+def _axes(
+    memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int], upsample: Upsample = "half_pixel"
+) -> Axes:
+    down, across = (memory.upload(axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
     return Axes(across, down)

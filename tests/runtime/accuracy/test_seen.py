@@ -68,6 +68,12 @@ def test_masks_of_0_and_255_hold_the_second_of_two_classes_and_that_is_said(tmp_
     assert "255 is taken for 'road'" in capsys.readouterr().err
 
 
+def test_masks_of_0_and_255_with_one_class_are_told_how_they_are_read(tmp_path, capsys):
+    dataset = own_set(tmp_path, CLASSES[:1], [[[0, 0, 255]]])
+    assert read_pair(dataset.pairs("val")[0])[1].tolist() == [[0, 0, IGNORED]]
+    assert "0 is 'sky', and 255 does not count" in capsys.readouterr().err
+
+
 def test_beside_an_id_255_does_not_count(tmp_path, capsys):
     dataset = own_set(tmp_path, CLASSES[:2], [[[0, 0, 255]], [[0, 1, 255]]])
     assert read_pair(dataset.pairs("val")[0])[1].tolist() == [[0, 0, IGNORED]]

@@ -30,8 +30,9 @@ def encoded(pixels, suffix=".png", *settings):
     return cv2.imencode(suffix, pixels, settings)[1].tobytes()
 
 
-def test_sixteen_bits_that_fit_into_eight_are_values(tmp_path):
-    assert (read_stored(write(tmp_path / "a.png", encoded(IDS.astype(np.uint16)))).pixels == IDS).all()
+@pytest.mark.parametrize(("kind", "suffix"), [(np.uint16, ".png"), (np.uint16, ".tif"), (np.int32, ".tif")])
+def test_wider_values_that_fit_into_eight_bits_are_values(tmp_path, kind, suffix):
+    assert (read_stored(write(tmp_path / f"a{suffix}", encoded(IDS.astype(kind), suffix))).pixels == IDS).all()
 
 
 def test_alpha_that_is_opaque_is_left_out(tmp_path):

@@ -162,16 +162,23 @@ def test_channel_order_and_mean_are_applied_once(tmp_path, order):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "features", "fp16"),
+    ("capabilities", "features", "cap", "fp16"),
     [
-        (["FP32", "INT8"], (), "f32"),
-        (["FP32", "BF16", "INT8"], ("avx512_bf16",), "bf16"),
-        (["FP32", "BF16", "FP16"], ("amx_bf16", "avx512_fp16"), "bf16"),
-        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "f16"),
-        (["FP32", "FP16"], ("asimd",), "f16"),
+        (["FP32", "INT8"], (), "", "f32"),
+        (["FP32", "BF16", "INT8"], ("avx512_bf16",), "", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "avx512_fp16"), "", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "", "f16"),
+        (["FP32", "FP16"], ("asimd",), "", "f16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX_FP16", "f16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX2_VNNI", "f32"),
+        (["FP32", "BF16", "INT8"], ("amx_bf16",), "avx2", "f32"),
+        (["FP32", "FP16"], (), "AVX512_CORE_BF16", "f32"),
     ],
 )
-def test_fp16_runs_as_the_fastest_16_bit_type_that_the_cpu_has(monkeypatch, capabilities, features, fp16):
+def test_fp16_runs_as_the_fastest_16_bit_type_that_the_library_may_use(monkeypatch, capabilities, features, cap, fp16):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
     monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
     found = {precision: openvino_backend.execution_type(precision, capabilities) for precision in PRECISIONS}
     assert found == {"fp32": "f32", "fp16": fp16, "int8": fp16}
