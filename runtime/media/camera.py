@@ -1,5 +1,6 @@
 """A live camera, through OpenCV, or a stream through PyAV: always its newest frame, older ones are counted."""
 
+import math
 import re
 import threading
 import time
@@ -73,7 +74,7 @@ class Camera(ClosedOnExit):
         self.name = shown_address(given)
         self.taken = self.dropped = 0
         self._stop = stop or threading.Event()
-        self._closed = False
+        self._closed, self._end_s = False, math.inf
         self._capture = (
             (opened or _opened)(given)
             if is_local(given) or given.startswith(PIPELINE)
@@ -117,6 +118,10 @@ class Camera(ClosedOnExit):
         pixels, taken_s = newest
         return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
 
+    def end_after(self, seconds: float) -> None:
+        """From so many seconds on, from now, `read` gives `END`, whether the line is there or not."""
+        self._end_s = time.monotonic() + seconds
+
     @property
     def reconnects(self) -> int:
         """How often the stream was lost and came back."""
@@ -143,7 +148,7 @@ class Camera(ClosedOnExit):
         self._thread.join(1)
 
     def _stopped(self) -> bool:
-        return self._closed or self._stop.is_set()
+        return self._closed or self._stop.is_set() or time.monotonic() >= self._end_s
 
     def _take(self) -> None:
         misses = 0

@@ -1,7 +1,7 @@
 """A camera on the network: GStreamer's RTSP server on 127.0.0.1, with a picture that moves, in H.264.
 
 For the Python that has GStreamer's bindings (Debian: the packages of `NEEDS`), which is not the tests' own:
-`/usr/bin/python3 tests/helpers/rtsp_server.py PORT [USER PASSWORD]`. Ends with its standard input.
+`/usr/bin/python3 tests/helpers/rtsp_server.py PORT HEIGHT WIDTH FPS [USER PASSWORD]`. Ends with its standard input.
 """
 
 import contextlib
@@ -26,8 +26,9 @@ PIPELINE = (
 class Server:
     """The server as a process, which can be ended, frozen and started again on the same port."""
 
-    def __init__(self, *credentials: str) -> None:
+    def __init__(self, *credentials: str, shape: tuple[int, int, int] = (HEIGHT, WIDTH, FPS)) -> None:
         self.port = free_port()
+        self._shape = [str(value) for value in shape]
         self._credentials = credentials
         self._process: subprocess.Popen[str] | None = None
         self.start()
@@ -43,7 +44,7 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        command = [SYSTEM_PYTHON, __file__, str(self.port), *self._credentials]
+        command = [SYSTEM_PYTHON, __file__, str(self.port), *self._shape, *self._credentials]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         said = self._process.stdout.readline()
@@ -62,15 +63,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(*credentials: str) -> Iterator[Server]:
-    server = Server(*credentials)
+def serving(*credentials: str, shape: tuple[int, int, int] = (HEIGHT, WIDTH, FPS)) -> Iterator[Server]:
+    server = Server(*credentials, shape=shape)
     try:
         yield server
     finally:
         server.cut()
 
 
-def serve(port: int, credentials: list[str]) -> None:
+def serve(port: int, height: int, width: int, fps: int, credentials: list[str]) -> None:
     import gi
 
     gi.require_version("Gst", "1.0")
@@ -80,7 +81,7 @@ def serve(port: int, credentials: list[str]) -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer(address="127.0.0.1", service=str(port))
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(PIPELINE.format(height=HEIGHT, width=WIDTH, fps=FPS))
+    factory.set_launch(PIPELINE.format(height=height, width=width, fps=fps))
     factory.set_shared(True)
     if credentials:
         require(GstRtspServer, server, factory, *credentials)
@@ -105,4 +106,4 @@ def require(library, server, factory, user: str, password: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), sys.argv[2:])
+    serve(*map(int, sys.argv[1:5]), sys.argv[5:])
