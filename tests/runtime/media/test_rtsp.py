@@ -97,9 +97,9 @@ def test_a_wrong_password_is_one_line_without_it():
 
 def test_a_camera_that_takes_the_call_and_never_answers_is_bounded_in_time(monkeypatch):
     monkeypatch.setattr(video, "TIMEOUT_S", 1.0)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(FrameError, match="cannot be opened"):  # without a bound it never ends
-            Camera(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live")
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, pytest.raises(FrameError, match="cannot be opened"):  # without a bound it never ends
+        Camera(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/live")
 
 
 def test_two_cameras_are_recorded_in_one_run_and_looked_at(tmp_path):
