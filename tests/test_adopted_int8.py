@@ -1,5 +1,7 @@
 """What foreign graphs hold and ours do not, from the file to an INT8 engine that is held to its graph."""
 
+import importlib.util
+
 import cv2
 import numpy as np
 import onnx
@@ -10,6 +12,7 @@ from calib import qdq, ranges, sample
 from calib.graphs import load_graph
 from calib.placement import layers, place
 from calib.table import load_table
+from engines import tensorrt_build
 from engines.build import build_engine
 from engines.proof import REFEREE, referee_of
 from export import adopt
@@ -109,3 +112,11 @@ def test_an_engine_is_held_to_its_graph_in_every_precision(stages, tmp_path, bac
     with open_backend(engine) as ours, referee_of(onnx_bytes, spec, precision) as referee:
         found, wanted = ours.logits(frame), referee.logits(frame)
     assert REFEREE == "onnxruntime" and np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > LIKE_ITS_GRAPH
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_tensorrt_rtx_builds_an_adopted_graph_without_a_gpu(stages, precision):
+    model, spec = load_graph(stages[precision], precision)
+    built = tensorrt_build.build(model.SerializeToString(), spec, precision, "tensorrt-rtx")
+    assert built.executed.get(precision, 0) > 0

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
+from runtime.arrays import host_array, host_arrays
+from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame
 from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -113,22 +114,23 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_segment(frame, out)
+        host, place = host_arrays(frame, out)
         with self._guard:
-            return self._segment(frame, out)
+            mask = self._segment(host, place)
+            return mask if out is None else out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             mask = self._segment(frame)
             return mask, overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             logits = self._infer(self._resizer.resize(frame))
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
@@ -138,7 +140,11 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         """Free the engine and its buffers; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._request = None
+                self._request = self._buffers = None
+
+    def _refuse_closed(self) -> None:
+        if self._request is None:
+            raise ValueError("the engine is closed")
 
     def _segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         watch = Stopwatch()
@@ -156,8 +162,7 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         # uint16 that are bfloat16's bits.
         import openvino
 
-        if self._request is None:
-            raise ValueError("the engine is closed")
+        self._refuse_closed()
         if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
             image = image.copy()
         with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):

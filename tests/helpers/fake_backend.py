@@ -13,8 +13,10 @@ import pytest
 
 from runtime import backend as runtime_backend
 from runtime import cli, infer, reference
-from runtime.backend import ClosedOnExit, PlainBuffers, check_segment
+from runtime.arrays import host_arrays
+from runtime.backend import ClosedOnExit, PlainBuffers
 from runtime.errors import LibraryError
+from runtime.forks import Guard
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Preprocess, Target
@@ -39,9 +41,14 @@ class FakeBackend(PlainBuffers, ClosedOnExit):
         self.segmented = 0
         self.closed = False
         self._delay_s = delay_s
+        self._guard = Guard("a fake engine")
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ValueError("the engine is closed")
 
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        check_segment(frame, out)
+        frame, _ = host_arrays(frame, out)
         time.sleep(self._delay_s)
         self.segmented += 1
         mask = expected_mask(frame)
