@@ -8,6 +8,7 @@ Source: data-apis.org, array API 2022.12, and dlpack.h; the interface of CUDA ar
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +91,27 @@ def check_early(frame: Any, out: Any) -> None:
     """Refuse what no backend takes, as `host_arrays` does, before one is free; what lies on a GPU is left to it."""
     if not (on_gpu(frame) or on_gpu(out)):
         host_arrays(frame, out)
+
+
+def paired(frames: Sequence[Any], outs: Sequence[Any] | None) -> list[tuple[Any, Any]]:
+    """Frames of a batch, each with where its mask goes, looked at as `check_early` does.
+
+    Raises:
+        FrameError, ValueError: as `host_arrays`, and which it is; or there are not as many outs as frames.
+    """
+    # An array is a sequence of its rows, too, each of which would be told to be no frame.
+    if isinstance(frames, (str, bytes)) or not hasattr(frames, "__len__") or getattr(frames, "ndim", 4) < 4:
+        raise FrameError(f"a batch is a list of frames, or an array of four dimensions, got {_kind(frames)}")
+    places = [None] * len(frames) if outs is None else list(outs)
+    if len(places) != len(frames):
+        raise ValueError(f"a batch of {len(frames)} frames has as many masks, got {len(places)}")
+    pairs = list(zip(frames, places, strict=True))
+    for index, (frame, out) in enumerate(pairs):
+        try:
+            check_early(frame, out)
+        except (FrameError, ValueError) as error:
+            raise type(error)(f"frame {index} of the batch: {error}") from None
+    return pairs
 
 
 def device_array(array: Any, what: str, stream: int) -> DeviceArray:

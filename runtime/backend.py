@@ -3,12 +3,14 @@
 import importlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
+from runtime.arrays import paired
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
 from runtime.forks import Guard
@@ -66,6 +68,24 @@ class Backend(Protocol):
             FrameError: the frame is no array, of another shape or type, or on a GPU where the engine does not run.
             ValueError: `out` is of another shape or type, read-only, or overlaps the frame; nothing is written.
             EngineError: another thread uses the engine, or another process opened it.
+        """
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames, of any sizes, each as `segment` gives it.
+
+        All are looked at before the first is segmented: one that is refused costs no other's mask.
+
+        Args:
+            frames: as `segment` takes them; none is none.
+            outs: where the masks are written, one a frame; None: new arrays.
+
+        Returns:
+            the masks in the frames' order. A mask is the same bits as `segment` gives.
+
+        Raises:
+            FrameError: as `segment`, and says which frame.
+            ValueError: as `segment`, and says which; or there are not as many outs as frames.
+            EngineError: as `segment`.
         """
 
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
@@ -148,6 +168,18 @@ class ClosedOnExit:
     ) -> None:
         """Calls `close`."""
         self.close()
+
+
+class OneByOne:
+    """`segment_batch` of a backend whose engine takes one frame."""
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        raise NotImplementedError
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """One after another; see `Backend.segment_batch`."""
+        return [self.segment(frame, out) for frame, out in paired(frames, outs)]
 
 
 class PlainBuffers:

@@ -7,7 +7,7 @@ import numpy as np
 
 from runtime import reference
 from runtime.arrays import host_array, host_arrays
-from runtime.backend import ClosedOnExit, PlainBuffers, Stopwatch, check_frame
+from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.copies import contiguous
@@ -64,7 +64,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend"
     return OnnxRuntimeBackend(engine, manifest)
 
 
-class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
+class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """A graph in onnxruntime; `provider` names where it runs."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime.arrays import host_array, host_arrays
-from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame
+from runtime.backend import Backend, ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
 from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -102,7 +102,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
-class OpenVinoBackend(PlainBuffers, ClosedOnExit):
+class OpenVinoBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:

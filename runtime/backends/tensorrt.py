@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from runtime.arrays import host_array, host_arrays, on_gpu
-from runtime.backend import Backend, ClosedOnExit, check_frame
+from runtime.backend import Backend, ClosedOnExit, OneByOne, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
@@ -95,7 +95,7 @@ def _pushed(context: Any, driver: Any) -> Iterator[None]:
         driver.Context.pop()
 
 
-class TensorRT(ClosedOnExit):
+class TensorRT(OneByOne, ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
