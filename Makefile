@@ -7,6 +7,8 @@ SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
 WEIGHTS ?=
+ONNX ?=
+ADOPT_OPTIONS ?=
 CLASSES ?=
 EMA ?=
 ifeq ($(origin PYTHON),undefined)
@@ -28,7 +30,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS CLASSES EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS ONNX ADOPT_OPTIONS CLASSES EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -36,7 +38,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(basename $(notdir $(firstword $(subst :, ,$(MODEL)))))-$(PRECISION)
+BENCH_NAME := $(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -78,6 +80,9 @@ endif
 
 # What is made of which network: the options of `streetseg export|engine|calib`.
 network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
+# Another's file has a size of its own, unless one was typed.
+source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
+own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
 # A network of one's own is named after its file.
@@ -104,14 +109,20 @@ install: $(VENV_TARGET)/.installed ## .venv with every package
 onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS CLASSES EMA: the checked ONNX graph; prints its path
 	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" --batch "$$BATCH"
 
-calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
-	@$(call split,CALIB_OPTIONS)
-	$(PY) -m streetseg calib $(network) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
+adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
+	@$(call split,ADOPT_OPTIONS)
+	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(own_size) $(taken) "$${ADOPT_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
+calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+	@$(call split,CALIB_OPTIONS)
+	$(call split,ADOPT_OPTIONS)
+	$(PY) -m streetseg calib $(source) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
+
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
+	$(call split,ADOPT_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
-	$(PY) -m streetseg engine $(network) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
+	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
@@ -231,10 +242,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" --model "$$MODEL" --precision "$$PRECISION" --backend "$$BACKEND" --size "$$SIZE" $(weights) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -m 'not gpu and not data and not package and not slow'
+	$(PY) -m pytest -m 'not gpu and not data and not package and not cameras and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -m 'slow and not gpu and not data and not package'
+	$(PY) -m pytest -m 'slow and not gpu and not data and not package and not cameras'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -243,11 +254,14 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
 	$(PY) -m pytest -m package tests/package
+
+test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
+	$(PY) -m pytest -m cameras tests/runtime/media
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
@@ -283,4 +297,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA IN
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-cameras test-lowest test-gpu lint clean

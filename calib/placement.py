@@ -26,6 +26,8 @@ import onnx
 SAME_SCALE = ("MaxPool", "AveragePool", "Pad")  # of one input tensor, whose range bounds the output's
 MOVES = ("Slice", "Concat")
 UNPOOLING = "Where"
+MAP_WEIGHTS = 4  # dimensions
+ONE_PIXEL = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "Expand", "ConstantOfShape")
 
 
 class Point(NamedTuple):
@@ -46,7 +48,7 @@ class Placement(NamedTuple):
 
 
 def place(graph: onnx.GraphProto, float_layers: Collection[str] = ()) -> Placement:
-    """The placement of a graph that `export.to_onnx` wrote.
+    """The placement of a graph that `export.to_onnx` or `export.adopt` wrote.
 
     Args:
         graph: with convolutions of constant weights.
@@ -69,8 +71,13 @@ def tensors(graph: onnx.GraphProto) -> list[str]:
 
 
 def layers(graph: onnx.GraphProto) -> dict[int, str]:
-    """Node -> layer name of every convolution. Convolutions of the same weights are one layer."""
-    return {i: layer_name(node) for i, node in enumerate(graph.node) if node.op_type == "Conv"}
+    """Node -> layer name of every convolution of maps by constant weights. Those of the same weights are one layer."""
+    weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) == MAP_WEIGHTS}
+    # Those of a quantized graph come from their codes.
+    weights |= {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    return {
+        i: layer_name(node) for i, node in enumerate(graph.node) if node.op_type == "Conv" and node.input[1] in weights
+    }
 
 
 def layer_name(node: onnx.NodeProto) -> str:
@@ -141,13 +148,22 @@ class _Placer:
         for i, node in enumerate(self.nodes):
             if node.op_type != "Add" or any(name in self.constants for name in node.input):
                 continue
-            sources = [self.producer[name] for name in node.input]
+            sources = [self.producer.get(name) for name in node.input]
             for index in (0, 1):
-                if sources[1 - index] in self.inner and not self._unpooled(sources[index]):
+                if sources[1 - index] in self.inner and self._is_map(node.input[index], sources[index]):
                     found.append((i, index))
         return found
 
+    def _is_map(self, tensor: str, source: int | None) -> bool:
+        # What is pooled to one pixel and spread over all is no skip, nor is what was unpooled, nor the frame.
+        if source is None or self.nodes[source].op_type in ONE_PIXEL:
+            return False
+        return tensor != self.frame and not self._unpooled(source)
+
     def _unpooled(self, node: int) -> bool:
         while self.nodes[node].op_type == "Reshape":
-            node = self.producer[self.nodes[node].input[0]]
+            before = self.producer.get(self.nodes[node].input[0])
+            if before is None:
+                return False
+            node = before
         return self.nodes[node].op_type == UNPOOLING

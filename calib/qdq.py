@@ -99,7 +99,7 @@ def weight_scales(weight: np.ndarray, kind: np.dtype) -> np.ndarray:
     """The scale of each output channel, in the type that the graph computes in.
 
     Args:
-        weight: float (out, in, kh, kw).
+        weight: float (out, in / groups, kh, kw).
         kind: float16 or float32.
 
     Returns:
@@ -110,7 +110,7 @@ def weight_scales(weight: np.ndarray, kind: np.dtype) -> np.ndarray:
 
 
 def integers(weight: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """int8 codes of a weight (out, in, kh, kw) for scales (out,)."""
+    """int8 codes of a weight (out, in / groups, kh, kw) for scales (out,)."""
     codes = np.rint(weight.astype(np.float64) / scales.astype(np.float64).reshape(-1, 1, 1, 1))
     return np.clip(codes, -LEVELS, LEVELS).astype(np.int8)
 
@@ -164,13 +164,22 @@ class _Writer:
         scales = weight_scales(weight, self.kind)
         rounding = integers(weight, scales) * scales.astype(np.float64).reshape(-1, 1, 1, 1) - weight
         means = self._means(tensor)
-        if len(means) != weight.shape[1]:
+        groups = next((each.i for each in convolution.attribute if each.name == "group"), 1)
+        if len(means) != weight.shape[1] * groups:
             raise GraphError(
                 f"the calibration table has {len(means)} means of tensor {tensor}, "
-                f"{layer_name(convolution)} reads {weight.shape[1]} channels; take it again: {command('calib')}"
+                f"{layer_name(convolution)} reads {weight.shape[1] * groups} channels; "
+                f"take it again: {command('calib')}"
             )
-        shift = rounding.sum(axis=(2, 3)) @ means
-        bias = self._array(convolution.input[2]) if len(convolution.input) > 2 else np.zeros(len(weight))
+        # Each output reads the channels of its own group.
+        read = means.reshape(groups, -1).repeat(len(weight) // groups, axis=0)
+        shift = (rounding.sum(axis=(2, 3)) * read).sum(axis=1)
+        if not (bias_name := next(iter(convolution.input[2:]), "")):
+            bias = np.zeros(len(weight))
+        elif bias_name in self.constants:
+            bias = self._array(bias_name)
+        else:
+            return  # it is computed from something: there is nothing to move
         # Convolutions of one layer share weight and bias, but not always what they read: a bias each.
         corrected = self._constant(f"{convolution.output[0]}.bias", (bias - shift).astype(self.kind))
         del convolution.input[2:]

@@ -146,7 +146,8 @@ def find_table(model: str, weights_sha256: str) -> Path:
             return path
     raise GraphError(
         f"no calibration table for these weights of {model}; "
-        f"make one: {command('calib', model=model, weights='path', data='path')}"
+        f"make one: {command('calib', model=model, weights='path', data='path')}, "
+        f"or of another's file {command('calib', onnx='path', data='path')}"
     )
 
 

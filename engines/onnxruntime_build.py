@@ -64,5 +64,7 @@ def weight_types(model: onnx_package.ModelProto) -> dict[str, int]:
     """How many weighted layers of a graph have weights of each type."""
     types = {tensor.name: TYPE_NAMES.get(tensor.data_type, str(tensor.data_type)) for tensor in model.graph.initializer}
     types |= {node.output[0]: "int8" for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    counts = Counter(types[node.input[1]] for node in model.graph.node if node.op_type in WEIGHTED)
+    # Attention multiplies what is computed: of it no weight has a type.
+    weighted = [node for node in model.graph.node if node.op_type in WEIGHTED and node.input[1] in types]
+    counts = Counter(types[node.input[1]] for node in weighted)
     return dict(sorted(counts.items()))

@@ -11,8 +11,13 @@ LARGEST = float(np.finfo(np.float16).max)
 FLOAT32_INPUTS = {"Resize": (1, 2)}
 
 
-def half_from_float(model: onnx.ModelProto) -> onnx.ModelProto:
+def half_from_float(model: onnx.ModelProto, *, keep_casts: bool = False) -> onnx.ModelProto:
     """The same graph with every float32 tensor, input and output in float16; no Cast is added.
+
+    Args:
+        model: of float32 alone.
+        keep_casts: the graph is another exporter's, which may count and compare in between: casts to float32 become
+            casts to float16, other ones stay.
 
     Raises:
         GraphError: a weight does not fit float16, or the graph is not of float32 alone.
@@ -27,10 +32,18 @@ def half_from_float(model: onnx.ModelProto) -> onnx.ModelProto:
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
     for node in graph.node:
-        if node.op_type in ("Cast", "Constant", "ConstantOfShape"):
+        if node.op_type == "Cast" and keep_casts:
+            _halve_cast(node)
+        elif node.op_type in ("Cast", "Constant", "ConstantOfShape"):
             raise GraphError(f"node {node.name} is a {node.op_type}: its type cannot be changed by changing weights")
     del graph.value_info[:]
     return onnx.shape_inference.infer_shapes(half, check_type=True, strict_mode=True)
+
+
+def _halve_cast(node: onnx.NodeProto) -> None:
+    for each in node.attribute:
+        if each.name == "to" and each.i == TensorProto.FLOAT:
+            each.i = TensorProto.FLOAT16
 
 
 def _half_tensor(tensor: TensorProto) -> TensorProto:

@@ -47,7 +47,7 @@ def own_source(model: str) -> Source | None:
     if found and re.fullmatch(r"[\w.]+", path):
         return Source(_name(path.rpartition(".")[2], attribute), model, None, path, attribute)
     if "/" in model:
-        raise ModelError(f"{shown(Path(model))} is no Python file; a network of your own is path/to/net.py:build")
+        raise ModelError(f"unknown model {shown(model)!r}: a network of your own is path/to/net.py:build")
     for entry in metadata.entry_points(group=GROUP, name=model):
         return Source(_name(model, BUILD), model, None, entry.module, entry.attr or BUILD)
     return None

@@ -11,8 +11,8 @@ from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from export.network import Network, Normalization
-from export.own import network_of
 from export.own_code import own_source
+from export.own_network import network_of
 from runtime.cli import closest
 from runtime.commands import option
 from runtime.errors import ModelError

@@ -162,14 +162,14 @@ def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
     # Constants that the network computes from its size alone, such as the pyramid's matrices, are as large as its maps.
     model = optimize(program.model_proto, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES)
     model.producer_name = "street-segmentation"
-    _forget_sources(model)
+    forget_sources(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = SPEC_KEY, to_json(spec)
     return model
 
 
-def _forget_sources(model: "onnx.ModelProto") -> None:
-    # The exporter notes the Python stack of every node: paths of the machine, and most of a small graph's bytes.
+def forget_sources(model: "onnx.ModelProto") -> None:
+    """Drop what an exporter notes of its own: the Python stack of every node, paths of its machine among it."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):

@@ -3,18 +3,20 @@
 import importlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
+from runtime.arrays import paired
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
 from runtime.forks import Guard
 from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
-from runtime.reference import check_out, check_size
+from runtime.reference import check_size
 from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
 from runtime.texts import shown
@@ -41,28 +43,57 @@ class Backend(Protocol):
     spec: ModelSpec
     stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    @overload
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
+
+    @overload
+    def segment(self, frame: Any, out: Any = None) -> Any: ...
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame.
+
+        Either is NumPy's, or another library's by DLPack or `__array_interface__`. TensorRT also takes either on the
+        GPU, by DLPack or `__cuda_array_interface__`, contiguous, and copies nothing: it waits for what their library
+        has enqueued (DLPack), or for their `stream`; when it returns, the mask is there on every stream.
 
         Args:
             frame: uint8 (H, W, 3) RGB, any size and strides. From `frame_buffer` it is taken without a copy.
             out: uint8 (H, W), where the mask is written; None: a new array. To `mask_buffer` it comes without a copy.
 
         Returns:
-            uint8 (H, W) train ids: `out`, or a new array.
+            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, which has
+            `__cuda_array_interface__`.
 
         Raises:
-            FrameError: the frame is no array, or of another shape or type.
+            FrameError: the frame is no array, of another shape or type, or on a GPU where the engine does not run.
             ValueError: `out` is of another shape or type, read-only, or overlaps the frame; nothing is written.
             EngineError: another thread uses the engine, or another process opened it.
+        """
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames, of any sizes, each as `segment` gives it.
+
+        All are looked at before the first is segmented: one that is refused costs no other's mask.
+
+        Args:
+            frames: as `segment` takes them; none is none.
+            outs: where the masks are written, one a frame; None: new arrays.
+
+        Returns:
+            the masks in the frames' order. A mask is the same bits as `segment` gives.
+
+        Raises:
+            FrameError: as `segment`, and says which frame.
+            ValueError: as `segment`, and says which; or there are not as many outs as frames.
+            EngineError: as `segment`.
         """
 
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
         """Where a frame is best decoded to: `segment`, `overlay` and `logits` take it from there without a copy.
 
-        On a GPU it is page-locked. It is the same array for a size until another size was used; then, and after
-        `close`, it remains an ordinary array, valid as long as it is referenced. A call with a frame that lies
-        elsewhere may write over it, so may nothing else but the caller.
+        On a GPU it is page-locked. It is the same array for a size until another size is asked for or, on a GPU, used;
+        then, and after `close`, it remains an ordinary array, valid as long as it is referenced. A call with a frame
+        that lies elsewhere may write over it, so may nothing else but the caller.
 
         Returns:
             uint8 (height, width, 3), contiguous, its values unset.
@@ -139,16 +170,43 @@ class ClosedOnExit:
         self.close()
 
 
+class OneByOne:
+    """`segment_batch` of a backend whose engine takes one frame."""
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        raise NotImplementedError
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """One after another; see `Backend.segment_batch`."""
+        return [self.segment(frame, out) for frame, out in paired(frames, outs)]
+
+
 class PlainBuffers:
     """`frame_buffer` and `mask_buffer` of a backend that takes any contiguous array without a copy."""
 
+    _guard: Guard
+    _buffers: tuple[np.ndarray, np.ndarray] | None = None  # frame and mask of the size that was asked for last
+
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
-        """A new uint8 (height, width, 3), the caller's; see `Backend.frame_buffer`."""
-        return np.zeros((*check_size(height, width), 3), np.uint8)
+        """The frame of that size; see `Backend.frame_buffer`."""
+        return self._held(height, width)[0]
 
     def mask_buffer(self, height: int, width: int) -> np.ndarray:
-        """A new uint8 (height, width), the caller's; see `Backend.mask_buffer`."""
-        return np.zeros(check_size(height, width), np.uint8)
+        """The mask of that size; see `Backend.mask_buffer`."""
+        return self._held(height, width)[1]
+
+    def _refuse_closed(self) -> None:
+        # Raises a ValueError once the engine is closed.
+        raise NotImplementedError
+
+    def _held(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        size = check_size(height, width)
+        with self._guard:
+            self._refuse_closed()
+            if self._buffers is None or self._buffers[1].shape != size:
+                self._buffers = np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+            return self._buffers
 
 
 class Stopwatch:
@@ -163,18 +221,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps_ms[name] = (now - self._last) * 1e3
         self._last = now
-
-
-def check_segment(frame: np.ndarray, out: np.ndarray | None) -> None:
-    """Refuse what `Backend.segment` does not take.
-
-    Raises:
-        FrameError: no frame.
-        ValueError: the mask cannot be written there.
-    """
-    check_frame(frame)
-    if out is not None:
-        check_out(out, frame)
 
 
 class BackendModule(Protocol):

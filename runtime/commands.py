@@ -9,6 +9,7 @@ from runtime.errors import LibraryError
 
 PROJECT = 'name = "street-segmentation"'
 COMMAND = "streetseg"
+ADOPTED = "adopted from "  # how the source of a spec begins that was made of another's ONNX file, which follows
 NAMES = {"onnx": "export"}  # targets of make that are commands under another name
 # Which extra brings a module that is not there; the other ones come with the package itself.
 EXTRAS = {

@@ -20,11 +20,18 @@ def cpu_features() -> tuple[str, ...]:
     return (*sorted(flag for flag in flags if flag.startswith(wanted)), *_cap())
 
 
-def _cap() -> tuple[str, ...]:
-    # Source: oneDNN's developer guide, "CPU Dispatcher Control"; of both names the first that is set counts.
+def max_isa() -> str:
+    """The units that the environment holds oneDNN, and with it OpenVINO, to; empty where it does not.
+
+    Source: oneDNN's developer guide, "CPU Dispatcher Control"; of both names the first that is set counts.
+    """
     names = [name for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
     value = os.environ[names[0]].lower() if names else ""
-    return (f"max_cpu_isa={value}",) if value not in ("", "all", "default") else ()
+    return value if value not in ("all", "default") else ""
+
+
+def _cap() -> tuple[str, ...]:
+    return (f"max_cpu_isa={cap}",) if (cap := max_isa()) else ()
 
 
 def _cpuinfo(field: str) -> str:

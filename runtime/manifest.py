@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
-from runtime.commands import command
+from runtime.commands import ADOPTED, command
 from runtime.errors import EngineError, LibraryError
 from runtime.json_values import TOLD, read_json, told
 from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
@@ -35,6 +35,9 @@ def manifest_path(engine: str | Path) -> Path:
 def rebuild_command(manifest: EngineManifest) -> str:
     """What a user types to build that engine again on this machine."""
     spec = manifest.spec
+    if spec.source.startswith(ADOPTED):
+        onnx = spec.source.removeprefix(ADOPTED)
+        return command("engine", onnx=onnx, precision=manifest.precision, backend=manifest.backend)
     return command(
         "engine",
         model=spec.name,

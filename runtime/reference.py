@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import FrameError
-from runtime.spec import ModelSpec, Preprocess
+from runtime.spec import ModelSpec, Preprocess, Upsample
 
 # What programs pass in its place, and how a frame is made of it, by the name of its type.
 REMEDIES = {
@@ -53,12 +53,22 @@ def check_frame(frame: object) -> None:
         raise FrameError(f"a frame is uint8 (height, width, 3) RGB, got {frame.dtype} {frame.shape}")
 
 
-def axis_table(n_in: int, n_out: int) -> AxisTable:
+def axis_table(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> AxisTable:
     """Where each of `n_out` samples lies among `n_in`, pixel centres at halves, edges repeated.
 
-    Source: ONNX Resize, mode="linear", coordinate_transformation_mode="half_pixel".
+    With "align_corners" the first and the last sample fall on the first and the last of `n_in`. With "nearest" each is
+    the one of `n_in` that its centre lies in, and has the whole weight.
+
+    Source: ONNX Resize, mode="linear", coordinate_transformation_mode="half_pixel" or "align_corners";
+    mode="nearest", "half_pixel" with nearest_mode="round_prefer_ceil".
     """
-    position = (np.arange(n_out, dtype=np.float64) + 0.5) * (n_in / n_out) - 0.5
+    centre = np.arange(n_out, dtype=np.float64)
+    if upsample == "align_corners":
+        position = centre * ((n_in - 1) / max(n_out - 1, 1))
+    elif upsample == "nearest":
+        position = np.floor((centre + 0.5) * n_in / n_out)
+    else:
+        position = (centre + 0.5) * (n_in / n_out) - 0.5
     position = np.clip(position, 0, n_in - 1)
     first = np.floor(position).astype(np.int32)
     fraction = position - first
@@ -133,7 +143,9 @@ def unblock(logits: np.ndarray, block: int) -> np.ndarray:
     return whole
 
 
-def postprocess(logits: np.ndarray, height: int, width: int, *, block: int = 1) -> np.ndarray:
+def postprocess(
+    logits: np.ndarray, height: int, width: int, *, block: int = 1, upsample: Upsample = "half_pixel"
+) -> np.ndarray:
     """Class of every frame pixel: upsample the logits, then take the largest; ties go to the lower class id.
 
     Args:
@@ -145,8 +157,8 @@ def postprocess(logits: np.ndarray, height: int, width: int, *, block: int = 1) 
     Source: ONNX Resize, coordinate_transformation_mode="half_pixel".
     """
     coarse = unblock(logits, block)[0].astype(np.float32)
-    down = axis_table(coarse.shape[1], height)
-    wide = _across(coarse, axis_table(coarse.shape[2], width))
+    down = axis_table(coarse.shape[1], height, upsample)
+    wide = _across(coarse, axis_table(coarse.shape[2], width, upsample))
     mask = np.empty((height, width), np.uint8)
     for start in range(0, height, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -157,7 +169,7 @@ def postprocess(logits: np.ndarray, height: int, width: int, *, block: int = 1) 
 
 def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -> np.ndarray:
     """`postprocess` with what the spec says of the logits; uint8 of the frame's height and width."""
-    return postprocess(logits, frame_shape[0], frame_shape[1], block=spec.block)
+    return postprocess(logits, frame_shape[0], frame_shape[1], block=spec.block, upsample=spec.upsample)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:

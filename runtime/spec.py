@@ -13,6 +13,7 @@ from runtime.labels import Label
 
 Precision = Literal["fp32", "fp16", "int8"]
 BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
+Upsample = Literal["half_pixel", "align_corners", "nearest"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
@@ -24,6 +25,9 @@ ANY = "any"  # the device of an engine that fits every machine
 MANIFEST_VERSION = 3  # of the manifest's fields and their meaning
 
 T = TypeVar("T")
+# Of a field that came later: not written where it has its default, so that files of before are read, and their
+# checksums hold.
+LATER = {"later": True}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ class ModelSpec:
 
     `block` is 2 where the last layer is a 2x2 deconvolution of stride 2, written as the 1x1 convolution that it is:
     channel `c * 4 + 2 * dy + dx` holds class c at row 2y + dy and column 2x + dx of the logits.
+
+    `upsample` is how the logits become as large as the frame (`runtime.reference.axis_table`): "nearest" where they are
+    class ids that the graph made itself, 1 in the channel of its class and 0 in the others.
     """
 
     name: str
@@ -73,6 +80,7 @@ class ModelSpec:
     batch: int
     weights_sha256: str
     source: str
+    upsample: Upsample = dataclasses.field(default="half_pixel", metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse what no network is.
@@ -144,7 +152,7 @@ class EngineManifest:
 
 def to_json(noun: Any) -> str:
     """One of the nouns above as indented JSON."""
-    return json.dumps(dataclasses.asdict(noun), indent=1)
+    return json.dumps(_values(noun), indent=1)
 
 
 def from_json(kind: type[T], text: str) -> T:
@@ -155,6 +163,19 @@ def from_json(kind: type[T], text: str) -> T:
     """
     noun: T = _build(kind, values_from_json(text), kind.__name__)
     return noun
+
+
+def _values(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+        return {field.name: _values(own) for field, own in fields if not (_is_later(field) and own == field.default)}
+    if isinstance(value, dict):
+        return {key: _values(item) for key, item in value.items()}
+    return [_values(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_later(field: "dataclasses.Field[Any]") -> bool:
+    return bool(field.metadata.get("later"))
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -178,10 +199,11 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 
 def _build_noun(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
-    if not isinstance(value, dict) or set(value) != set(hints):
+    later = {field.name for field in dataclasses.fields(kind) if _is_later(field)}
+    if not isinstance(value, dict) or set(value) | later != set(hints):
         got = sorted(value) if isinstance(value, dict) else value
         raise ValueError(f"{where} has {told(got)}, expected the fields {sorted(hints)!r}")
-    return kind(**{name: _build(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    return kind(**{name: _build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
 
 
 def _build_tuple(kind: Any, arguments: tuple[Any, ...], value: Any, where: str) -> Any:

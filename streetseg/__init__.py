@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from runtime.media.frames import read_frame
     from streetseg.listing import Engine, Model, engines, models
     from streetseg.results import evaluate, open, train
-    from streetseg.stages import build, calibrate, export, quantize
+    from streetseg.stages import adopt, build, calibrate, export, quantize
 
 __all__ = [
-    "Backend", "Camera", "Engine", "Lanes", "Model", "PipelineError", "build", "calibrate", "engines", "evaluate",
-    "export", "models", "newest_engine", "open", "open_backend", "open_lanes", "quantize", "read_frame", "train",
+    "Backend", "Camera", "Engine", "Lanes", "Model", "PipelineError", "adopt", "build", "calibrate", "engines",
+    "evaluate", "export", "models", "newest_engine", "open", "open_backend", "open_lanes", "quantize",
+    "read_frame", "train",
 ]  # fmt: skip
 
 _PLACES = {
@@ -35,6 +36,7 @@ _PLACES = {
     "Lanes": "runtime.lanes",
     "Model": "streetseg.listing",
     "PipelineError": "runtime.errors",
+    "adopt": "streetseg.stages",
     "build": "streetseg.stages",
     "calibrate": "streetseg.stages",
     "engines": "streetseg.listing",

@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     "engines": {
         "engine": Command("an engine for this machine, from a network or a graph", "streetseg.stage_commands:engine"),
         "export": Command("the checked ONNX graph of a network", "streetseg.stage_commands:export"),
+        "adopt": Command("anyone's ONNX file as a checked graph of ours", "export.adopt:main"),
         "calib": Command("the ranges of a network on real frames, for INT8", "streetseg.stage_commands:calib"),
         "quantize": Command("the INT8 graph, from those ranges", "streetseg.stage_commands:quantize"),
         "bundle": Command("what another machine needs to build and run it, without torch", "engines.bundle:main"),

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.adopting.options import add_options, asked_from, refuse_options
 from export.checkpoints.own_names import add_checkpoint
 from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
@@ -26,6 +27,7 @@ def engine(argv: Sequence[str]) -> int:
     """
     parser = _parser("engine", "An engine for this machine, with all that it is made from; what is done is not redone.")
     _add_source(parser, "a graph of ours in place of --model")
+    _add_onnx(parser)
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
     add_device(parser)
@@ -39,9 +41,10 @@ def engine(argv: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ENGINES, help="where engines are kept (%(default)s)")
     parser.add_argument("--sign", type=Path, metavar="KEY", help="sign it with this private key (streetseg keys NAME)")
     asked = parser.parse_args(argv)
+    source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
-        _source(parser, asked), precision=asked.precision, backend=asked.backend, size=asked.size,
-        weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
+        source, precision=asked.precision, backend=asked.backend, size=size,
+        weights=asked.weights, classes=classes, ema=asked.ema, plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
@@ -79,6 +82,7 @@ def calib(argv: Sequence[str]) -> int:
     """
     parser = _parser("calib", "The ranges of a network's tensors on real frames: INT8 engines are made from them.")
     _add_source(parser, "the FP32 graph, in place of --model")
+    _add_onnx(parser)
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=512, help="how many, at most (%(default)s)")
     parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
@@ -86,9 +90,10 @@ def calib(argv: Sequence[str]) -> int:
     parser.add_argument("--few", action="store_true", help="take fewer than 32 frames without complaint")
     _add_max_pixels(parser)
     asked = parser.parse_args(argv)
+    source, size, classes = _adopted(parser, asked, "fp32")
     path = stages.calibrate(
-        _source(parser, asked), data=asked.data, size=asked.size, weights=asked.weights,
-        classes=asked.classes, ema=asked.ema, frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
+        source, data=asked.data, size=size, weights=asked.weights,
+        classes=classes, ema=asked.ema, frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
     return DONE
@@ -102,10 +107,12 @@ def quantize(argv: Sequence[str]) -> int:
     """
     parser = _parser("quantize", "The INT8 graph of a network, from a calibration table.")
     _add_source(parser, "the FP16 graph, in place of --model")
+    _add_onnx(parser)
     _add_int8(parser)
     asked = parser.parse_args(argv)
+    source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
-        _source(parser, asked), size=asked.size, weights=asked.weights, classes=asked.classes,
+        source, size=size, weights=asked.weights, classes=classes,
         ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave,
     )  # fmt: skip
     show(path)
@@ -139,6 +146,25 @@ def _add_int8(parser: Parser) -> None:
     add("--table", type=Path, help="the newest of the same weights, or the one shipped")
     add("--method", help=f"{', '.join(METHODS)} (the table's own)")
     add("--leave", nargs="+", default=[], metavar="LAYER", help="layers left in FP16: conv6_cls, bottleneck5_* (none)")
+
+
+def _add_onnx(parser: Parser) -> None:
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="anyone's ONNX file, in place of --model")
+    add_options(parser, classes=False)
+
+
+def _adopted(
+    parser: Parser, asked: Namespace, precision: str
+) -> tuple[str | Path, tuple[int, int] | None, Path | None]:
+    # The network or the graph, made of another's file where one was given; size and classes that are left to be asked.
+    if not asked.onnx:
+        refuse_options(asked, str(asked.graph or asked.model or DEFAULT_MODEL))
+        return _source(parser, asked), asked.size, asked.classes
+    if other := asked.graph or asked.model or asked.weights or ("--ema" if asked.ema else None):
+        parser.error(f"{other} and --onnx: give one of them")
+    from export import adopt
+
+    return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None, None
 
 
 def _source(parser: Parser, asked: Namespace) -> str | Path:

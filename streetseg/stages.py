@@ -94,6 +94,55 @@ def export(
 
 
 @naming_extras
+def adopt(
+    onnx: str | Path,
+    *,
+    precision: str = "fp16",
+    size: tuple[int, int] | None = None,
+    preprocess: str | Path | None = None,
+    scale: float | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    order: str | None = None,
+    classes: str | Path | None = None,
+    output: str | None = None,
+    name: str | None = None,
+    folder: str | Path = GRAPHS,
+) -> Path:
+    """The checked graph of anyone's ONNX file, which `calibrate`, `quantize` and `build` take by its path.
+
+    Args:
+        onnx: the file, from any exporter.
+        precision: fp32 (for `calibrate`) or fp16.
+        size: (height, width) of its input, where its axes are free; None: its own, or 1024x2048.
+        preprocess: imagenet, minus1to1, 0to1 or none, or the path of the JSON of a `Preprocess`.
+        scale: what bytes are multiplied with first.
+        mean: of each channel, in units of the scaled value.
+        std: of each channel.
+        order: RGB or BGR.
+        classes: a classes.json, as own data sets have it; None: numbered ones.
+        output: which output segments, where several could.
+        name: of the network; None: the file's.
+        folder: where graphs are kept.
+
+    Returns:
+        The graph's path.
+
+    Raises:
+        ModelError: an unknown precision or order.
+        GraphError: it is no ONNX file, segments no frames, or leaves open what was not said; it says what to do.
+        LibraryError: onnx or onnxruntime is not installed; it names the extra.
+    """
+    from export import adopt as adoption
+    from export.adopting.options import ORDERS, Asked, Given
+
+    chosen = one_of(order, ORDERS, "order") if order else None
+    given = Given(None if preprocess is None else str(preprocess), scale, mean, std, chosen)
+    asked = Asked(precision, size, given, _path(classes), output, name)
+    return adoption.adopt(Path(onnx), asked, Path(folder))
+
+
+@naming_extras
 def calibrate(
     model_or_graph: str | Path,
     *,

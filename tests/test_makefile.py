@@ -160,3 +160,10 @@ def test_no_recipe_has_a_value_in_its_text():
     for line in text.splitlines():
         if line.startswith("\t"):
             assert not any(f"$({name}" in line for name in settings), line
+
+
+def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(arguments):
+    given = arguments("engine", "ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess 'pre a.json'")[1]
+    assert given[given.index("--onnx") + 1] == "my net.onnx" and not {"--model", "--size"} & set(given)
+    assert given[given.index("--preprocess") + 1] == "pre a.json"
+    assert "--size" in arguments("engine", "ONNX=net.onnx", "SIZE=64x128")[1]

@@ -22,7 +22,7 @@ CODE = (
             "checkpoints",
             "registry.py",
             "network.py",
-            "own.py",
+            "own_network.py",
             "own_code.py",
             "to_onnx.py",
             "half.py",

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from runtime import reference
-from runtime.backend import ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
+from runtime.arrays import host_array, host_arrays
+from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.copies import contiguous
@@ -63,7 +64,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend"
     return OnnxRuntimeBackend(engine, manifest)
 
 
-class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
+class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """A graph in onnxruntime; `provider` names where it runs."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
@@ -82,24 +83,25 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
         self._session = session
         self._guard = Guard(f"the engine of {self.spec.name}", self)
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_segment(frame, out)
+        host, place = host_arrays(frame, out)
         with self._guard:
-            mask = self._segment(contiguous(frame))
-        if out is None:
+            mask = self._segment(contiguous(host))
+        if place is None:
             return mask
-        np.copyto(out, mask)
+        np.copyto(place, mask)
         return out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
+        frame = host_array(frame)
         mask = self.segment(frame)
         return mask, reference.overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
 
@@ -107,7 +109,11 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
         """Free the session; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._session = None
+                self._session = self._buffers = None
+
+    def _refuse_closed(self) -> None:
+        if self._session is None:
+            raise ValueError("the engine is closed")
 
     def _segment(self, frame: np.ndarray) -> np.ndarray:
         watch = Stopwatch()
@@ -122,8 +128,7 @@ class OnnxRuntimeBackend(PlainBuffers, ClosedOnExit):
 
     def _infer(self, values: np.ndarray) -> np.ndarray:
         # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
-        if self._session is None:
-            raise ValueError("the engine is closed")
+        self._refuse_closed()
         with refusing(EngineError, f"onnxruntime cannot run the engine of {self.spec.name}"):
             logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
         return logits

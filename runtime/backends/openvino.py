@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, PlainBuffers, Stopwatch, check_frame, check_segment
-from runtime.cpu import cpu_features, cpu_name
+from runtime.arrays import host_array, host_arrays
+from runtime.backend import Backend, ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
+from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
@@ -22,6 +23,10 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 LANES = 2
 # How OpenVINO's execution graph names types, and how we do.
 TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types. OpenVINO asks the CPU alone for its
+# types: told BF16 under such a cap, it may end the process.
+BELOW_BF16 = ("sse41", "avx", "avx2", "avx2_vnni")
+BELOW_FP16 = (*BELOW_BF16, "avx512_core", "avx512_core_vnni", "avx512_core_bf16")
 
 
 def this_target(backend: BackendName) -> Target:
@@ -40,16 +45,18 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 
     Args:
         precision: what was asked.
-        capabilities: OpenVINO's OPTIMIZATION_CAPABILITIES of the device.
+        capabilities: OpenVINO's OPTIMIZATION_CAPABILITIES of the device: what the CPU has, whatever the library is
+            held to.
 
     Returns:
         "f16", "bf16" or "f32", as OpenVINO's INFERENCE_PRECISION_HINT takes them.
     """
-    if precision == "fp32":
+    cap = max_isa()
+    bf16, fp16 = "BF16" in capabilities and cap not in BELOW_BF16, "FP16" in capabilities and cap not in BELOW_FP16
+    if precision == "fp32" or not (bf16 or fp16):
         return "f32"
-    if "FP16" in capabilities and ("amx_fp16" in cpu_features() or "BF16" not in capabilities):
-        return "f16"
-    return "bf16" if "BF16" in capabilities else "f32"
+    matrices = "amx_fp16" in cpu_features() and (not cap or cap.endswith("amx_fp16"))
+    return "f16" if fp16 and (matrices or not bf16) else "bf16"
 
 
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
@@ -95,7 +102,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
-class OpenVinoBackend(PlainBuffers, ClosedOnExit):
+class OpenVinoBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
@@ -107,22 +114,23 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `runtime.backend.Backend`."""
-        check_segment(frame, out)
+        host, place = host_arrays(frame, out)
         with self._guard:
-            return self._segment(frame, out)
+            mask = self._segment(host, place)
+            return mask if out is None else out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             mask = self._segment(frame)
             return mask, overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self._guard:
             logits = self._infer(self._resizer.resize(frame))
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
@@ -132,7 +140,11 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         """Free the engine and its buffers; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._request = None
+                self._request = self._buffers = None
+
+    def _refuse_closed(self) -> None:
+        if self._request is None:
+            raise ValueError("the engine is closed")
 
     def _segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         watch = Stopwatch()
@@ -150,8 +162,7 @@ class OpenVinoBackend(PlainBuffers, ClosedOnExit):
         # uint16 that are bfloat16's bits.
         import openvino
 
-        if self._request is None:
-            raise ValueError("the engine is closed")
+        self._refuse_closed()
         if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
             image = image.copy()
         with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):

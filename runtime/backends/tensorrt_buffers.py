@@ -18,7 +18,7 @@ from runtime.kernels.cuda import (
     resize_normalize,
     upsample_argmax,
 )
-from runtime.spec import ModelSpec
+from runtime.spec import ModelSpec, Upsample
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
 
@@ -158,28 +158,37 @@ class FrameBuffers:
         """
         height, width = pinned.size
         self.key = (height, width, shades)
-        spec, preprocess = network.spec, network.spec.preprocess
+        self._network, preprocess = network, network.spec.preprocess
         self.frame_pinned, mask_pinned = pinned.frame, pinned.mask
-        self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
-        self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
-        frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
+        self.frame_dev, self._mask_dev = memory.device(height * width * 3), memory.device(height * width)
+        self.results = [(mask_pinned, self._mask_dev)]  # where each is copied to, and from
+        self._blend = None
         if shades:
             values = memory.upload(np.frombuffer(shades.values, np.uint16))
-            blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
-            self.results.append((memory.pinned((height, width, 3)), blend.overlay))
-        inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
-        outward = _axes(memory, network.coarse_size, (height, width))
-        bgr = preprocess.channel_order == "BGR"
-        self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
-        if network.coarse_size == (height, width) and not blend:  # each logit is a pixel's, and its winner the mask
-            self.postprocess: tuple[Launch, ...] = (
-                coarse_winner(network.logits, spec.block, mask_dev, undecided=False),
-            )
-        else:
-            self.postprocess = (
-                coarse_winner(network.logits, spec.block, network.winners),
-                upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend),
-            )
+            self._blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
+            self.results.append((memory.pinned((height, width, 3)), self._blend.overlay))
+        self._inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
+        self._outward = _axes(memory, network.coarse_size, (height, width), network.spec.upsample)
+        self.resize_normalize, self.postprocess = self.launches()
+
+    def launches(self, frame_dev: int | None = None, mask_dev: int | None = None) -> tuple[Launch, tuple[Launch, ...]]:
+        """What comes before the network, and what after it.
+
+        Args:
+            frame_dev: where the frame is read; None: in the memory here.
+            mask_dev: where the mask is written; None: in the memory here.
+        """
+        network, (height, width, _) = self._network, self.key
+        frame, block = Pixels(frame_dev or self.frame_dev, height, width), network.spec.block
+        mask = Pixels(mask_dev or self._mask_dev, height, width)
+        bgr = network.spec.preprocess.channel_order == "BGR"
+        before = resize_normalize(frame, self._inward, network.gain_bias, network.input, bgr=bgr)
+        if network.coarse_size == (height, width) and not self._blend:  # each logit is a pixel's, its winner the mask
+            return before, (coarse_winner(network.logits, block, mask.address, undecided=False),)
+        return before, (
+            coarse_winner(network.logits, block, network.winners),
+            upsample_argmax(network.logits, block, network.winners, self._outward, mask, self._blend),
+        )
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:
@@ -187,6 +196,8 @@ def _tensor(memory: Memory, kind: TensorType) -> Tensor:
     return tensor._replace(address=memory.device(tensor.nbytes))
 
 
-def _axes(memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int]) -> Axes:
-    down, across = (memory.upload(axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+def _axes(
+    memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int], upsample: Upsample = "half_pixel"
+) -> Axes:
+    down, across = (memory.upload(axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
     return Axes(across, down)

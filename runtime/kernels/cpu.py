@@ -17,7 +17,7 @@ from runtime import reference
 from runtime.bars import say
 from runtime.forks import forget, hold
 from runtime.kernels.copies import contiguous
-from runtime.spec import ModelSpec, Preprocess
+from runtime.spec import ModelSpec, Preprocess, Upsample
 from runtime.threads import count, usable
 
 _ONCE = threading.Lock()
@@ -67,7 +67,7 @@ class Segmenter:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._threads = count()
-        self._block = spec.block
+        self._block, self._upsample = spec.block, spec.upsample
         self._key: tuple[object, ...] = ()
 
     def segment(self, logits: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -93,7 +93,8 @@ class Segmenter:
         loops = compiled_loops()
         if loops is None:
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-            return reference.postprocess(values.transpose(2, 0, 1)[None], height, width, block=self._block)
+            coarse = values.transpose(2, 0, 1)[None]
+            return reference.postprocess(coarse, height, width, block=self._block, upsample=self._upsample)
         logits, pairs = self._compilable(logits)
         self._prepare(loops, logits, 2 if pairs else 1, height, width)
         threads, rows = self._threads, len(logits)
@@ -128,7 +129,7 @@ class Segmenter:
         self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
         corners = np.empty((bands, 4, classes), np.float32)
         scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32))
-        cells = loops.Cells(*cell_table(h, height)), loops.Cells(*cell_table(w, width))
+        cells = [loops.Cells(*cell_table(*sides, self._upsample)) for sides in ((h, height), (w, width))]
         self._between = (self._labels, *cells, scratch)
 
     def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
@@ -156,14 +157,14 @@ def float_from_bits(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def cell_table(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cell_table(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`reference.axis_table` grouped by cell, the space from one input sample to the next.
 
     Returns:
         starts: int32 (n_in + 1,), cell i holds the outputs starts[i] to starts[i + 1].
         weight_first, weight_second: float32 (n_out,).
     """
-    table = reference.axis_table(n_in, n_out)
+    table = reference.axis_table(n_in, n_out, upsample)
     starts = np.searchsorted(table.first, np.arange(n_in + 1)).astype(np.int32)
     return starts, table.weight_first, table.weight_second
 

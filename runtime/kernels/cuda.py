@@ -15,7 +15,7 @@ from runtime.bars import say
 from runtime.errors import LibraryError
 from runtime.kernels.nvcc import nvcc
 from runtime.reference import axis_table, gain_and_bias
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 SOURCE = Path(__file__).with_name("segment.cu")
 CACHE = user_cache()
@@ -94,9 +94,9 @@ class Blend(NamedTuple):
     overlay: int = 0  # uint8 (H, W, 3), written
 
 
-def axis_samples(n_in: int, n_out: int) -> np.ndarray:
+def axis_samples(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> np.ndarray:
     """`reference.axis_table` as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
-    table = axis_table(n_in, n_out)
+    table = axis_table(n_in, n_out, upsample)
     samples = np.empty(n_out, AXIS_SAMPLE)
     samples["first"], samples["weight_first"] = table.first, table.weight_first
     samples["second"] = np.where(table.weight_second == 0, table.first, table.second)

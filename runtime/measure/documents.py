@@ -111,6 +111,23 @@ class Load(Struct):
     after: Moment
 
 
+class UnderLoad(Struct):
+    """What `runtime.measure.clocks.under_load` gives."""
+
+    sm_mhz: tuple[Natural, Natural, Natural]
+    mem_mhz: tuple[Natural, Natural, Natural]
+    throttling: list[Line]
+    readings: Whole
+
+
+class Clocks(Struct):
+    """A GPU's clocks: milliseconds of frames before a timed one, what it was locked to, what was read."""
+
+    lead_ms: Natural
+    locked_mhz: Whole | None
+    under_load: UnderLoad | None
+
+
 class Side(Struct):
     """Base or candidate of the gate; without times where nothing was timed."""
 
@@ -173,6 +190,7 @@ class Gate(Struct):
     candidate: Candidate
     paired: bool
     outcome: Literal["pass", "slower", "ambiguous", "recorded"]
+    clocks: Clocks | UnsetType = UNSET
 
 
 class NoBase(Struct):
@@ -213,6 +231,7 @@ class Bench(Struct):
     warmup: Whole
     load: Load
     paths: dict[Line, Route]
+    clocks: Clocks | UnsetType = UNSET  # older versions did not write it
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.paths) - {ENGINE, *RIVALS})

@@ -89,7 +89,7 @@ def today() -> str:
 def machine() -> dict[str, Any]:
     """CPU, the threads that are used, and the GPU with its driver; None where there is none."""
     try:
-        gpu: dict[str, Any] | None = {**nvidia.gpu()._asdict(), "driver_version": _smi("driver_version")}
+        gpu: dict[str, Any] | None = {**nvidia.gpu()._asdict(), "driver_version": smi("driver_version")}
     except LibraryError:
         gpu = None
     return {
@@ -156,7 +156,7 @@ def revision() -> str | None:
 def load() -> dict[str, Any]:
     """How busy the machine is at this moment: processes that want a core, and the GPU's clocks and throttling."""
     running = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"running_processes": running, "gpu": _smi(*CLOCKS)}
+    return {"running_processes": running, "gpu": smi(*CLOCKS)}
 
 
 def command_line(module: str, argv: Sequence[str]) -> list[str]:
@@ -164,7 +164,8 @@ def command_line(module: str, argv: Sequence[str]) -> list[str]:
     return [Path(sys.executable).name, "-m", module, *argv]
 
 
-def _smi(*fields: str) -> dict[str, str] | None:
+def smi(*fields: str) -> dict[str, str] | None:
+    """What nvidia-smi tells of the first GPU, by its names of fields; None where it tells nothing."""
     line = _output(["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"])
     return dict(zip(fields, map(str.strip, line.splitlines()[0].split(",")), strict=True)) if line else None
 

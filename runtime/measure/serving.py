@@ -20,7 +20,8 @@ import numpy as np
 def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, *files: str) -> None:
     """The child: open the path, say so, then answer each line of JSON on stdin.
 
-    Orders: `{"do": "frame"}` gives ms and the stages of one frame; `{"do": "mask", "file"}` writes its mask as .npy;
+    Orders: `{"do": "frame", "lead_ms"}` gives ms and the stages of one frame, after so long of others that
+    are not timed; `{"do": "busy", "seconds"}` does frames for so long; `{"do": "mask", "file"}` writes a mask as .npy;
     `{"do": "throughput", "frames", "in_flight"}` gives an engine's frames a second with so many at once;
     `{"do": "peak"}` gives the most memory so far, in MiB; `{"do": "facts"}` what the manifest says of an engine.
     """
@@ -39,7 +40,8 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, 
         return {}
 
     orders: dict[str, Callable[..., dict[str, Any]]] = {
-        "frame": lambda: _timed(path, frame),
+        "frame": lambda lead_ms=0.0: _timed(path, frame, lead_ms),
+        "busy": lambda seconds: {"frames": _busy(path, frame, seconds)},
         "mask": mask,
         "throughput": throughput,
         "peak": lambda: {"mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024},
@@ -99,7 +101,17 @@ def _facts(file: str) -> dict[str, Any]:
         return {"error": f"its own code does not tell what it is ({error})"}
 
 
-def _timed(path: Any, frame: np.ndarray) -> dict[str, Any]:
+def _busy(path: Any, frame: np.ndarray, seconds: float) -> int:
+    # How many frames it did.
+    until, frames = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        path.segment(frame)
+        frames += 1
+    return frames
+
+
+def _timed(path: Any, frame: np.ndarray, lead_ms: float) -> dict[str, Any]:
+    _busy(path, frame, lead_ms / 1e3)
     start = time.perf_counter_ns()
     path.segment(frame)
     return {"ms": (time.perf_counter_ns() - start) / 1e6, "stages_ms": dict(getattr(path, "stages_ms", {}))}

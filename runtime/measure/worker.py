@@ -63,6 +63,12 @@ class Timed(msgspec.Struct):
     stages_ms: dict[str, float] = {}
 
 
+class Busy(msgspec.Struct):
+    """How many frames were done."""
+
+    frames: int
+
+
 class Peak(msgspec.Struct):
     """The most memory so far."""
 
@@ -95,11 +101,14 @@ class Failure(msgspec.Struct):
     error: str
 
 
-ANSWERS: dict[str, Any] = {"frame": Timed, "mask": Done, "throughput": Rate, "peak": Peak, "facts": Facts}
+ANSWERS: dict[str, Any] = {"frame": Timed, "busy": Busy, "mask": Done, "throughput": Rate, "peak": Peak, "facts": Facts}
 
 
 class Worker:
-    """A child process that has a path open; `runtime` is the file of the package that it runs."""
+    """A child process that has a path open; `runtime` is the file of the package that it runs.
+
+    `lead_ms` may be set: for so long it does frames before each that is timed, so that a GPU is at its clocks.
+    """
 
     def __init__(self, job: Job, frame: Path, patience_s: float = PATIENCE_S) -> None:
         """Start it and wait until its path is open.
@@ -114,6 +123,7 @@ class Worker:
         """
         self.name = job.files[0].name
         self.patience_s = patience_s
+        self.lead_ms = 0.0
         self._unread = b""
         self._process = subprocess.Popen(
             [
@@ -140,7 +150,12 @@ class Worker:
 
     def frame_ms(self) -> float:
         """Milliseconds of one frame by the child's clock."""
-        return float(self.ask(do="frame").ms)
+        return self.timed().ms
+
+    def timed(self) -> Timed:
+        """One frame, after `lead_ms` of others."""
+        answer: Timed = self.ask(do="frame", lead_ms=self.lead_ms)
+        return answer
 
     def ask(self, **order: Any) -> Any:
         """Continue the child, give it one of the orders of `serving.serve`, stop it again; its answer, of `ANSWERS`.

@@ -20,8 +20,8 @@ DIGITS = re.compile("[0-9]+")
 
 
 class FrameFile(NamedTuple):
-    """A picture to read, and its place: below the folder that was given; as it was typed for a file, without what is
-    above the current folder (`..`, or all of an absolute path but the name).
+    """A picture to read, and its place: its path as it was typed, by itself or through its folder or a glob, without
+    what is above the current folder (`..`, or all of an absolute path but its last part).
     """
 
     path: Path
@@ -82,7 +82,8 @@ def _in_folder(folder: Path, skip: Path | None, extensions: Set[str]) -> list[Fr
     names = sorted(_walk(folder, skip and skip.resolve(), extensions), key=_natural)
     if not names:
         raise FrameError(f"{shown(folder)}: no image in this folder; expected {', '.join(sorted(extensions))}")
-    return [FrameFile(folder / name, Path(name)) for name in names]
+    place = _place(folder)
+    return [FrameFile(folder / name, place / name) for name in names]
 
 
 def _walk(folder: Path, left_out: Path | None, extensions: Set[str]) -> Iterator[str]:

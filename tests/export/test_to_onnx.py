@@ -273,7 +273,9 @@ def test_an_unknown_model_is_one_line_to_the_shell(tmp_path):
     argv = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {run}", "--model", "icnt"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (cli.FAILED, "")
-    assert done.stderr == f"error: unknown model 'icnt'. Did you mean icnet? There are: {', '.join(registry.names())}\n"
+    known, page = ", ".join(registry.names()), "--model path/to/net.py:build, docs/adding-a-network.md"
+    said = f"error: unknown model 'icnt'. Did you mean icnet? There are: {known}. For one of your own: {page}\n"
+    assert done.stderr == said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from runtime import reference
 from runtime.kernels import cuda
 from runtime.kernels.cuda import Axes, Blend, Launch, Pixels, Tensor
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
 
@@ -60,6 +60,7 @@ def postprocess(
     blend: Blend | None = None,
     *,
     last: bool = False,
+    upsample: Upsample = "half_pixel",
 ) -> np.ndarray:
     """As `reference.postprocess`; with `last` the kernels read the logits with their channels last."""
     h, w = logits.shape[2:]
@@ -67,7 +68,7 @@ def postprocess(
     winners = place.put(np.full((h * block, w * block), 254, np.uint8))
     empty = np.full((height, width), 253, np.uint8)
     mask = place.put(empty)
-    axes = _axes(place, (h * block, w * block), (height, width))
+    axes = _axes(place, (h * block, w * block), (height, width), upsample)
     place.launch(cuda.coarse_winner(tensor, block, winners))
     place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
@@ -98,6 +99,6 @@ def overlay(
     return mask, place.get(blend.overlay, empty)
 
 
-def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...]) -> Axes:
-    down, across = (place.put(cuda.axis_samples(*sizes)) for sizes in zip(size_in, size_out, strict=True))
+def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...], upsample: Upsample = "half_pixel") -> Axes:
+    down, across = (place.put(cuda.axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
     return Axes(across, down)

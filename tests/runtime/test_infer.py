@@ -142,7 +142,7 @@ def test_a_folder_keeps_its_structure_and_a_second_run_gives_the_same(here):
         (here / "in" / name).write_bytes(PICTURE)
     for _ in range(2):
         assert infer.main(["in", "-o", "in/out", "--save", "ids"]) == cli.DONE
-        assert files_below(here / "in" / "out") == ["sub/x_png_ids.png", "x_jpg_ids.png", "x_png_ids.png"]
+        assert files_below(here / "in" / "out" / "in") == ["sub/x_png_ids.png", "x_jpg_ids.png", "x_png_ids.png"]
 
 
 def test_the_newest_engine_is_the_default(here, capsys):

@@ -112,7 +112,7 @@ def test_a_folder_has_pictures_and_videos(here, capsys):
     write_video(here / "in" / "p.mkv", moving(4))
     write_video(here / "in" / "q.MP4", moving(4))
     assert infer.main(["in", "-o", "out", "--save", "color"]) == cli.DONE
-    assert files_below(here / "out") == ["p_mkv_color.mp4", "p_png_color.png", "q_MP4_color.mp4"]
+    assert files_below(here / "out" / "in") == ["p_mkv_color.mp4", "p_png_color.png", "q_MP4_color.mp4"]
 
 
 def test_json_tells_everything_of_a_video(here, capsys):

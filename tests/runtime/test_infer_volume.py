@@ -65,7 +65,7 @@ def test_shards_together_do_each_input_once_and_into_one_folder(many):
         assert infer.main(["in", "--shard", f"{number}/4", "--save", "ids", "-o", "out"]) == cli.DONE
     assert segmented() == 6
     runs = [f"run-{number}-of-4.json" for number in (1, 2, 3, 4)]
-    assert files_below(many / "out") == sorted([*(f"{i}_png_ids.png" for i in range(6)), *runs])
+    assert files_below(many / "out") == sorted([*(f"in/{i}_png_ids.png" for i in range(6)), *runs])
 
 
 @pytest.mark.parametrize("given", ["0/4", "5/4", "1", "a/b", "1/0"])
@@ -76,8 +76,8 @@ def test_a_shard_that_is_none_is_usage(here, given):
 
 def test_a_run_goes_on_where_one_ended(many):
     infer.main(["in", "-o", "out"])
-    (many / "out" / "2_png_ids.png").unlink()
-    overlay = many / "out" / "4_png_overlay.png"
+    (many / "out" / "in" / "2_png_ids.png").unlink()
+    overlay = many / "out" / "in" / "4_png_overlay.png"
     overlay.write_bytes(overlay.read_bytes()[:-20])
     assert infer.main(["in", "-o", "out", "--resume"]) == cli.DONE
     assert segmented() == 6 + 2
@@ -122,9 +122,9 @@ def test_a_line_of_json_tells_of_each_input_as_it_is_done(many, capsys):
     assert infer.main(["in", "-o", "out", "--jsonl", "--save", "ids"]) == cli.FAILED
     told = lines(capsys)
     assert [each["input"] for each in told] == [f"in/{i}.png" for i in range(6)]
-    assert "not an image" in told[3]["error"] and told[0]["outputs"] == {"ids": "out/0_png_ids.png"}
+    assert "not an image" in told[3]["error"] and told[0]["outputs"] == {"ids": "out/in/0_png_ids.png"}
     infer.main(["in/0.png", "in", "-o", "out", "--jsonl", "--save", "ids", "--resume"])
-    assert sum(each.get("kept", False) for each in lines(capsys)) == 4
+    assert sum(each.get("kept", False) for each in lines(capsys)) == 5
 
 
 def test_a_second_run_does_not_take_its_outputs_for_inputs(many):
@@ -132,7 +132,7 @@ def test_a_second_run_does_not_take_its_outputs_for_inputs(many):
         assert infer.main(["in", "-o", "in"]) == cli.DONE
         assert len(files_below(many / "in")) == 6 * 4
     infer.main(["in", "-o", "in/deeper", "--save", "ids"])
-    assert files_below(many / "in" / "deeper") == [f"{i}_png_ids.png" for i in range(6)]
+    assert files_below(many / "in" / "deeper" / "in") == [f"{i}_png_ids.png" for i in range(6)]
     infer.main(["in/*.png", "-o", "out", "--save", "ids"])
     assert len(files_below(many / "out")) == 6
 
@@ -141,14 +141,14 @@ def test_a_second_run_does_not_take_its_videos_for_inputs(here):
     write_video(here / "in" / "v.mp4", moving(3)) if (here / "in").mkdir() is None else None
     for _ in range(2):
         infer.main(["in", "-o", "in"])
-    assert files_below(here / "in") == ["v.mp4", "v_mp4_overlay.mp4"]
+    assert files_below(here / "in") == ["in/v_mp4_overlay.mp4", "v.mp4"]
 
 
 def test_a_picture_that_is_only_called_like_an_output_is_an_input(here):
     (here / "in").mkdir()
     (here / "in" / "a_ids.png").write_bytes(PICTURE)
     infer.main(["in", "-o", "out", "--save", "ids"])
-    assert files_below(here / "out") == ["a_ids_png_ids.png"]
+    assert files_below(here / "out") == ["in/a_ids_png_ids.png"]
 
 
 def test_run_json_names_engine_classes_and_options(here):

@@ -38,6 +38,23 @@ def test_resizing_is_the_onnx_operator(h, w, height, width):
     np.testing.assert_allclose(resized, brute_force(plane, height, width), atol=FLOAT32_SUMS)
 
 
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_corners_aligned_are_the_onnx_operators(h, w, height, width):
+    for n_in, n_out in ((h, height), (w, width)):
+        table = reference.axis_table(n_in, n_out, "align_corners")
+        position = table.first * table.weight_first + table.second * table.weight_second
+        wanted = np.linspace(0, n_in - 1, n_out) if n_out > 1 else np.zeros(1)
+        np.testing.assert_allclose(position, wanted, atol=1e-5 * n_in)
+
+
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_nearest_takes_the_sample_that_the_centre_lies_in(h, w, height, width):
+    for n_in, n_out in ((h, height), (w, width)):
+        table = reference.axis_table(n_in, n_out, "nearest")
+        assert table.first.tolist() == [(2 * i + 1) * n_in // (2 * n_out) for i in range(n_out)]
+        assert (table.weight_first == 1).all() and not table.weight_second.any()
+
+
 def test_resize_at_source_size_is_exact():
     frame = np.random.default_rng(0).integers(0, 256, (33, 65, 3), dtype=np.uint8)
     assert np.array_equal(reference.resize_frame(frame, 33, 65), frame)

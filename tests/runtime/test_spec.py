@@ -20,6 +20,13 @@ def test_every_noun_survives_json_and_is_frozen(noun):
         setattr(noun, dataclasses.fields(noun)[0].name, None)
 
 
+def test_a_field_that_came_later_is_written_only_where_it_says_something():
+    aligned = dataclasses.replace(SPEC, upsample="align_corners")
+    assert "upsample" not in json.loads(to_json(SPEC))  # files of before hold the checksum of this text
+    assert json.loads(to_json(aligned))["upsample"] == "align_corners"
+    assert from_json(ModelSpec, to_json(aligned)) == aligned
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -70,7 +70,7 @@ def _calls(backend: Backend, frame: np.ndarray) -> dict[str, Callable[[], object
         "upsample and argmax": lambda: segmenter.segment(last, height, width),
         "overlay": lambda: cpu.overlay(frame, mask, colors, ALPHA),
         "resize, NumPy": lambda: reference.resize_frame(smaller, *network),
-        "upsample and argmax, NumPy": lambda: reference.postprocess(logits, height, width, block=spec.block),
+        "upsample and argmax, NumPy": lambda: reference.segment(logits, spec, (height, width)),
         "overlay, NumPy": lambda: reference.overlay(frame, mask, colors, ALPHA),
     }
 

@@ -6,6 +6,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from runtime.artifacts import write_atomically
 from runtime.cli import DONE, add_threads, count_from_text, lanes_from_text, log, show, size_from_text
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
+from runtime.measure import clocks
 from runtime.measure.bench import kernels
 from runtime.measure.bench.tables import VERSION, as_text
 from runtime.measure.documents import Bench, Kernels, encoded
@@ -35,7 +37,9 @@ OF_TORCH = ("torch", "torch-compile", "torch-cuda-graph")  # rivals that take a 
 DEFAULT_RIVALS = ("onnxruntime", "openvino", "torch", "torch-compile")
 
 
-def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, in_flight: int) -> dict[str, Any]:
+def measure(
+    jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, in_flight: int, lead_ms: float = 0.0
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Every path on one frame, taking turns.
 
     Args:
@@ -44,9 +48,11 @@ def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, i
         rounds: timed frames of each path.
         warmup: frames before them, not timed.
         in_flight: how many frames the throughput of the engine is measured with at once.
+        lead_ms: for so long each path does frames before one that is timed.
 
     Returns:
-        JSON values: for each path its samples and percentiles in total and by stage, memory, and agreement of masks.
+        JSON values: for each path its samples and percentiles in total and by stage, memory, and agreement of masks;
+        and with a lead the GPU's clocks under load of the engine.
     """
     with scratch() as folder, ExitStack() as stack:
         np.save(frame_path := folder / "frame.npy", frame)
@@ -55,6 +61,8 @@ def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, i
             log(f"opening {name}; a process that is silent for {PATIENCE_S:.0f} s ends it")
             workers[name] = stack.enter_context(Worker(job, frame_path))
         masks = {name: mask_of(worker, folder) for name, worker in workers.items()}
+        for worker in workers.values():
+            worker.lead_ms = lead_ms
         warm_up(list(workers.values()), warmup)
         log(f"measuring {rounds} rounds of {', '.join(workers)}")
         stages: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
@@ -65,9 +73,11 @@ def measure(jobs: dict[str, Job], frame: np.ndarray, rounds: int, warmup: int, i
             found[name]["peak_mib"] = worker.ask(do="peak").mib
             found[name]["mask_agreement"] = float((masks[name] == masks[ENGINE]).mean())
             found[name]["times_slower"] = float(np.median(samples[i] / samples[0]))
+        busy = partial(workers[ENGINE].ask, do="busy", seconds=clocks.LOAD_S)
+        read = clocks.under_load(busy) if lead_ms else None
         per_s = workers[ENGINE].ask(do="throughput", frames=rounds, in_flight=in_flight).frames_per_s
     found[ENGINE]["throughput"] = {"in_flight": in_flight, "frames_per_s": per_s, "frames": in_flight * rounds}
-    return found
+    return found, read
 
 
 def main(argv: Sequence[str]) -> int:
@@ -93,14 +103,17 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
             kept = {"version": VERSION, "fingerprint": _fingerprint(engine, frame, argv), "kernels": found}
             write_atomically(options.json, encoded(kept, Kernels))
         return DONE
-    before = load()
-    paths = measure(_jobs(engine, options), frame, options.rounds, options.warmup, options.in_flight)
+    before, backend = load(), read_manifest(engine).backend
+    counts = options.rounds, options.warmup, options.in_flight
+    with clocks.locked(options.lock_clocks):
+        paths, read = measure(_jobs(engine, options), frame, *counts, clocks.lead_ms(backend))
     document = {
         "version": VERSION,
         "fingerprint": _fingerprint(engine, frame, argv),
         "rounds": options.rounds,
         "warmup": options.warmup,
         "load": {"before": before, "after": load()},
+        "clocks": clocks.document(backend, options.lock_clocks, read),
         "paths": paths,
     }
     if options.json:
@@ -122,9 +135,9 @@ def _jobs(engine: Path, options: argparse.Namespace) -> dict[str, Job]:
 
 def _frame_and_stages(worker: Worker, stages: list[dict[str, float]]) -> Callable[[], float]:
     def call() -> float:
-        answer = worker.ask(do="frame")
+        answer = worker.timed()
         stages.append(answer.stages_ms)
-        return float(answer.ms)
+        return answer.ms
 
     return call
 
@@ -167,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
+    clocks.add_lock(parser)
     add_threads(parser)
     parser.add_argument("--kernels", action="store_true", help="only the kernels before and after the network")
     parser.add_argument("--json", type=Path, metavar="FILE", help="everything, raw samples and fingerprint too")

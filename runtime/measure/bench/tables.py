@@ -13,6 +13,7 @@ from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, show
 from runtime.errors import PipelineError
+from runtime.measure.clocks import as_line
 from runtime.measure.documents import Bench, read
 from runtime.measure.rivals import RIVALS
 from runtime.measure.worker import ENGINE
@@ -44,7 +45,8 @@ def as_text(document: dict[str, Any]) -> str:
         f"({throughput['frames']} frames)",
         f"engine {found['engine']['engine_mib']:.1f} MiB, peak memory of its process {engine['peak_mib']:.0f} MiB",
     ]
-    return "\n".join(lines)
+    clocks = as_line(document.get("clocks"))
+    return "\n".join([*lines, *([clocks] if clocks else [])])
 
 
 def title(found: dict[str, Any]) -> str:
@@ -159,7 +161,7 @@ def conditions(document: dict[str, Any]) -> str:
         f"{found['engine']['model']}: {document['rounds']} rounds at {_size(found['frame_size'])}; {stages} ms; "
         f"{throughput['frames_per_s']:.1f} frames a second with {throughput['in_flight']} in flight; engine "
         f"{found['engine']['engine_mib']:.1f} MiB; {machine['cpu']}, {machine['threads']} threads, "
-        f"{' '.join(machine['features'])}; {device}{libraries}{_busy(document)}.\n"
+        f"{' '.join(machine['features'])}; {device}{libraries}{_busy(document)}{_clocks(document)}.\n"
     )
 
 
@@ -193,6 +195,11 @@ def _busy(document: dict[str, Any]) -> str:
     # What else ran: times of a busy machine are not those of a quiet one, and the reader must know.
     running = document["load"]["before"]["running_processes"]
     return "" if running is None or running < 1 else f"; {running:.1f} processes ran on the machine before"
+
+
+def _clocks(document: dict[str, Any]) -> str:
+    line = as_line(document.get("clocks"))
+    return f"; {line}" if line else ""
 
 
 def _compared(name: str, path: dict[str, Any]) -> str:

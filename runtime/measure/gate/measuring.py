@@ -3,13 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime import cli
 from runtime.errors import PipelineError
+from runtime.measure import clocks
 from runtime.measure.gate.looks import Look, judged, look_at, looks, looks_apart, rounds_needed
 from runtime.measure.gate.verdict import Rule, Verdict
 from runtime.measure.rounds import take_turns, turns
@@ -52,6 +54,7 @@ class Measured(NamedTuple):
     runtimes: list[Path]
     verdict: Verdict | None
     stopped: str | None
+    clocks: dict[str, Any] | None = None  # of a GPU under load of the last engine
 
 
 def measure(
@@ -63,6 +66,7 @@ def measure(
     bounds: Bounds = Bounds(),  # noqa: B008  immutable
     *,
     settle: bool = True,
+    lead_ms: float = 0.0,
     check: Callable[[Sequence[Worker]], None] | None = None,
 ) -> Measured:
     """Rounds until the verdict is clear or there are no more.
@@ -75,6 +79,7 @@ def measure(
         stored: the recorded base.
         bounds: how long it may take.
         settle: whether to stop at the first look that is clear; otherwise there is one look, at the end.
+        lead_ms: for so long an engine does frames before one that is timed, and the GPU's clocks are read.
         check: called with the workers as soon as they are open.
 
     Raises:
@@ -88,6 +93,8 @@ def measure(
         workers = [stack.enter_context(Worker(job, frame_path, bounds.patience_s)) for job in jobs]
         if check:
             check(workers)
+        for worker in workers:
+            worker.lead_ms = lead_ms
         masks = [mask_of(worker, folder) for worker in workers]
         round_s = warm_up(workers, WARMUP) * rule.frames
         until = start + bounds.minutes * MINUTE_S if bounds.minutes else np.inf
@@ -98,10 +105,12 @@ def measure(
         )
         _tell(plan, rule, round_s, max(worker.patience_s for worker in workers), until)
         samples, verdict = _rounds(workers, plan, rule, np.random.default_rng(seed), until, stored)
+        busy = partial(workers[-1].ask, do="busy", seconds=clocks.LOAD_S)
+        read = clocks.under_load(busy) if lead_ms else None
         peaks = [float(worker.ask(do="peak").mib) for worker in workers]
     cut = samples.shape[1] < plan[-1].rounds and (verdict is None or verdict.outcome == "doubtful")
     stopped = f"--minutes {bounds.minutes:g} were over after {samples.shape[1]} of {most} rounds" if cut else None
-    return Measured(samples, peaks, masks, [worker.runtime for worker in workers], verdict, stopped)
+    return Measured(samples, peaks, masks, [worker.runtime for worker in workers], verdict, stopped, read)
 
 
 def refuse_too_few(rule: Rule, *, apart: bool) -> str | None:

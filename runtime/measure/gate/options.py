@@ -6,6 +6,7 @@ from pathlib import Path
 
 from runtime import cli
 from runtime.arguments import Parser
+from runtime.measure.clocks import add_lock
 from runtime.measure.gate.comparable import ACROSS
 from runtime.measure.gate.measuring import Bounds, least_rounds, refuse_too_few
 from runtime.measure.gate.verdict import Rule
@@ -119,6 +120,7 @@ def _parser(description: str | None) -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--frame", type=Path, default=STREET, help="an image (%(default)s)")
     add("--frame-size", type=cli.size_from_text, help="HEIGHTxWIDTH it is brought to (the network's)")
+    add_lock(parser)
     cli.add_threads(parser)
     add("--seed", type=cli.seed_from_text, default=0, help="of the order of turns (%(default)s)")
     add("--counts-alone", action="store_true", help="judge layers and bytes, where time means nothing")

@@ -15,7 +15,7 @@ from runtime import cli
 from runtime.artifacts import write_atomically
 from runtime.errors import EngineError, PipelineError
 from runtime.manifest import read_manifest
-from runtime.measure import documents
+from runtime.measure import clocks, documents
 from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.gate import proxies
 from runtime.measure.gate.comparable import (
@@ -89,7 +89,9 @@ def _compared(options: argparse.Namespace, frame: np.ndarray, found: dict[str, A
     measured = None
     if not options.counts_alone:
         times = stored_times(stored) if stored else None
-        measured = measure(_jobs(options), frame, rule, options.seed, times, bounds_of(options), check=check)
+        bounds, lead_ms = bounds_of(options), clocks.lead_ms(found["engine"]["backend"])
+        with clocks.locked(options.lock_clocks):
+            measured = measure(_jobs(options), frame, rule, options.seed, times, bounds, check=check, lead_ms=lead_ms)
         sides = [side | _times(measured, i) for i, side in enumerate(sides)]
         sides[-1]["mask"] = documents.text_from_mask(measured.masks[-1])
     base_mask = measured.masks[0] if measured and paired else stored_mask(stored) if stored else None
@@ -98,6 +100,7 @@ def _compared(options: argparse.Namespace, frame: np.ndarray, found: dict[str, A
         "rule": rule._asdict(),
         "seed": options.seed,
         "load": {"before": before, "after": load()},
+        "clocks": clocks.document(found["engine"]["backend"], options.lock_clocks, measured and measured.clocks),
         "base": sides[0] if paired else stored and stored["candidate"],
         "candidate": sides[-1],
         "paired": paired,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.measure.clocks import as_line
 from runtime.texts import markdown, xml
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -20,12 +21,18 @@ TITLES = {
 
 def as_text(document: dict[str, Any]) -> str:
     """The outcome and its reasons, as lines."""
-    return "\n".join([_headline(document), *(f"  {line}" for line in _reasons(document) + _change_lines(document))])
+    return "\n".join(
+        [
+            _headline(document),
+            *(f"  {line}" for line in _reasons(document) + _change_lines(document) + _clocks(document)),
+        ]
+    )
 
 
 def as_markdown(document: dict[str, Any]) -> str:
     """A summary with a plot of the times, as GitHub renders it."""
-    lines = [f"### Latency: {_headline(document)}", "", *(f"- {markdown(line)}" for line in _reasons(document))]
+    lines = [f"### Latency: {_headline(document)}", ""]
+    lines += [f"- {markdown(line)}" for line in _reasons(document) + _clocks(document)]
     if _timed(document):
         lines += ["", *_table(document), "", "```", *_plot(document), "```"]
     changes = _change_lines(document)
@@ -62,6 +69,11 @@ def as_junit(document: dict[str, Any]) -> str:
         suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
     ET.SubElement(suite, "system-out").text = xml(as_text(document))
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _clocks(document: dict[str, Any]) -> list[str]:
+    line = as_line(document.get("clocks"))
+    return [line] if line and _timed(document) else []
 
 
 def _headline(document: dict[str, Any]) -> str:

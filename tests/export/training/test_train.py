@@ -169,6 +169,7 @@ def test_a_last_step_that_loses_the_weights_is_not_kept(data, tmp_path, monkeypa
 
 def test_an_epoch_has_a_bar_on_a_terminal_alone(data, tmp_path, monkeypatch, capsys):
     job, state = loaded(data, tmp_path)
+    capsys.readouterr()  # what the labels hold
     train_epoch(job, state)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)

@@ -83,6 +83,20 @@ def test_a_mask_is_written_where_it_is_told_from_a_frame_of_the_backend(tmp_path
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
+def test_buffers_are_the_same_for_a_size_and_refused_once_closed(tmp_path, backend):
+    with open_backend(built_engine(tmp_path, backend=backend)) as engine:
+        buffer, mask = engine.frame_buffer(20, 30), engine.mask_buffer(20, 30)
+        assert engine.frame_buffer(20, 30) is buffer and engine.mask_buffer(20, 30) is mask
+        assert engine.frame_buffer(7, 9).shape == (7, 9, 3) and engine.frame_buffer(20, 30) is not buffer
+        buffer[...] = random_frame(20, 30)  # still an ordinary array
+        np.testing.assert_array_equal(engine.segment(buffer, mask), engine.segment(random_frame(20, 30)))
+    for asked in (engine.frame_buffer, engine.mask_buffer):
+        with pytest.raises(ValueError, match="the engine is closed"):
+            asked(20, 30)
+    np.testing.assert_array_equal(buffer, random_frame(20, 30))
+
+
+@pytest.mark.parametrize("backend", CPU_BACKENDS)
 def test_what_a_mask_cannot_be_written_to_is_refused_in_words_and_left(tmp_path, backend):
     with open_lanes(built_engine(tmp_path, backend=backend), 1) as lanes:
         for frame, out, words in outs():
@@ -162,16 +176,23 @@ def test_channel_order_and_mean_are_applied_once(tmp_path, order):
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "features", "fp16"),
+    ("capabilities", "features", "cap", "fp16"),
     [
-        (["FP32", "INT8"], (), "f32"),
-        (["FP32", "BF16", "INT8"], ("avx512_bf16",), "bf16"),
-        (["FP32", "BF16", "FP16"], ("amx_bf16", "avx512_fp16"), "bf16"),
-        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "f16"),
-        (["FP32", "FP16"], ("asimd",), "f16"),
+        (["FP32", "INT8"], (), "", "f32"),
+        (["FP32", "BF16", "INT8"], ("avx512_bf16",), "", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "avx512_fp16"), "", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "", "f16"),
+        (["FP32", "FP16"], ("asimd",), "", "f16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX_FP16", "f16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX2_VNNI", "f32"),
+        (["FP32", "BF16", "INT8"], ("amx_bf16",), "avx2", "f32"),
+        (["FP32", "FP16"], (), "AVX512_CORE_BF16", "f32"),
     ],
 )
-def test_fp16_runs_as_the_fastest_16_bit_type_that_the_cpu_has(monkeypatch, capabilities, features, fp16):
+def test_fp16_runs_as_the_fastest_16_bit_type_that_the_library_may_use(monkeypatch, capabilities, features, cap, fp16):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
     monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
     found = {precision: openvino_backend.execution_type(precision, capabilities) for precision in PRECISIONS}
     assert found == {"fp32": "f32", "fp16": fp16, "int8": fp16}

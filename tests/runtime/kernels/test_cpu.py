@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -29,6 +30,17 @@ def test_masks_are_the_references_to_the_last_pixel(h, w, height, width, block, 
         mask = cpu.Segmenter(tiny_spec(block=block)).segment(channels_last(logits), height, width)
         assert mask.dtype == np.uint8
         assert np.array_equal(mask, reference.postprocess(logits, height, width, block=block))
+
+
+@pytest.mark.parametrize("upsample", ["align_corners", "nearest"])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("h", "w", "height", "width"), RESIZES)
+def test_masks_of_every_way_to_upsample_are_the_references(h, w, height, width, block, upsample):
+    spec = dataclasses.replace(tiny_spec(block=block), upsample=upsample)
+    for step in (1e-6, 2.0):
+        logits = logits_with_ties(11, h, w, block, step=step)
+        mask = cpu.Segmenter(spec).segment(channels_last(logits), height, width)
+        assert np.array_equal(mask, reference.segment(logits, spec, (height, width)))
 
 
 @pytest.mark.parametrize("block", [1, 2])

@@ -69,6 +69,17 @@ def test_at_the_logits_own_size_their_winners_are_the_mask(coarse, block, dtype,
             np.testing.assert_array_equal(kernel_runs.native_mask(Cpu(), logits, block, last=last), expected, what)
 
 
+@pytest.mark.parametrize("upsample", ["align_corners", "nearest"])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_every_way_to_upsample_equals_the_reference_on_every_pixel(coarse, size, block, upsample):
+    for what, logits in kernel_cases.logits(11, block, *coarse, np.float16).items():
+        if np.isfinite(logits).all():  # nothing times infinity is no number in the reference, and is not read here
+            expected = reference.postprocess(logits, *size, block=block, upsample=upsample)
+            found = kernel_runs.postprocess(Cpu(), logits, *size, block, upsample=upsample)
+            np.testing.assert_array_equal(found, expected, what)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
 def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(coarse, size, alpha):

@@ -19,7 +19,7 @@ def test_a_folder_is_searched_to_the_bottom_in_natural_order(tmp_path):
     order = ["a9/x.jpeg", "a10/x.bmp", "b/c/f3.tif", "b/f1.webp", "f01.png", "f2.png", "F3.tiff", "f10.JPG", "f010.png"]
     touched(tmp_path, *reversed(order), "notes.txt", ".hidden.png", ".git/x.png", "noext")
     found = locate_frames([str(tmp_path)])
-    assert [str(file.relative) for file in found] == order
+    assert [str(file.relative) for file in found] == [f"{tmp_path.name}/{name}" for name in order]
     assert [file.path for file in found] == [tmp_path / name for name in order]
 
 

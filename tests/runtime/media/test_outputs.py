@@ -48,6 +48,23 @@ def test_a_path_as_it_was_typed_keeps_its_folders():
     ]
 
 
+def test_a_file_has_one_name_by_itself_through_its_folder_and_through_a_glob(tmp_path, monkeypatch):
+    for name in ("camA/1.png", "camA/deep/2.png", "camB/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    names = ["camA/1_png_ids.png", "camB/1_png_ids.png", "camA/deep/2_png_ids.png"]
+    for given in (
+        ["camA", "camB"],
+        ["cam?/*.png", "camA/deep/2.png"],
+        ["."],
+        ["../" + tmp_path.name + "/camA", "camB"],
+    ):
+        found = {name.removeprefix(f"{tmp_path.name}/") for name in planned(locate_frames(given))}
+        assert found == set(names), given
+    assert planned(locate_frames([str(tmp_path / "camA")])) == ["camA/1_png_ids.png", "camA/deep/2_png_ids.png"]
+
+
 def test_a_name_does_not_depend_on_what_else_is_given():
     files = given("x/a.png", "a_jpg.png", "y/a.png", "a.jpg", "a", "c.png", "c", "y/a.mp4")
     together = planned(files)
@@ -77,15 +94,15 @@ def test_an_output_that_is_an_input_is_refused(tmp_path):
         (tmp_path / name).touch()
     files = locate_frames([str(tmp_path)])
     with pytest.raises(OutputError, match=r"a_png_ids\.png would overwrite an input; give another folder with -o"):
-        refuse_overwrites(files, plan_outputs(files, tmp_path, ("ids",)))
-    refuse_overwrites(files, plan_outputs(files, tmp_path, ("color",)))
+        refuse_overwrites(files, plan_outputs(files, tmp_path.parent, ("ids",)))
+    refuse_overwrites(files, plan_outputs(files, tmp_path.parent, ("color",)))
 
 
 def test_an_input_under_another_name_is_still_an_input(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").touch()
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a_png_ids.png").hardlink_to(tmp_path / "in" / "a.png")
+    (tmp_path / "out" / "in").mkdir(parents=True)
+    (tmp_path / "out" / "in" / "a_png_ids.png").hardlink_to(tmp_path / "in" / "a.png")
     files = locate_frames([str(tmp_path / "in")])
     with pytest.raises(OutputError, match="overwrite"):
         refuse_overwrites(files, plan_outputs(files, tmp_path / "out", ("ids",)))

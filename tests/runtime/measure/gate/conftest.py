@@ -31,6 +31,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
                 self._shape = np.load(frame).shape[:2]
                 self._number, self._ms = next(left)
                 self.runtime, self.patience_s = job.code / "runtime" / "__init__.py", patience_s
+                self.lead_ms = 0.0
 
             def frame_ms(self) -> float:
                 return self._ms * float(np.exp(noise * random.standard_normal()))
