@@ -3,19 +3,21 @@
 import importlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
+from runtime.arrays import host_arrays, paired
 from runtime.errors import EngineError
 from runtime.first_use import is_due, prove_once
 from runtime.fit import with_fit
 from runtime.forks import Guard
-from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
+from runtime.manifest import read_manifest, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
-from runtime.reference import check_out, check_size
+from runtime.reference import check_size
 from runtime.signature import refuse_unsigned
 from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Target
 from runtime.texts import shown
@@ -40,22 +42,52 @@ class Backend(Protocol):
     """
 
     spec: ModelSpec
-    stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
+    stages_ms: dict[str, float]  # of the last frame or group: preprocess, network, postprocess; host clock
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    @overload
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
+
+    @overload
+    def segment(self, frame: Any, out: Any = None) -> Any: ...
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame.
+
+        Either is NumPy's, or another library's by DLPack or `__array_interface__`. TensorRT also takes either on the
+        GPU, by DLPack or `__cuda_array_interface__`, contiguous, and copies nothing: it waits for what their library
+        has enqueued (DLPack), or for their `stream`; when it returns, the mask is there on every stream.
 
         Args:
             frame: uint8 (H, W, 3) RGB, any size and strides. From `frame_buffer` it is taken without a copy.
             out: uint8 (H, W), where the mask is written; None: a new array. To `mask_buffer` it comes without a copy.
 
         Returns:
-            uint8 (H, W) train ids: `out`, or a new array.
+            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, which has
+            `__cuda_array_interface__`.
 
         Raises:
-            FrameError: the frame is no array, or of another shape or type.
+            FrameError: the frame is no array, of another shape or type, or on a GPU where the engine does not run.
             ValueError: `out` is of another shape or type, read-only, or overlaps the frame; nothing is written.
             EngineError: another thread uses the engine, or another process opened it.
+        """
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames, of any sizes: an engine of BATCH=N computes N at once, others one after another.
+
+        All are looked at before the first is segmented: one that is refused costs no other's mask.
+
+        Args:
+            frames: as `segment` takes them; none is none.
+            outs: where the masks are written, one a frame; None: new arrays.
+
+        Returns:
+            the masks in the frames' order, the same as `segment` gives: the same bits where the library adds up a
+            batch as it adds up one frame, as OpenVINO and onnxruntime do.
+
+        Raises:
+            FrameError: as `segment`, and says which frame.
+            ValueError: as `segment`, and says which; or there are not as many outs as frames.
+            EngineError: as `segment`.
         """
 
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
@@ -140,6 +172,47 @@ class ClosedOnExit:
         self.close()
 
 
+class OneByOne:
+    """`segment_batch` of a backend that takes one frame at a time."""
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        raise NotImplementedError
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """One after another; see `Backend.segment_batch`."""
+        return [self.segment(frame, out) for frame, out in paired(frames, outs)]
+
+
+class InGroups:
+    """`segment` and `segment_batch` of a backend on the CPU, as many frames at once as its engine takes."""
+
+    spec: ModelSpec
+    _guard: Guard
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        host, place = host_arrays(frame, out)
+        with self._guard:
+            (mask,) = self._group([host], [place])
+        return mask if out is None else out
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames; see `Backend.segment_batch`."""
+        pairs = [(*host_arrays(*pair), pair[1]) for pair in paired(frames, outs)]
+        found: list[Any] = []
+        with self._guard:
+            for start in range(0, len(pairs), self.spec.batch):
+                images, places, given = zip(*pairs[start : start + self.spec.batch], strict=True)
+                masks = self._group(images, places)
+                found += [mask if out is None else out for mask, out in zip(masks, given, strict=True)]
+        return found
+
+    def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        # Masks of `spec.batch` frames or fewer, within the guard; a place is where one is written, None a new array.
+        raise NotImplementedError
+
+
 class PlainBuffers:
     """`frame_buffer` and `mask_buffer` of a backend that takes any contiguous array without a copy."""
 
@@ -179,18 +252,6 @@ class Stopwatch:
         now = time.perf_counter()
         self.laps_ms[name] = (now - self._last) * 1e3
         self._last = now
-
-
-def check_segment(frame: np.ndarray, out: np.ndarray | None) -> None:
-    """Refuse what `Backend.segment` does not take.
-
-    Raises:
-        FrameError: no frame.
-        ValueError: the mask cannot be written there.
-    """
-    check_frame(frame)
-    if out is not None:
-        check_out(out, frame)
 
 
 class BackendModule(Protocol):
@@ -284,9 +345,4 @@ def checked_engine(
     module = backend_module(manifest.backend)
     refuse_other_target(path, manifest, module.this_target(manifest.backend))
     engine = verified_engine(path, manifest)
-    if manifest.spec.batch != 1:
-        raise EngineError(
-            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one. "
-            f"Build it for one: {rebuild_command(manifest)}"
-        )
     return module, engine, manifest

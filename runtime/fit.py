@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import threading
 from typing import NamedTuple
 
 from runtime.spec import FITS, EngineManifest, Fit, Preprocess
@@ -76,15 +77,18 @@ class Shapes:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._preprocess = preprocess
+        self._lock = threading.Lock()  # several cameras are counted at once
         self._frames = self._far = 0
         self._worst = (0.0, 0, 0)  # how far, and that frame's height and width
 
     def add(self, height: int, width: int, frames: int = 1) -> None:
         """Count frames of that size."""
-        self._frames += frames
-        if frames and is_far(self._preprocess, height, width):
-            self._far += frames
-            self._worst = max(self._worst, (shape_ratio(self._preprocess, height, width), height, width))
+        far = frames and is_far(self._preprocess, height, width)
+        with self._lock:
+            self._frames += frames
+            if far:
+                self._far += frames
+                self._worst = max(self._worst, (shape_ratio(self._preprocess, height, width), height, width))
 
     def line(self) -> str:
         """One line for the user; "" where no frame is far."""

@@ -3,21 +3,15 @@
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 
-from runtime.backend import (
-    Backend,
-    BackendModule,
-    ClosedOnExit,
-    check_frame,
-    check_segment,
-    checked_engine,
-    prove_before_fit,
-)
+from runtime.arrays import check_early, host_array, paired
+from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine, prove_before_fit
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
 from runtime.fit import with_fit
@@ -64,18 +58,37 @@ class Lanes(ClosedOnExit):
         self._closed = False
         self._guard = Guard("this engine")
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    @overload
+    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
+
+    @overload
+    def segment(self, frame: Any, out: Any = None) -> Any: ...
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame, when a lane is free; see `runtime.backend.Backend.segment`.
 
         Each lane has its own `frame_buffer` and `mask_buffer`: take one by `lane` to use them.
         """
-        check_segment(frame, out)
+        check_early(frame, out)
         with self.lane() as backend:
             return backend.segment(frame, out)
 
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames, on as many lanes at once as there are; see `Backend.segment_batch`.
+
+        Raises:
+            EngineError: as `lane`; all the frames that were begun are finished before.
+        """
+        pairs = paired(frames, outs)
+        self._guard.refuse_foreign()
+        with self._changed:
+            self._refuse_waiting_for_itself(self.count)
+        with ThreadPoolExecutor(min(self.count, len(pairs)) or 1) as pool:
+            return list(pool.map(self.segment, *zip(*pairs, strict=True))) if pairs else []
+
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask and the overlay of one frame, when a lane is free; see `runtime.backend.Backend.overlay`."""
-        check_frame(frame)
+        check_frame(frame := host_array(frame))
         with self.lane() as backend:
             return backend.overlay(frame, palette, alpha)
 
@@ -114,7 +127,7 @@ class Lanes(ClosedOnExit):
             EngineError: see `lane`.
             ValueError: no runs, or the engine is closed.
         """
-        check_frame(frame)
+        check_early(frame, None)
         if runs < 1:
             raise ValueError(f"a warm-up has one run or more, got {runs}")
         backends = list(self._backends)

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from runtime.backend import Backend, ClosedOnExit, check_frame, check_segment
+from runtime.arrays import host_array, host_arrays, on_gpu
+from runtime.backend import Backend, ClosedOnExit, OneByOne, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
+from runtime.backends.tensorrt_places import Places, new_mask
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels import nvidia
 from runtime.kernels.copies import copy_frame, same_place
 from runtime.kernels.cuda import Kernels, compiled
-from runtime.kernels.graph import NON_BLOCKING, Graph
+from runtime.kernels.graph import NON_BLOCKING, Event, Graph
 from runtime.libraries import refusing
 from runtime.reference import check_size, overlay_shades
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
@@ -93,7 +95,7 @@ def _pushed(context: Any, driver: Any) -> Iterator[None]:
         driver.Context.pop()
 
 
-class TensorRT(ClosedOnExit):
+class TensorRT(OneByOne, ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
@@ -107,6 +109,7 @@ class TensorRT(ClosedOnExit):
         self._memory: Any = None
         self._frame_memory: Any = None
         self._clock: Any = None
+        self._event: Any = None  # orders the streams of other libraries before this one's
         self._frame: FrameBuffers | None = None
         self._pinned: Pinned | None = None
         self._graph: Graph | None = None  # all that a frame of the size of `_frame` is, from its second one on
@@ -126,12 +129,15 @@ class TensorRT(ClosedOnExit):
         self._network = NetworkBuffers(self._memory, self.spec, self._engine.input, self._engine.logits)
         self._engine.bind(self._network.input, self._network.logits)
         self._clock = FrameClock(self._stream.handle)
+        self._event = Event()
 
-    def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def segment(self, frame: Any, out: Any = None) -> Any:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids; see `Backend.segment`."""
-        check_segment(frame, out)
-        (mask,) = self._results(frame, out=out)
-        return mask
+        if on_gpu(frame) or on_gpu(out):
+            return self._segment_on_gpu(frame, out)
+        host, place = host_arrays(frame, out)
+        (mask,) = self._results(host, out=place)
+        return mask if out is None else out
 
     def frame_buffer(self, height: int, width: int) -> np.ndarray:
         """The page-locked frame of that size; see `Backend.frame_buffer`."""
@@ -143,6 +149,7 @@ class TensorRT(ClosedOnExit):
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask, and the overlay from the same pass; see `Backend.overlay`."""
+        frame = host_array(frame)
         keep, shades = overlay_shades(palette, alpha)
         mask, overlay = self._results(frame, Shades(int(keep), shades.tobytes()))
         return mask, overlay
@@ -166,17 +173,53 @@ class TensorRT(ClosedOnExit):
             self._ran = True
             return results
 
-    def _enqueue(self, buffers: FrameBuffers, *, captured: bool = False) -> None:
+    def _segment_on_gpu(self, frame: Any, out: Any) -> Any:
+        with self._guard, self._current_of_open():
+            places = Places(frame, out, self._stream.handle, self._event)
+            made = None
+            if out is None:
+                made = new_mask(places.size, self._driver, functools.partial(_pushed, self._context, self._driver))
+            buffers = self._buffers_of(*places.size)
+            with self._refusing():
+                self._clock.start()
+                if places.host_frame is not None:
+                    _pin(places.host_frame, buffers)
+                self._clock.frame_pinned()
+                self._run(buffers, places.frame_dev, made.address if made else places.mask_dev)
+                if places.host_mask is not None:
+                    np.copyto(places.host_mask, buffers.results[0][0])
+                self.stages_ms = self._clock.stop()
+            return out if made is None else made
+
+    def _run(self, buffers: FrameBuffers, frame_dev: int | None, mask_dev: int | None) -> None:
+        # The host waits in the end, so that frame and mask are the caller's again, on every stream.
+        try:
+            self._enqueue(buffers, frame_dev, mask_dev)
+        finally:
+            self._stream.synchronize()
+        self._engine.keep_compiled()
+
+    def _enqueue(
+        self,
+        buffers: FrameBuffers,
+        frame_dev: int | None = None,
+        mask_dev: int | None = None,
+        *,
+        captured: bool = False,
+    ) -> None:
+        before, after = buffers.launches(frame_dev, mask_dev)
         self._clock.begin(captured=captured)
-        self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
-        self._kernels.launch(buffers.resize_normalize, self._stream)
+        if frame_dev is None:
+            self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
+        self._kernels.launch(before, self._stream)
         self._clock.preprocess_enqueued(captured=captured)
         self._engine.enqueue(self._stream.handle)
         self._clock.network_enqueued(captured=captured)
-        for launch in buffers.postprocess:
+        for launch in after:
             self._kernels.launch(launch, self._stream)
-        for pinned, device in buffers.results:
-            self._driver.memcpy_dtoh_async(pinned, device, self._stream)
+        if mask_dev is None:
+            for pinned, device in buffers.results:
+                self._driver.memcpy_dtoh_async(pinned, device, self._stream)
 
     def _capture_once(self, buffers: FrameBuffers) -> None:
         # Before the second frame of a size: TensorRT wants to have run before a capture, kernels to be loaded, and a
@@ -199,6 +242,7 @@ class TensorRT(ClosedOnExit):
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """float32 (1, classes * block**2, h, w), for comparison only; see `Backend.logits`."""
+        frame = host_array(frame)
         with self._buffers_for(frame) as buffers:
             _pin(frame, buffers)
             self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
@@ -241,15 +285,18 @@ class TensorRT(ClosedOnExit):
         # With the context current. What an interrupted upload left on the stream is waited for before its memory goes.
         if self._stream is not None:
             self._forget_frame()
-        if self._clock is not None:
-            self._clock.close()
+        for timer in (self._clock, self._event):
+            if timer is not None:
+                timer.close()
         self._engine.close()
         for memory in (self._memory, self._frame_memory):
             if memory is not None:
                 memory.close()
         # pycuda frees a stream, an event and a module where its last name goes: here.
         self._pinned = None
-        self._clock = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = None
+        self._clock = self._event = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = (
+            None
+        )
 
     def _current(self) -> AbstractContextManager[None]:
         return _pushed(self._context, self._driver)
@@ -263,13 +310,19 @@ class TensorRT(ClosedOnExit):
     def _buffers_for(self, frame: np.ndarray, shades: Shades | None = None) -> Iterator[FrameBuffers]:
         check_frame(frame)
         with self._guard, self._current_of_open():
-            height, width, _ = frame.shape
-            if self._frame is None or self._frame.key != (height, width, shades):
-                self._forget_frame()
-                pinned = self._pinned_for(height, width)
-                self._frame = FrameBuffers(self._frame_memory, self._network, pinned, shades)
-            with refusing(EngineError, f"the GPU cannot run the engine of {self.spec.name}"):
-                yield self._frame
+            buffers = self._buffers_of(frame.shape[0], frame.shape[1], shades)
+            with self._refusing():
+                yield buffers
+
+    def _buffers_of(self, height: int, width: int, shades: Shades | None = None) -> FrameBuffers:
+        if self._frame is None or self._frame.key != (height, width, shades):
+            self._forget_frame()
+            pinned = self._pinned_for(height, width)
+            self._frame = FrameBuffers(self._frame_memory, self._network, pinned, shades)
+        return self._frame
+
+    def _refusing(self) -> AbstractContextManager[None]:
+        return refusing(EngineError, f"the GPU cannot run the engine of {self.spec.name}")
 
     def _held(self, height: int, width: int) -> Pinned:
         with self._guard, self._current_of_open():

@@ -160,30 +160,40 @@ class FrameBuffers:
         """
         height, width = pinned.size
         self.key = (height, width, shades)
-        spec, preprocess = network.spec, network.spec.preprocess
+        self._network, preprocess = network, network.spec.preprocess
         self.frame_pinned, mask_pinned = pinned.frame, pinned.mask
-        self.frame_dev, mask_dev = memory.device(height * width * 3), memory.device(height * width)
-        self.results = [(mask_pinned, mask_dev)]  # where each is copied to, and from
-        frame, mask, blend = Pixels(self.frame_dev, height, width), Pixels(mask_dev, height, width), None
+        self.frame_dev, self._mask_dev = memory.device(height * width * 3), memory.device(height * width)
+        self.results = [(mask_pinned, self._mask_dev)]  # where each is copied to, and from
+        self._blend = None
         if shades:
             values = memory.upload(np.frombuffer(shades.values, np.uint16))
-            blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
-            self.results.append((memory.pinned((height, width, 3)), blend.overlay))
-        box, (h, w) = box_of(preprocess, height, width), network.coarse_size
-        inward = _axes(memory, fitted_table(height, box.down), fitted_table(width, box.across))
-        upsample = spec.upsample
-        outward = _axes(memory, cut_table(h, height, box.down, upsample), cut_table(w, width, box.across, upsample))
-        bgr = preprocess.channel_order == "BGR"
-        self.resize_normalize = resize_normalize(frame, inward, network.gain_bias, network.input, bgr=bgr)
-        if network.coarse_size == (height, width) and box.is_whole and not blend:
-            self.postprocess: tuple[Launch, ...] = (
-                coarse_winner(network.logits, spec.block, mask_dev, undecided=False),
-            )
-        else:
-            self.postprocess = (
-                coarse_winner(network.logits, spec.block, network.winners),
-                upsample_argmax(network.logits, spec.block, network.winners, outward, mask, blend),
-            )
+            self._blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
+            self.results.append((memory.pinned((height, width, 3)), self._blend.overlay))
+        self._box, (h, w), upsample = box_of(preprocess, height, width), network.coarse_size, network.spec.upsample
+        down, across = self._box
+        self._inward = _axes(memory, fitted_table(height, down), fitted_table(width, across))
+        self._outward = _axes(memory, cut_table(h, height, down, upsample), cut_table(w, width, across, upsample))
+        self.resize_normalize, self.postprocess = self.launches()
+
+    def launches(self, frame_dev: int | None = None, mask_dev: int | None = None) -> tuple[Launch, tuple[Launch, ...]]:
+        """What comes before the network, and what after it.
+
+        Args:
+            frame_dev: where the frame is read; None: in the memory here.
+            mask_dev: where the mask is written; None: in the memory here.
+        """
+        network, (height, width, _) = self._network, self.key
+        frame, block = Pixels(frame_dev or self.frame_dev, height, width), network.spec.block
+        mask = Pixels(mask_dev or self._mask_dev, height, width)
+        bgr = network.spec.preprocess.channel_order == "BGR"
+        before = resize_normalize(frame, self._inward, network.gain_bias, network.input, bgr=bgr)
+        if network.coarse_size == (height, width) and self._box.is_whole and not self._blend:
+            # Each logit is a pixel's, its winner the mask.
+            return before, (coarse_winner(network.logits, block, mask.address, undecided=False),)
+        return before, (
+            coarse_winner(network.logits, block, network.winners),
+            upsample_argmax(network.logits, block, network.winners, self._outward, mask, self._blend),
+        )
 
 
 def _tensor(memory: Memory, kind: TensorType) -> Tensor:

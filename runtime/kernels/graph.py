@@ -38,6 +38,24 @@ def call(name: str, *arguments: Any) -> None:
         raise EngineError(f"the NVIDIA driver refuses {name} (CUDA error {code})")
 
 
+def current_context() -> int:
+    """The handle of the context that is current on this thread, 0 for none."""
+    context = Handle()
+    call("cuCtxGetCurrent", ctypes.byref(context))
+    return context.value or 0
+
+
+def pointer_attribute(which: int, address: int, kind: Any = ctypes.c_int) -> int:
+    """What the driver knows of an address, a CUpointer_attribute of a ctypes kind.
+
+    Raises:
+        EngineError: it knows nothing.
+    """
+    value = kind()
+    call("cuPointerGetAttribute", ctypes.byref(value), ctypes.c_int(which), ctypes.c_uint64(address))
+    return int(value.value)
+
+
 class Event:
     """A moment on a stream. Owned by who made it: `close` it with the context current."""
 
@@ -54,6 +72,14 @@ class Event:
         """
         flags = RECORD_EXTERNAL if captured else RECORD_DEFAULT
         call("cuEventRecordWithFlags", self._handle, Handle(stream), ctypes.c_uint(flags))
+
+    def awaited_by(self, stream: int) -> None:
+        """What is enqueued next on that stream waits for it; it may be recorded anew at once.
+
+        Raises:
+            EngineError: the driver refuses.
+        """
+        call("cuStreamWaitEvent", Handle(stream), self._handle, ctypes.c_uint(0))
 
     def ms_since(self, earlier: "Event") -> float:
         """Milliseconds on the GPU's clock; both have happened.

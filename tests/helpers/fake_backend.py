@@ -13,7 +13,8 @@ import pytest
 
 from runtime import backend as runtime_backend
 from runtime import cli, infer, reference
-from runtime.backend import ClosedOnExit, PlainBuffers, check_segment
+from runtime.arrays import host_arrays
+from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers
 from runtime.errors import LibraryError
 from runtime.forks import Guard
 from runtime.labels import CAMVID
@@ -31,7 +32,7 @@ SPEC = ModelSpec("icnet", PREPROCESS, CAMVID, 4, 2, 1, "0" * 64, "a test")
 CHOSEN = "engine icnet-fp16: icnet, 64x128, fp16 on openvino\n"  # what a command tells of `working_folder`'s engine
 
 
-class FakeBackend(PlainBuffers, ClosedOnExit):
+class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """Classes that follow from the pixels alone."""
 
     def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True) -> None:
@@ -47,7 +48,7 @@ class FakeBackend(PlainBuffers, ClosedOnExit):
             raise ValueError("the engine is closed")
 
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        check_segment(frame, out)
+        frame, _ = host_arrays(frame, out)
         time.sleep(self._delay_s)
         self.segmented += 1
         mask = expected_mask(frame)

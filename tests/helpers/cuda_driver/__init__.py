@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runtime.artifacts import write_atomically
 from tests.helpers.cuda_driver import library, pycuda_package
+from tests.helpers.cuda_driver import nvcc as compiler
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "artifacts" / "cache" / "imitated-cuda"
@@ -40,7 +41,9 @@ def environment(folder: Path = CACHE) -> dict[str, str]:
 
 def _toolkit(folder: Path) -> Path:
     nvcc = folder / "toolkit" / "bin" / "nvcc"
-    _write(nvcc, f'#!/bin/sh\nexec "{sys.executable}" -I "{HERE / "nvcc.py"}" "$@"\n')
+    # Every engine that is opened asks for the version: the shell answers that.
+    answer = f'case "$*" in *--version*) echo "{compiler.version()}"; exit;; esac'
+    _write(nvcc, f'#!/bin/sh\n{answer}\nexec "{sys.executable}" -I "{HERE / "nvcc.py"}" "$@"\n')
     nvcc.chmod(0o755)
     return nvcc.parents[1]
 

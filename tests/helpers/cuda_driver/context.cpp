@@ -12,6 +12,8 @@ static thread_local std::vector<CUcontext> pushed;
 
 static CUcontext handle() { return reinterpret_cast<CUcontext>(&primary); }
 
+CUcontext primary_context() { return handle(); }
+
 bool context_is_current() { return state().retained > 0 && !pushed.empty() && pushed.back() == handle(); }
 
 static std::string setting(const char* name, const char* otherwise) {

@@ -144,3 +144,19 @@ EXPORTED CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t size)
     std::memcpy(there, from, size);
     return CUDA_SUCCESS;
 }
+
+EXPORTED CUresult cuPointerGetAttribute(void* value, CUpointer_attribute which, CUdeviceptr address) {
+    ENTER_WITH_CONTEXT(cuPointerGetAttribute);
+    const void* at = reinterpret_cast<const void*>(address);
+    const bool pinned = inside(at, 1, true);
+    if (!pinned && !inside(at, 1, false)) return refuse("cuPointerGetAttribute", "unknown", CUDA_ERROR_INVALID_VALUE);
+    switch (which) {
+        case CU_POINTER_ATTRIBUTE_CONTEXT: *static_cast<CUcontext*>(value) = primary_context(); break;
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+            *static_cast<unsigned*>(value) = pinned ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+            break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(value) = 0; break;
+        default: return refuse("cuPointerGetAttribute", "not imitated", CUDA_ERROR_INVALID_VALUE);
+    }
+    return CUDA_SUCCESS;
+}

@@ -108,6 +108,7 @@ CUresult entered_safely(const char* call);      // of those calls that end a cap
 bool inside(const void* start, size_t size, bool pinned);
 bool used_by_work(const char* start, size_t size);
 bool context_is_current();
+CUcontext primary_context();  // its handle, of context.cpp
 
 // stream.cpp
 Stream* stream_of(CUstream handle);  // or null, where it is none

@@ -1,0 +1,74 @@
+"""Several frames in one call."""
+
+import numpy as np
+import pytest
+
+from runtime.backend import open_backend
+from runtime.errors import EngineError, FrameError
+from runtime.lanes import open_lanes
+from runtime.manifest import read_manifest
+from tests.helpers.engines import built_engine
+from tests.helpers.graphs import tiny_spec
+
+SIZES = ((32, 64), (1, 1), (17, 31), (32, 64), (40, 50))
+
+
+def frame(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def path(request, backend, tmp_path_factory):
+    """An engine that takes so many frames at once."""
+    return built_engine(tmp_path_factory.mktemp("engine"), backend=backend, spec=tiny_spec(batch=request.param))
+
+
+def test_an_engine_of_a_batch_gives_the_masks_of_one_of_single_frames_and_is_proven(path, backend, tmp_path):
+    frames = [frame(*size, seed) for seed, size in enumerate(SIZES)]
+    with open_backend(path) as engine, open_backend(built_engine(tmp_path, backend=backend)) as single:
+        for mask, one in zip(engine.segment_batch(frames), frames, strict=True):
+            np.testing.assert_array_equal(mask, single.segment(one))
+        np.testing.assert_array_equal(engine.logits(frames[0]), single.logits(frames[0]))
+    assert read_manifest(path).proof.frames >= 1
+
+
+def test_the_masks_of_a_batch_are_those_of_its_frames_one_by_one_in_their_order(path):
+    frames = [frame(*size, seed) for seed, size in enumerate(SIZES)]
+    with open_backend(path) as engine, open_lanes(path, 2) as lanes:
+        expected = [engine.segment(one) for one in frames]
+        for segment_batch in (engine.segment_batch, lanes.segment_batch):
+            outs = [np.zeros(size, np.uint8) for size in SIZES]
+            for masks in (segment_batch(frames), segment_batch(frames, outs), segment_batch(tuple(frames))):
+                for mask, alone in zip(masks, expected, strict=True):
+                    np.testing.assert_array_equal(mask, alone)
+            for out, alone in zip(outs, expected, strict=True):
+                np.testing.assert_array_equal(out, alone)
+            stacked = segment_batch(np.stack([frames[0], frames[3]]))
+            np.testing.assert_array_equal(stacked, [expected[0], expected[3]])
+            assert segment_batch([]) == []
+
+
+def test_a_batch_with_a_frame_that_is_none_is_refused_whole_and_says_which(path):
+    good, outs = frame(4, 6), [np.full((4, 6), 77, np.uint8) for _ in range(2)]
+    with open_backend(path) as engine, open_lanes(path, 2) as lanes:
+        for segment_batch in (engine.segment_batch, lanes.segment_batch):
+            with pytest.raises(FrameError, match=r"^frame 1 of the batch: a frame is a NumPy array.*got None"):
+                segment_batch([good, None], outs)
+            with pytest.raises(ValueError, match=r"^frame 1 of the batch: the mask of this frame is written to uint8"):
+                segment_batch([good, good], [outs[0], np.zeros((6, 4), np.uint8)])
+            with pytest.raises(ValueError, match="a batch of 2 frames has as many masks, got 1"):
+                segment_batch([good, good], outs[:1])
+            for given in (good, None, "img.png", iter([good])):
+                with pytest.raises(FrameError, match="a batch is a list of frames, or an array of four dimensions"):
+                    segment_batch(given)
+            assert all((out == 77).all() for out in outs)
+
+
+def test_a_thread_that_has_all_lanes_does_not_wait_for_itself(path):
+    with open_lanes(path, 1) as lanes, lanes.lane(), pytest.raises(EngineError, match="would wait for itself"):
+        lanes.segment_batch([frame(4, 6)])
