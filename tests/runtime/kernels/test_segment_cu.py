@@ -188,6 +188,18 @@ def test_the_checks_that_broken_kernels_fail_are_passed_by_the_whole_one(seen_in
     assert all(np.array_equal(run(Cpu()), expected) for run, expected in CHECKS[seen_in]())
 
 
+def test_threads_that_end_where_others_wait_are_told_and_the_next_launch_runs():
+    wait = "        __syncthreads();\n        for (int i = thread; i < queued"
+    source = cuda.SOURCE.read_text()
+    assert wait in source
+    place = Cpu(cuda_on_cpu.compiled(source.replace(wait, f"        if (thread == 3) return;\n{wait}"), "-O0"))
+    logits = kernel_cases.logits(3, 1, 6, 10, np.float32)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="threads ended and others wait at a barrier"):
+            kernel_runs.postprocess(place, logits["noise"], 24, 40, 1)
+        np.testing.assert_array_equal(kernel_runs.postprocess(place, logits["flat"], 24, 40, 1), 0)
+
+
 def test_an_overlay_moves_the_frame_in_and_out():
     logits, axes, mask = cuda.Tensor(1, (11, 8, 16), "fp16"), cuda.Axes(2, 3), cuda.Pixels(4, 32, 64)
     alone = cuda.upsample_argmax(logits, 1, 5, axes, mask)
