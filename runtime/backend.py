@@ -10,11 +10,11 @@ from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
-from runtime.arrays import paired
+from runtime.arrays import host_arrays, paired
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
 from runtime.forks import Guard
-from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
+from runtime.manifest import read_manifest, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
 from runtime.reference import check_size
 from runtime.signature import refuse_unsigned
@@ -41,7 +41,7 @@ class Backend(Protocol):
     """
 
     spec: ModelSpec
-    stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
+    stages_ms: dict[str, float]  # of the last frame or group: preprocess, network, postprocess; host clock
 
     @overload
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
@@ -71,7 +71,7 @@ class Backend(Protocol):
         """
 
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
-        """The masks of several frames, of any sizes, each as `segment` gives it.
+        """The masks of several frames, of any sizes: an engine of BATCH=N computes N at once, others one after another.
 
         All are looked at before the first is segmented: one that is refused costs no other's mask.
 
@@ -80,7 +80,8 @@ class Backend(Protocol):
             outs: where the masks are written, one a frame; None: new arrays.
 
         Returns:
-            the masks in the frames' order. A mask is the same bits as `segment` gives.
+            the masks in the frames' order, the same as `segment` gives: the same bits where the library adds up a
+            batch as it adds up one frame, as OpenVINO and onnxruntime do.
 
         Raises:
             FrameError: as `segment`, and says which frame.
@@ -171,7 +172,7 @@ class ClosedOnExit:
 
 
 class OneByOne:
-    """`segment_batch` of a backend whose engine takes one frame."""
+    """`segment_batch` of a backend that takes one frame at a time."""
 
     def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `Backend.segment`."""
@@ -180,6 +181,35 @@ class OneByOne:
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
         """One after another; see `Backend.segment_batch`."""
         return [self.segment(frame, out) for frame, out in paired(frames, outs)]
+
+
+class InGroups:
+    """`segment` and `segment_batch` of a backend on the CPU, as many frames at once as its engine takes."""
+
+    spec: ModelSpec
+    _guard: Guard
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        host, place = host_arrays(frame, out)
+        with self._guard:
+            (mask,) = self._group([host], [place])
+        return mask if out is None else out
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames; see `Backend.segment_batch`."""
+        pairs = [(*host_arrays(*pair), pair[1]) for pair in paired(frames, outs)]
+        found: list[Any] = []
+        with self._guard:
+            for start in range(0, len(pairs), self.spec.batch):
+                images, places, given = zip(*pairs[start : start + self.spec.batch], strict=True)
+                masks = self._group(images, places)
+                found += [mask if out is None else out for mask, out in zip(masks, given, strict=True)]
+        return found
+
+    def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        # Masks of `spec.batch` frames or fewer, within the guard; a place is where one is written, None a new array.
+        raise NotImplementedError
 
 
 class PlainBuffers:
@@ -291,9 +321,4 @@ def checked_engine(
     module = backend_module(manifest.backend)
     refuse_other_target(path, manifest, module.this_target(manifest.backend))
     engine = verified_engine(path, manifest)
-    if manifest.spec.batch != 1:
-        raise EngineError(
-            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one. "
-            f"Build it for one: {rebuild_command(manifest)}"
-        )
     return module, engine, manifest

@@ -2,10 +2,10 @@
 
 import argparse
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -19,35 +19,29 @@ from runtime.infer_options import options_of
 from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
-from runtime.media import video
-from runtime.media.camera import Camera, camera_name, film_name, is_camera, shown_address
+from runtime.media.camera import Camera, shown_address
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
-from runtime.media.inputs import inputs_of, refuse_mistaken
-from runtime.media.outputs import Look, camera_outputs, outputs_of, prepare_folder, refuse_clashes
+from runtime.media.local_camera import Asked, is_local
+from runtime.media.outputs import Look, outputs_of, prepare_folder
 from runtime.media.pictures import Result, Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.plan import Address, Plan, asked_of, plan_of
+from runtime.media.preview import Preview, Shown, View
 from runtime.media.recording import Recording
 from runtime.media.results import STAGES, WHOLE, Report, print_line, stage_table
 from runtime.media.run_record import Record
 from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.tallies import Tally, tally_of
+from runtime.media.together import together
 from runtime.media.video import VideoReader, first_frame, is_video
+from runtime.media.window import Windows
 from runtime.texts import shown
 from runtime.threads import for_command
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
 SAID_OF_A_STREAM = 5  # lines about lost frames; the rest is counted
-
-
-class Plan(NamedTuple):
-    """What is to be done: pictures, then videos; or a camera alone."""
-
-    pictures: list[FrameFile]
-    videos: list[FrameFile]
-    camera: Task | None = None
-    live: bool = True  # else the camera is an address whose film is finished
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,16 +55,17 @@ def main(argv: Sequence[str]) -> int:
         KeyboardInterrupt: Ctrl-C, when all of that is on disk and reported.
     """
     options = options_of(argv)
-    plan = _plan(options)
+    plan = plan_of(options)
     engine = options.engine or chosen_engine()
     with ExitStack() as stack:
         stack.enter_context(for_command(options.threads))
-        lanes = open_lanes(engine, options.lanes or _lanes_for(plan), require_signed=options.require_signed)
+        lanes = open_lanes(engine, options.lanes or plan.lanes, require_signed=options.require_signed)
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
         record = Record(engine, lanes.spec, options)
-        session = Session(lanes, options, stop, record, stack.enter_context(tally_of(options, lanes.spec)))
+        tally = stack.enter_context(tally_of(options, lanes.spec))
+        session = Session(lanes, options, stop, record, tally, _places(options, stack))
         try:
             session.do(plan)
         finally:
@@ -81,15 +76,36 @@ def main(argv: Sequence[str]) -> int:
     return _exit_code(session.report, plan)
 
 
+class Flow(NamedTuple):
+    """A video or a camera on its way: what to make of it, how many frames it announces, who looks on.
+
+    `at_once` of its frames are in the engine; None: as many as it takes.
+    """
+
+    task: Task
+    source: Source
+    stream: StreamResult
+    frames: int | None
+    views: list[View]
+    at_once: int | None = None
+
+
 class Session:
     """One run of the command with its engine open."""
 
     def __init__(
-        self, lanes: Lanes, options: argparse.Namespace, stop: threading.Event, record: Record, tally: Tally
+        self,
+        lanes: Lanes,
+        options: argparse.Namespace,
+        stop: threading.Event,
+        record: Record,
+        tally: Tally,
+        places: Sequence[Preview | Windows] = (),
     ) -> None:
         self.report, self.tally = Report(all_pictures=options.json), tally
         self._record = record
-        self._lanes, self._options, self._stop = lanes, options, stop
+        self._lanes, self._options, self._stop, self._places = lanes, options, stop, places
+        self._telling = threading.Lock()
         classes = lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if options.colors == "cityscapes" else classes
         self._look = Look(palette(shown_classes), options.alpha)
@@ -104,11 +120,14 @@ class Session:
         self._warm_up(plan)
         if plan.pictures and not self._stop.is_set():
             self._do_pictures(plan.pictures)
+        views = self._views("videos") if plan.videos else []
         for file in plan.videos:
             if not self._stop.is_set() and (task := self._task(file)):
-                self._do_video(task)
-        if plan.camera and not self._stop.is_set():
-            self._do_address(plan.camera, live=plan.live)
+                self._do_video(task, views)
+        several = len(plan.addresses) > 1
+        if plan.addresses and not self._stop.is_set():
+            do = self._do_one_of_several if several else self._do_address
+            together([partial(do, address) for address in plan.addresses], self._stop)
 
     def print_report(self, engine: Path) -> None:
         """Print what was done."""
@@ -160,48 +179,67 @@ class Session:
         return None
 
     def _tell(self, outputs: list[Path], what: Result | StreamResult) -> None:
-        if self._options.jsonl:
-            print_line(what)
-        elif not self._options.json:
-            for path in outputs:
-                tell(shown(path))
+        with self._telling:
+            if self._options.jsonl:
+                print_line(what)
+            elif not self._options.json:
+                for path in outputs:
+                    tell(shown(path))
 
-    def _do_video(self, task: Task) -> None:
+    def _views(self, name: str) -> list[View]:
+        return [place.view(name, partial(self._look.pixels, "overlay")) for place in self._places]
+
+    def _do_video(self, task: Task, views: list[View]) -> None:
         try:
             with VideoReader(task.file.path) as source:
-                self._do_stream(task, source, StreamResult(shown(task.file.path)), source.frames)
+                self._do_stream(Flow(task, source, StreamResult(shown(task.file.path)), source.frames, views))
         except FrameError as error:
             self._fail(task.file.path, error)
 
-    def _do_address(self, task: Task, *, live: bool) -> None:
-        given = self._options.inputs[0]
-        with Camera(given, stop=self._stop) if live else VideoReader(given) as source:
-            stream = StreamResult(shown_address(given), live=live)
-            self._do_stream(task, source, stream, source.frames)
+    def _do_one_of_several(self, address: Address) -> None:
+        try:
+            self._do_address(address, at_once=1)
+        except FrameError as error:  # the others go on
+            self._fail(address.task.file.path, error)
 
-    def _do_stream(self, task: Task, source: Source, stream: StreamResult, frames: int | None) -> None:
+    def _do_address(self, address: Address, at_once: int | None = None) -> None:
+        with self._opened(address) as source:
+            if isinstance(source, Camera) and self._options.seconds:
+                source.end_after(self._options.seconds)
+            stream = StreamResult(shown_address(address.given), live=address.live)
+            self._do_stream(Flow(address.task, source, stream, source.frames, self._views(stream.input), at_once))
+
+    def _opened(self, address: Address) -> Camera | VideoReader:
+        if not address.live:
+            return VideoReader(address.given)
+        asked = asked_of(self._options) if is_local(address.given) else Asked()
+        patience_s = self._options.reconnect
+        return Camera(address.given, stop=self._stop, asked=asked, patience_s=patience_s, told=cli.log)
+
+    def _do_stream(self, flow: Flow) -> None:
+        task, stream = flow.task, flow.stream
         self.report.streams.append(stream)
         try:
-            self._record_stream(task, source, stream, frames)
+            self._record_stream(flow)
         finally:  # of a disk that is full what was written plays
             self._tell([path for _, path in stream.outputs], stream)
         cli.log(stream.summary())
-        self.tally.add_stream(stream.input)
         if task.mark and not self._stop.is_set() and not stream.live:
             self._record.add_video((path for _, path in stream.outputs), task.mark, self.report, self.tally)
 
-    def _record_stream(self, task: Task, source: Source, stream: StreamResult, frames: int | None) -> None:
+    def _record_stream(self, flow: Flow) -> None:
+        task, source, stream, frames, views, at_once = flow
         with Recording(task.outputs, self._look, source.rate, source.time_base) as recording:
             stream.outputs = recording.written
-            counted = self.tally.counted(recording)
+            counted = self.tally.counted(Shown(recording, views))
             self._note(stream, source)
             limit_s, live = self._options.seconds, stream.live
             until, film_s = ticks(self._stop, limit_s if live else None), None if live else limit_s
-            flow = segment_stream(
-                self._lanes, source, counted, until, self._run, stream.clock, live=live, seconds=film_s
+            passages = segment_stream(
+                self._lanes, source, counted, until, self._run, stream.clock, live=live, seconds=film_s, at_once=at_once
             )
-            for done, stages_ms in cli.progress(flow, "segment", frames, "frame"):
-                stream.dropped = source.dropped
+            for done, stages_ms in cli.progress(passages, stream.input if at_once else "segment", frames, "frame"):
+                stream.dropped, stream.reconnects = source.dropped, source.reconnects
                 if isinstance(done, FrameError):
                     self._lose(stream, done)
                 else:
@@ -209,6 +247,7 @@ class Session:
             stream.clock.stop()
             self._note(stream, source)
             stream.missing = max(0, source.missing - stream.damaged)
+        self.tally.add_stream(stream.input, counted)
 
     def _note(self, stream: StreamResult, source: Source) -> None:
         for note in source.notes:
@@ -217,7 +256,7 @@ class Session:
                 cli.log(note)
 
     def _lose(self, stream: StreamResult, error: FrameError) -> None:
-        stream.damaged += 1
+        stream.damaged += not stream.live  # of a camera it is the line that is lost, no frame
         if stream.damaged <= SAID_OF_A_STREAM:
             self.report.problems.append((stream.input, str(error)))
             cli.fail(str(error))
@@ -247,31 +286,19 @@ class Session:
             self._look.write_pngs({kind: Path(folder) / f"{kind}.png" for kind in outputs}, frame, mask)
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    given = options.inputs[0] if options.inputs else ""
-    refuse_mistaken(given)
-    if is_camera(given):
-        live = not video.is_finished(given)
-        name = f"{camera_name(given)}-{time.strftime('%Y%m%d-%H%M%S')}" if live else film_name(given)
-        file = FrameFile(Path(shown_address(given)), Path(name))
-        return Plan([], [], Task(file, camera_outputs(name, options.output, options.save)), live)
-    files = inputs_of(options.inputs, options.list, options.output, options.shard)
-    refuse_clashes(files, options.output, options.save)
-    videos = [file for file in files if is_video(file.path)]
-    if videos:
-        video.library()  # before an engine is opened for nothing
-    return Plan([file for file in files if not is_video(file.path)], videos)
-
-
-def _lanes_for(plan: Plan) -> int | None:
-    # One frame is there soonest when it has the whole machine; of many, the engine knows how many at once are best.
-    if plan.camera and not plan.live:
-        return None
-    return 1 if plan.camera or (len(plan.pictures) <= 1 and not plan.videos) else None
+def _places(options: argparse.Namespace, stack: ExitStack) -> list[Preview | Windows]:
+    places: list[Preview | Windows] = []
+    if options.window:
+        places.append(stack.enter_context(Windows()))
+    if options.show or options.show_port:
+        preview = stack.enter_context(Preview(options.show_port or 0))
+        cli.log(f"look on at {preview.address}")
+        places.append(preview)
+    return places
 
 
 def _exit_code(report: Report, plan: Plan) -> int:
-    inputs = len(plan.pictures) + len(plan.videos)
+    inputs = plan.inputs
     if report.failed_inputs and inputs > 1:
         cli.fail(f"{report.failed_inputs} of {inputs} inputs failed, {inputs - report.failed_inputs} done")
     return cli.FAILED if report.problems else cli.DONE

@@ -9,21 +9,28 @@ from typing import Any
 from runtime import cli
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
+from runtime.json_values import TOLD
 from runtime.media.camera import is_camera
 from runtime.media.frames import add_max_pixels
 from runtime.media.inputs import Shard
 from runtime.media.outputs import SAVES
+from runtime.media.reconnecting import PATIENCE_S
 from runtime.signature import add_require_signed
 
 DESCRIPTION = "`python -m runtime.infer INPUT...`: pictures, videos, a camera in; class ids, colours and overlays out."
+
+MOST_CAMERAS = 16
+MOST_FPS = 1000
 
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
     """The options of one run; what contradicts itself is usage."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if len(options.inputs) + len(options.list) > 1 and any(map(is_camera, options.inputs)):
-        parser.error("a camera is segmented alone: one camera and no other input")
+    if any(map(is_camera, options.inputs)) and (options.list or not all(map(is_camera, options.inputs))):
+        parser.error("cameras and addresses are segmented by themselves: no file, folder or --list beside them")
+    if len(options.inputs) > MOST_CAMERAS and any(map(is_camera, options.inputs)):
+        parser.error(f"{len(options.inputs)} cameras are given, at most {MOST_CAMERAS} are taken in one run")
     if options.json and options.jsonl:
         parser.error("--json is one document, --jsonl a line an input: give one of them")
     if options.regions and not options.stats:
@@ -34,8 +41,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m runtime.infer", description=DESCRIPTION)
     add = parser.add_argument
-    add("inputs", nargs="*", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or one "
-        "camera: camera:0, /dev/video0, rtsp://HOST/PATH")  # fmt: skip
+    add("inputs", nargs="*", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or "
+        "cameras: camera:0, /dev/video0, rtsp://HOST/PATH, gst:PIPELINE")  # fmt: skip
     add("--list", action="append", default=[], metavar="FILE", help="inputs, one a line; - is standard input")
     add("--shard", type=_shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
     add("--resume", action="store_true", help="keep outputs that are whole, of this engine, options and input")
@@ -49,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop after so much of a video, of its "
         "own time, or so long of a camera")  # fmt: skip
+    add_cameras(parser)
     add_max_pixels(parser)
     add_require_signed(parser)
     add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in the engine at once (default: 1 for one "
@@ -63,6 +71,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--regions", type=Path, metavar="FILE", help="polygons in which --stats counts, too: JSON "
         '{"size": [height, width], "regions": {"NAME": [[x, y], ...]}}')  # fmt: skip
     return parser
+
+
+def add_cameras(parser: argparse.ArgumentParser) -> None:
+    """The options of cameras, and of looking on."""
+    add = parser.add_argument
+    add("--camera-size", type=_camera_size_from_text, metavar="WxH", help="ask the camera for frames so wide and high, "
+        "for example 1280x720")  # fmt: skip
+    add("--camera-fps", type=_fps_from_text, metavar="N", help="ask it for so many frames a second")
+    add("--camera-format", type=_format_from_text, metavar="XXXX", help="ask it for a format of V4L2: MJPG, YUYV")
+    add("--reconnect", type=_patience_from_text, default=PATIENCE_S, metavar="S", help="try a lost stream again "
+        "for so many seconds; 0: not at all (default: 60)")  # fmt: skip
+    add("--show", action="store_true", help="a page of what is seen, for the browser of this machine")
+    add("--show-port", type=_port_from_text, metavar="PORT", help="its port (default: any that is free)")
+    add("--window", action="store_true", help="show it in windows, where this OpenCV has them")
 
 
 class _Parser(Parser):
@@ -99,10 +121,46 @@ def _alpha_from_text(text: str) -> float:
 
 
 def _seconds_from_text(text: str) -> float:
+    return _number_from_text(text, f"{text!r} is not a number of seconds, more than 0")
+
+
+def _patience_from_text(text: str) -> float:
+    return 0.0 if text == "0" else _number_from_text(text, f"{text!r} is not a number of seconds, 0 or more")
+
+
+def _fps_from_text(text: str) -> float:
+    wrong = f"{text!r} is not a number of frames a second, more than 0 and at most {MOST_FPS}"
+    fps = _number_from_text(text, wrong)
+    if fps > MOST_FPS:
+        raise argparse.ArgumentTypeError(wrong)
+    return fps
+
+
+def _number_from_text(text: str, wrong: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0")
-    return seconds
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(wrong)
+    return number
+
+
+def _camera_size_from_text(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    sides = [int(side) if side.isascii() and side.isdecimal() and len(side) < 6 else 0 for side in (height, width)]
+    if not all(sides):
+        raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not WIDTHxHEIGHT, as cameras say it, such as 1280x720")
+    return sides[0], sides[1]
+
+
+def _format_from_text(text: str) -> str:
+    if not (len(text) == 4 and text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not four letters, as V4L2 has formats: MJPG, YUYV")
+    return text.upper()
+
+
+def _port_from_text(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not a port, 1 to 65535")
+    return int(text)

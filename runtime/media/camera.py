@@ -1,10 +1,12 @@
 """A live camera, through OpenCV, or a stream through PyAV: always its newest frame, older ones are counted."""
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,13 +16,15 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
-from runtime.media.frames import quiet_opencv
+from runtime.media.local_camera import PIPELINE, Asked, ask, is_local, open_local, rate_of, refuse_asked
 from runtime.media.network import NetworkCapture
 from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
-from runtime.texts import shown
+from runtime.media.reconnecting import PATIENCE_S, Reconnecting
+from runtime.texts import SECRET, shown
 
-GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|(?i:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
+GIVEN = re.compile(r"camera:(?P<index>\d+)|/dev/video\d+|gst:.+|(?i:rtsps?|rtmps?|rtp|srt|udp|https?)://\S+")
+QUOTED = re.compile(r"=\s*(\"[^\"]*\"|'[^']*')|\s+=\s*|=\s+")  # a pipeline's value, in quotes or behind a space
 # A camera that skips a frame or two is not unplugged.
 MISSES = 10
 MISS_S = 0.05
@@ -32,38 +36,60 @@ LONGEST_NAME = 150  # of 255 bytes; a time and a suffix come behind it
 class Camera(ClosedOnExit):
     """The frames of a camera or a network stream. A thread takes every frame, `read` gives the newest. Thread-safe.
 
-    `taken` counts the frames that came, `dropped` those that a newer one replaced before they were read.
+    `taken` counts the frames that came, `dropped` those that a newer one replaced before they were read, `reconnects`
+    how often a stream was lost and came back. `rate` is what the camera announces, or 30.
     """
 
-    rate = Fraction(30)
     missing = 0
     frames = None
     time_base = Fraction(1, 90_000)
 
     def __init__(
-        self, given: str, *, stop: threading.Event | None = None, opened: Callable[[str], Any] | None = None
+        self,
+        given: str,
+        *,
+        stop: threading.Event | None = None,
+        opened: Callable[[str], Any] | None = None,
+        asked: Asked = Asked(),  # noqa: B008 - it cannot be changed
+        patience_s: float = PATIENCE_S,
+        told: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Open it and wait for its first frame.
+        """Open it; its first frame is waited for by `read`.
 
         Args:
-            given: camera:0, /dev/video0, or the address of a stream.
+            given: camera:0, /dev/video0, the address of a stream, or gst: and a GStreamer pipeline.
             stop: when it is set, `read` gives `END`.
             opened: makes what has `read` and `release` as cv2.VideoCapture does; another library, or a test.
+            asked: size, rate and format of a camera of this machine; `notes` tells what it does not give.
+            patience_s: how long a stream that is lost is tried again, with growing pauses; 0: not at all.
+            told: gets a line when a stream is lost, and when it is back.
 
         Raises:
-            FrameError: there is no such camera, or it gives no frame.
+            FrameError: there is no such camera, or something is asked of a stream.
+            LibraryError: PyAV is not installed, or a pipeline is given and OpenCV is without GStreamer.
         """
         if not isinstance(given, str):
             raise FrameError(f"a camera is camera:0, /dev/video0 or the address of a stream, got {given!r:.40}")
+        refuse_asked(given, asked)
         self.name = shown_address(given)
         self.taken = self.dropped = 0
         self._stop = stop or threading.Event()
-        self._capture = (opened or _opened)(given)
+        self._closed, self._end_s = False, math.inf
+        self._capture = (
+            (opened or _opened)(given)
+            if is_local(given) or given.startswith(PIPELINE)
+            else Reconnecting(
+                partial(opened or _opened, given), self.name, patience_s=patience_s, stopped=self._stopped, told=told
+            )
+        )
+        self._given_not = ask(self._capture, asked) if asked != Asked() else []
+        self._stall_s: float = getattr(self._capture, "stall_s", STALL_S)
+        self.rate = Fraction(asked.fps or _announced(self._capture) or 30).limit_denominator(1001)
         self._guard = Guard(self.name, self)
         self._changed = threading.Condition()
         self._newest: tuple[np.ndarray, float] | None = None
         self._lost: str | None = None
-        self._ended = self._closed = False
+        self._ended = False
         self._start_s = time.monotonic()
         self._thread = threading.Thread(target=self._take, name=self.name, daemon=True)
         self._thread.start()
@@ -72,15 +98,16 @@ class Camera(ClosedOnExit):
         """The newest frame that was not read yet, when there is one; `END` when it was stopped or after an error.
 
         Raises:
-            FrameError: the camera was unplugged, the stream ended, or no frame came for `STALL_S` seconds.
+            FrameError: the camera was unplugged or gave no frame for `STALL_S` seconds; the stream ended, or was lost
+                and did not come back.
             EngineError: another process, which this one was forked from, opened it.
         """
         self._guard.refuse_foreign()
-        give_up = time.monotonic() + STALL_S
+        give_up = time.monotonic() + self._stall_s
         with self._changed:
             while self._newest is None and not (self._lost or self._ended or self._stopped()):
                 if time.monotonic() > give_up:
-                    self._lost = f"gave no frame for {STALL_S:.0f} s"
+                    self._lost = f"gave no frame for {self._stall_s:.0f} s"
                 self._changed.wait(LOOK_S)
             newest, self._newest = self._newest, None
         if self._stopped() or (newest is None and self._ended):
@@ -91,11 +118,21 @@ class Camera(ClosedOnExit):
         pixels, taken_s = newest
         return TimedFrame(_rgb_from_bgr(pixels), round((taken_s - self._start_s) / self.time_base))
 
+    def end_after(self, seconds: float) -> None:
+        """From so many seconds on, from now, `read` gives `END`, whether the line is there or not."""
+        self._end_s = time.monotonic() + seconds
+
+    @property
+    def reconnects(self) -> int:
+        """How often the stream was lost and came back."""
+        return int(getattr(self._capture, "reconnects", 0))
+
     @property
     def notes(self) -> list[str]:
-        """What was damaged on its way here so far, in one line, if anything was."""
+        """What a user should know of it so far, a line each: what it does not give, what came damaged."""
         damaged = getattr(self._capture, "damaged", 0)
-        return [f"{self.name}: {damaged} frames came damaged and were left out"] if damaged else []
+        notes = [*self._given_not, *([f"{damaged} frames came damaged and were left out"] if damaged else [])]
+        return [f"{self.name}: {note}" for note in notes]
 
     def __iter__(self) -> Iterator[TimedFrame]:
         """The frames that `read` gives."""
@@ -111,7 +148,7 @@ class Camera(ClosedOnExit):
         self._thread.join(1)
 
     def _stopped(self) -> bool:
-        return self._closed or self._stop.is_set()
+        return self._closed or self._stop.is_set() or time.monotonic() >= self._end_s
 
     def _take(self) -> None:
         misses = 0
@@ -123,11 +160,12 @@ class Camera(ClosedOnExit):
             else:
                 time.sleep(MISS_S)
         with self._changed:
-            self._lost = self._lost or "gives no more frames (unplugged, or the stream ended)"
+            why = getattr(self._capture, "why", "") or "gives no more frames (unplugged, or the stream ended)"
+            self._lost = self._lost or why
             self._changed.notify_all()
         self._capture.release()
 
-    def _keep(self, pixels: np.ndarray) -> None:
+    def _keep(self, pixels: Any) -> None:
         with self._changed:
             self.taken += 1
             self.dropped += self._newest is not None
@@ -141,22 +179,19 @@ def is_camera(given: str) -> bool:
 
 
 def _opened(given: str) -> Any:
-    index = re.fullmatch(r"(?:camera:|/dev/video)(\d+)", given)
     refused = FrameError(f"{shown_address(given)}: cannot be opened: no such camera or stream, or it is in use")
-    if index is None:
-        try:
-            return NetworkCapture(given)
-        except FrameError:
-            raise refused from None
-    import cv2
-
-    with quiet_opencv():
-        capture = cv2.VideoCapture(int(index[1]))
-    if not capture.isOpened():
+    try:
+        local = is_local(given) or given.startswith(PIPELINE)
+        capture = open_local(given) if local else NetworkCapture(given)
+    except FrameError:
+        raise refused from None
+    if capture is None:
         raise refused
-    # One frame in the driver's queue, not four: the newest is what is wanted.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
+
+
+def _announced(capture: Any) -> float:
+    return rate_of(capture) if hasattr(capture, "get") else 0.0
 
 
 def camera_name(given: str) -> str:
@@ -170,8 +205,14 @@ def film_name(given: str) -> str:
 
 
 def shown_address(given: str) -> str:
-    """The camera as it may be shown, in one line: without what is secret in its address."""
+    """The camera as it may be shown, in one line: without what is secret in its address, or its pipeline."""
+    if given.startswith(PIPELINE):
+        given = SECRET.sub(r"\1=***", QUOTED.sub(_unquoted, given))
     return shown(given)
+
+
+def _unquoted(found: re.Match[str]) -> str:
+    return "=" + (found[1] or "")[1:-1].replace(" ", "_")
 
 
 def _rgb_from_bgr(pixels: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 """A stream over the network as frames, through PyAV: what was damaged on the way is left out and counted."""
 
+import time
 from typing import Any
 
 import numpy as np
 
 from runtime.errors import FrameError
 from runtime.media.pipeline import End
-from runtime.media.video import VideoReader
+from runtime.media.video import TIMEOUT_S, VideoReader
 
 
 class NetworkCapture:
@@ -24,16 +25,27 @@ class NetworkCapture:
         """
         self.damaged = 0
         self._reader = VideoReader(address)
+        self.finite = self._reader.finite
 
     def read(self) -> tuple[bool, np.ndarray | None]:
-        """Whether there is a frame, and it, uint8 (H, W, 3) BGR; frames that are damaged are passed over."""
-        while True:
+        """Whether there is a frame, and it, uint8 (H, W, 3) BGR; frames that are damaged are passed over.
+
+        Not for ever: a stream that gives nothing whole for `TIMEOUT_S` is lost.
+        """
+        give_up, lost = time.monotonic() + TIMEOUT_S, 0
+        while self.finite or time.monotonic() < give_up:
             try:
                 found: Any = self._reader.read()
             except FrameError:
-                self.damaged += 1
+                lost += 1
                 continue
-            return (False, None) if isinstance(found, End) else (True, found.pixels[..., ::-1])
+            if isinstance(found, End):
+                self.damaged += max(0, lost - 1)  # the last error is the line's, which broke
+                return False, None
+            self.damaged += lost
+            return True, found.pixels[..., ::-1]
+        self.damaged += lost
+        return False, None
 
     def release(self) -> None:
         """Close it."""

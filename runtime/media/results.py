@@ -136,8 +136,8 @@ def stream_as_json(stream: StreamResult) -> dict[str, object]:
     outputs: dict[str, list[str]] = {}
     for kind, path in stream.outputs:
         outputs.setdefault(kind, []).append(str(path))
-    names = ("height", "width", "frames", "damaged", "missing", "dropped", "seconds", "fps", "milliseconds", "shares")
+    names = ("height", "width", "frames", "damaged", "missing", "dropped", "reconnects", "seconds", "fps")
     # A second file of a kind is there only where the frames changed their size.
     fields = {"input": stream.input, "outputs": {k: v[0] if len(v) == 1 else v for k, v in outputs.items()}}
-    told = {"notes": stream.notes, "busy": stream.clock.busy()}
-    return fields | {name: getattr(stream, name) for name in names} | told
+    told = {"milliseconds": stream.milliseconds, "shares": stream.shares, "notes": stream.notes}
+    return fields | {name: getattr(stream, name) for name in names} | told | {"busy": stream.clock.busy()}

@@ -10,6 +10,7 @@ from typing import Any
 from runtime.artifacts import key_of, write_atomically
 from runtime.errors import OutputError
 from runtime.manifest import read_manifest
+from runtime.media.camera import is_camera, shown_address
 from runtime.media.marks import MADE_BY, VideoMark, is_whole, videos_told
 from runtime.media.pictures import Task
 from runtime.media.results import Report
@@ -20,7 +21,8 @@ from runtime.texts import shown
 # What changes no pixel of an output. Any option that is not named here does, as far as --resume knows.
 WITHOUT_EFFECT = frozenset(
     {"inputs", "list", "shard", "resume", "output", "engine", "save", "warmup", "max_pixels", "require_signed", "lanes",
-     "threads", "sequential", "stages", "json", "jsonl", "stats", "regions"}
+     "threads", "sequential", "stages", "json", "jsonl", "stats", "regions", "camera_size", "camera_fps",
+     "camera_format", "reconnect", "show", "show_port", "window"}
 )  # fmt: skip
 
 
@@ -33,6 +35,7 @@ class Record:
         self._options, self._spec, self._engine = options, spec, engine
         self._manifest = read_manifest(engine)
         self._asked = {name: _plain(value) for name, value in sorted(vars(options).items())}
+        self._asked["inputs"] = [shown_address(each) if is_camera(each) else each for each in options.inputs]
         self._classes = [{"id": i, "name": n, "color": list(color)} for i, (n, color) in enumerate(spec.classes)]
         effective = {name: value for name, value in self._asked.items() if name not in WITHOUT_EFFECT}
         self._folder: Path = options.output

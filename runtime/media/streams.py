@@ -13,7 +13,7 @@ from runtime.lanes import Lanes
 from runtime.media.packets import TimedFrame
 from runtime.media.pictures import Run, Segmented, class_shares, segment_with
 from runtime.media.pipeline import END, Clock, End, Passage, Stage
-from runtime.media.recording import Recording
+from runtime.media.tallies import Writes
 
 DECODED_AHEAD = 3
 RECORDED_AHEAD = 3
@@ -25,6 +25,10 @@ class Source(Protocol):
     rate: Fraction
     time_base: Fraction
     dropped: int
+
+    @property
+    def reconnects(self) -> int:
+        """How often it was lost and came back."""
 
     @property
     def notes(self) -> list[str]:
@@ -60,7 +64,7 @@ class StreamResult:
         self.outputs: list[tuple[str, Path]] = []
         self.notes: list[str] = []
         self.height = self.width = 0
-        self.frames = self.damaged = self.dropped = self.missing = 0
+        self.frames = self.damaged = self.dropped = self.missing = self.reconnects = 0
         self.clock = Clock()
         self._sums_ms: Counter[str] = Counter()
         self._shares: Counter[str] = Counter()
@@ -97,19 +101,21 @@ class StreamResult:
         lost = f", {self.damaged} damaged" * bool(self.damaged)
         lost += f", {self.missing} missing by their times" * bool(self.missing)
         lost += f", {self.dropped} dropped" * self.live
+        lost += f", {self.reconnects} reconnect{'s' * (self.reconnects > 1)}" * bool(self.reconnects)
         return f"{self.input}: {self.frames} frames in {self.seconds:.1f} s, {self.fps:.1f} a second{lost}"
 
 
 def segment_stream(
     lanes: Lanes,
     source: Source,
-    recording: Recording,
+    recording: Writes,
     ticks: Iterable[None],
     run: Run,
     clock: Clock,
     *,
     live: bool,
     seconds: float | None = None,
+    at_once: int | None = None,
 ) -> Iterator[Passage]:
     """Segment and record every frame of the source.
 
@@ -122,6 +128,7 @@ def segment_stream(
         clock: gets the times.
         live: take a frame only when a lane is free for it, the newest; else some frames are decoded ahead.
         seconds: of film, by its frames' times, from its first.
+        at_once: frames of this source in the engine; None: one in each lane.
 
     Yields:
         A `Done`, or the `FrameError` of a frame that is lost.
@@ -129,7 +136,7 @@ def segment_stream(
     Raises:
         OutputError: the recording cannot be written; nothing more is begun.
     """
-
+    count = at_once or lanes.count
     until = _Until(seconds, source.time_base)
 
     def decode(_: None) -> TimedFrame | End:
@@ -146,7 +153,7 @@ def segment_stream(
 
     stages = (
         Stage("decode", decode, 1, 0 if live else DECODED_AHEAD),
-        Stage("segment", segment, lanes.count, lanes.count - 1 if live else lanes.count + 1),
+        Stage("segment", segment, count, count - 1 if live else count + 1),
         Stage("encode", encode, 1, RECORDED_AHEAD),
     )
     yield from run(ticks, stages, clock)

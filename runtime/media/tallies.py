@@ -1,6 +1,7 @@
 """Counting for `--stats` while `runtime.infer` works: of pictures, of videos, and of outputs that are kept."""
 
 import argparse
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -8,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime.media.pictures import Task
-from runtime.media.recording import Recording
 from runtime.media.stats import Counting, Counts, Table, regions_from_file
 from runtime.media.video import TimedFrame, is_video
 from runtime.spec import ModelSpec
@@ -28,12 +28,13 @@ class Tally:
     def __init__(self, table: Table | None = None, counting: Counting | None = None) -> None:
         """Counts go to `table`."""
         self.counting, self._table = counting, table
-        self._stream: dict[str, np.ndarray] = {}
+        self._adding = threading.Lock()
 
     def add(self, name: str, counts: Counts) -> None:
-        """Count a picture."""
+        """Count a picture. Thread-safe."""
         if self._table and counts:
-            self._table.add(name, counts)
+            with self._adding:
+                self._table.add(name, counts)
 
     def add_kept(self, task: Task) -> bool:
         """Count what an earlier run made of a picture; False: it cannot be counted, and is to be done again."""
@@ -49,20 +50,13 @@ class Tally:
         self._table.add(shown(task.file.path), self.counting.of(ids))
         return True
 
-    def counted(self, recording: Recording) -> Any:
+    def counted(self, recording: Writes) -> "Counted":
         """The recording, whose masks are counted on their way."""
-        self._stream = {}
-        return _Counted(recording, self) if self.counting else recording
+        return Counted(recording, self.counting)
 
-    def see(self, mask: np.ndarray) -> None:
-        """Count a frame of a video."""
-        if self.counting:
-            for region, pixels in self.counting.of(mask).items():
-                self._stream[region] = self._stream.get(region, np.zeros_like(pixels)) + pixels
-
-    def add_stream(self, name: str) -> None:
+    def add_stream(self, name: str, counted: "Counted") -> None:
         """The video is over."""
-        self.add(name, self._stream)
+        self.add(name, counted.counts)
 
     def overall(self) -> dict[str, Any]:
         """Pixels and shares by region and class, over all inputs."""
@@ -76,13 +70,19 @@ class Tally:
                 yield f"{name:<24}{of['pixels']:>16}{of['share']:>8.1%}"
 
 
-class _Counted:
-    def __init__(self, recording: Writes, tally: Tally) -> None:
-        self._recording, self._tally = recording, tally
+class Counted:
+    """What takes the frames and masks of one video, and counts them where that is asked for."""
+
+    def __init__(self, recording: Writes, counting: Counting | None) -> None:
+        """Nothing is counted yet."""
+        self.counts: dict[str, np.ndarray] = {}
+        self._recording, self._counting = recording, counting
 
     def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
+        """Take one."""
         self._recording.write(frame, mask)
-        self._tally.see(mask)
+        for region, pixels in self._counting.of(mask).items() if self._counting else ():
+            self.counts[region] = self.counts.get(region, np.zeros_like(pixels)) + pixels
 
 
 @contextmanager

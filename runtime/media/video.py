@@ -36,17 +36,19 @@ HEAD = 1 << 16
 LIBVPX_FORMATS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # some have 8 bits alone
 ODD_ASPECT = 10  # no camera's pixel is so flat: a number that is damaged
 TIMEOUT_S = 10.0
-RTSP = {"rtsp_transport": "tcp"}  # as OpenCV asks, too: of UDP packets are lost on the way
+# TCP as OpenCV asks, too: of UDP packets are lost on the way. FFmpeg waits for silence twice, in microseconds each.
+RTSP = {"rtsp_transport": "tcp", "timeout": str(round(TIMEOUT_S / 2 * 1e6))}
 
 
 class VideoReader(ClosedOnExit):
     """The frames of a video file, one by one, upright and in SDR's colours; none is dropped. For one thread at a time.
 
     `rate` is the mean number of frames a second, `frames` how many the file announces (None if it does not),
-    `time_base` the unit of `TimedFrame.pts` in seconds, `notes` what a user should know of it, a line each.
+    `time_base` the unit of `TimedFrame.pts` in seconds, `notes` what a user should know of it, a line each, `finite`
+    whether it has an end: no camera.
     """
 
-    dropped = 0
+    dropped = reconnects = 0
 
     def __init__(self, given: Path | str) -> None:
         """Open the file and look for its pictures; nothing is decoded yet.
@@ -68,6 +70,7 @@ class VideoReader(ClosedOnExit):
         self.time_base = Fraction(self._stream.time_base)
         self.seconds = self._announced_seconds()
         self.frames: int | None = self._stream.frames or (int(self.seconds * self.rate) if self.seconds else None)
+        self.finite = isinstance(given, Path) or _has_end(self._container, given)
         self._times = Times(max(1, round(1 / self.rate / self.time_base)), self._jump())
         path = given if isinstance(given, Path) else None
         self._decoding = Decoding(
@@ -218,10 +221,16 @@ def is_finished(address: str) -> bool:
     av = library()
     try:
         with refusing_video(FrameError, ""), _container(av, address) as container:
-            by_parts = container.format.name in PLAYLISTS
-            return container.duration is not None if by_parts else container.size > 0
+            return _has_end(container, address)
     except FrameError:
         return False
+
+
+def _has_end(container: Any, address: str) -> bool:
+    # Of what is fetched the size is told; of a playlist, and of what a server sends on demand, the length.
+    if address.lower().startswith(("http://", "https://")) and container.format.name not in PLAYLISTS:
+        return bool(container.size > 0)
+    return container.duration is not None
 
 
 def first_frame(path: Path) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""A camera of this machine, or a GStreamer pipeline, through OpenCV; the size, rate and format that are asked of it."""
+
+import re
+from typing import Any, NamedTuple
+
+from runtime.errors import FrameError, LibraryError
+from runtime.media.frames import quiet_opencv
+
+LOCAL = re.compile(r"(?:camera:|/dev/video)(\d+)")
+PIPELINE = "gst:"
+NEAR = 0.01  # 29.97 frames a second are 30 to who asks
+
+
+class Asked(NamedTuple):
+    """What a camera is asked for; None: what it does by itself.
+
+    Args:
+        size: (height, width) in pixels.
+        fps: frames a second.
+        format: four letters as V4L2 has them, such as MJPG or YUYV.
+    """
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    format: str | None = None
+
+
+def is_local(given: str) -> bool:
+    """Whether that is a camera whose size and rate can be asked for."""
+    return LOCAL.fullmatch(given) is not None
+
+
+def open_local(given: str) -> Any | None:
+    """The cv2.VideoCapture of camera:0, /dev/video0 or gst:PIPELINE; None where there is none.
+
+    Raises:
+        LibraryError: a pipeline, and this OpenCV is built without GStreamer.
+    """
+    import cv2
+
+    found = LOCAL.fullmatch(given)
+    with quiet_opencv():
+        if found is None:
+            refuse_without_gstreamer()
+            capture = cv2.VideoCapture(given.removeprefix(PIPELINE), cv2.CAP_GSTREAMER)
+        else:
+            capture = cv2.VideoCapture(int(found[1]))
+    if not capture.isOpened():
+        return None
+    # One frame in the driver's queue, not four: the newest is what is wanted.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    return capture
+
+
+def refuse_without_gstreamer() -> None:
+    """Look whether OpenCV runs pipelines: the wheels do not, a JetPack's or a Debian's does.
+
+    Raises:
+        LibraryError: it does not.
+    """
+    import cv2
+
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        raise LibraryError(
+            "this OpenCV is built without GStreamer: give the camera by itself (camera:0, rtsp://HOST/PATH), or run "
+            "with an OpenCV that has it, such as Debian's python3-opencv or JetPack's"
+        )
+
+
+def ask(capture: Any, asked: Asked) -> list[str]:
+    """Ask a camera for what is wanted, and tell what it does not give, a text each.
+
+    Args:
+        capture: a cv2.VideoCapture that is open.
+        asked: what is wanted; the format goes first, as the sizes that there are depend on it.
+    """
+    import cv2
+
+    if asked.format:
+        capture.set(cv2.CAP_PROP_FOURCC, float(_number(asked.format)))
+    if asked.size:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, float(asked.size[1]))
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, float(asked.size[0]))
+    if asked.fps:
+        capture.set(cv2.CAP_PROP_FPS, asked.fps)
+    return [f"was asked for {want} and gives {got}" for want, got in _differences(capture, asked)]
+
+
+def rate_of(capture: Any) -> float:
+    """Frames a second that an open camera announces; 0 where it does not."""
+    import cv2
+
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    return rate if 0 < rate <= 1000 else 0.0
+
+
+def refuse_asked(given: str, asked: Asked) -> None:
+    """Look whether something is asked of what cannot be asked.
+
+    Raises:
+        FrameError: it is.
+    """
+    if asked != Asked() and not is_local(given):
+        what = "a pipeline says it itself" if given.startswith(PIPELINE) else "a stream is as its camera sends it"
+        raise FrameError(f"--camera-size, --camera-fps and --camera-format are of a camera such as camera:0; {what}")
+
+
+def _differences(capture: Any, asked: Asked) -> list[tuple[str, str]]:
+    import cv2
+
+    width, height = (round(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    found = []
+    if asked.size and asked.size != (height, width):
+        found.append((f"{asked.size[1]}x{asked.size[0]}", f"{width}x{height}"))
+    fps = float(capture.get(cv2.CAP_PROP_FPS))
+    if asked.fps and abs(fps - asked.fps) > NEAR * asked.fps:
+        found.append((f"{asked.fps:g} frames a second", f"{fps:g}"))
+    number = int(capture.get(cv2.CAP_PROP_FOURCC))
+    if asked.format and number != _number(asked.format):
+        letters = bytes(number >> 8 * i & 0xFF for i in range(4)).decode("ascii", "replace")
+        found.append((asked.format, letters if letters.isprintable() else "another format"))
+    return found
+
+
+def _number(letters: str) -> int:
+    return int.from_bytes(letters.encode("ascii"), "little")
