@@ -87,6 +87,7 @@ def adopted(source: "Source", asked: Asked) -> Adopted:
     from export.adopting.interface import input_of, output_of, refuse_other_size
     from export.adopting.prefix import take_prefix
     from export.adopting.simplify import name_layers, simplified
+    from export.checkpoints.own_names import classes_from_file
 
     notes = meaning.metadata_of(source.model)
     bytes_in = input_of(source, asked.size or (0, 0)).kind == 2
@@ -99,7 +100,7 @@ def adopted(source: "Source", asked: Asked) -> Adopted:
     outside = _outside(known, prefix, given)
     frame = read_frame(STREET)
     results = untouched.run_file(source, given, outside, frame)
-    classes = meaning.read_classes(asked.classes) if asked.classes else ()
+    classes = classes_from_file(asked.classes) if asked.classes else ()
     output, dropped = output_of(source, results, given.size, asked.output, len(classes))
     mask = untouched.mask_of(results[output], given.size, threshold[output])
     ending = take_ending(graph, output, given.size, len(classes))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from export.adopting.options import PRESETS
 from export.network import Network, Normalization
 from export.own_code import Source, code_of, is_beside, package_root
 from runtime.cli import log
@@ -22,13 +23,7 @@ from runtime.errors import ModelError
 from runtime.libraries import refusing
 from runtime.texts import shown
 
-IMAGENET = Normalization(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-PRESETS = {
-    "imagenet": IMAGENET,
-    "minus1to1": Normalization(1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "0to1": Normalization(),
-    "none": Normalization(1.0),
-}
+NORMALIZATIONS = {name: Normalization(**values) for name, values in PRESETS.items()}
 SIZE_MULTIPLE = 32  # where the network does not say another
 MAIN = ("out", "logits", "main", "pred", "seg", "masks")  # of a dictionary of outputs, the one that segments
 PROBED = 2, 3  # numbers of classes that a network is tried with
@@ -135,8 +130,8 @@ def _stride(source: Source, network: nn.Module, multiple: int) -> int:
 
 
 def _normalization(source: Source, said: Any) -> Normalization:
-    if isinstance(said, str) and said in PRESETS:
-        return PRESETS[said]
+    if isinstance(said, str) and said in NORMALIZATIONS:
+        return NORMALIZATIONS[said]
     values = said._asdict() if isinstance(said, Normalization) else said
     if not isinstance(values, Mapping) or not {"mean", "std"} <= values.keys() <= set(Normalization._fields):
         raise ModelError(

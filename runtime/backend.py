@@ -10,15 +10,16 @@ from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 
-from runtime.arrays import paired
+from runtime.arrays import host_arrays, paired
 from runtime.errors import EngineError
-from runtime.first_use import prove_once
+from runtime.first_use import is_due, prove_once
+from runtime.fit import with_fit
 from runtime.forks import Guard
-from runtime.manifest import read_manifest, rebuild_command, refuse_other_target, verified_engine
+from runtime.manifest import read_manifest, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
 from runtime.reference import check_size
 from runtime.signature import refuse_unsigned
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Target
 from runtime.texts import shown
 from runtime.threads import limited
 
@@ -41,7 +42,7 @@ class Backend(Protocol):
     """
 
     spec: ModelSpec
-    stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess; host clock
+    stages_ms: dict[str, float]  # of the last frame or group: preprocess, network, postprocess; host clock
 
     @overload
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
@@ -71,7 +72,7 @@ class Backend(Protocol):
         """
 
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
-        """The masks of several frames, of any sizes, each as `segment` gives it.
+        """The masks of several frames, of any sizes: an engine of BATCH=N computes N at once, others one after another.
 
         All are looked at before the first is segmented: one that is refused costs no other's mask.
 
@@ -80,7 +81,8 @@ class Backend(Protocol):
             outs: where the masks are written, one a frame; None: new arrays.
 
         Returns:
-            the masks in the frames' order. A mask is the same bits as `segment` gives.
+            the masks in the frames' order, the same as `segment` gives: the same bits where the library adds up a
+            batch as it adds up one frame, as OpenVINO and onnxruntime do.
 
         Raises:
             FrameError: as `segment`, and says which frame.
@@ -171,7 +173,7 @@ class ClosedOnExit:
 
 
 class OneByOne:
-    """`segment_batch` of a backend whose engine takes one frame."""
+    """`segment_batch` of a backend that takes one frame at a time."""
 
     def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `Backend.segment`."""
@@ -180,6 +182,35 @@ class OneByOne:
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
         """One after another; see `Backend.segment_batch`."""
         return [self.segment(frame, out) for frame, out in paired(frames, outs)]
+
+
+class InGroups:
+    """`segment` and `segment_batch` of a backend on the CPU, as many frames at once as its engine takes."""
+
+    spec: ModelSpec
+    _guard: Guard
+
+    def segment(self, frame: Any, out: Any = None) -> Any:
+        """The mask of one frame; see `Backend.segment`."""
+        host, place = host_arrays(frame, out)
+        with self._guard:
+            (mask,) = self._group([host], [place])
+        return mask if out is None else out
+
+    def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
+        """The masks of several frames; see `Backend.segment_batch`."""
+        pairs = [(*host_arrays(*pair), pair[1]) for pair in paired(frames, outs)]
+        found: list[Any] = []
+        with self._guard:
+            for start in range(0, len(pairs), self.spec.batch):
+                images, places, given = zip(*pairs[start : start + self.spec.batch], strict=True)
+                masks = self._group(images, places)
+                found += [mask if out is None else out for mask, out in zip(masks, given, strict=True)]
+        return found
+
+    def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        # Masks of `spec.batch` frames or fewer, within the guard; a place is where one is written, None a new array.
+        raise NotImplementedError
 
 
 class PlainBuffers:
@@ -246,29 +277,52 @@ def backend_module(backend: BackendName) -> BackendModule:
     return cast(BackendModule, importlib.import_module(MODULES[backend]))
 
 
-def open_backend(path: str | Path, *, threads: int | None = None, require_signed: str | Path | None = None) -> Backend:
+def open_backend(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    require_signed: str | Path | None = None,
+    fit: Fit | None = None,
+) -> Backend:
     """The engine at `path`, checked against its manifest and this machine, ready to run by one thread at a time.
 
     Args:
         path: of the engine.
         threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
+        fit: what becomes of frames of another shape, in place of what its manifest says; see `Preprocess`.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, built for another machine, or wrong on
             this one.
         LibraryError: its inference library is not installed.
-        ValueError: threads is no number of threads.
+        ValueError: threads is no number of threads, or fit is none.
     """
     with limited(threads), Guard("an engine that is being opened"):
         module, engine, manifest = checked_engine(path, require_signed)
-        backend = module.open_engine(engine, manifest)
+        fitted = with_fit(manifest, fit)
+        prove_before_fit(path, module, engine, manifest, fitted)
+        backend = module.open_engine(engine, fitted)
         try:
-            prove_once(path, manifest, backend)
+            if fitted == manifest:
+                prove_once(path, manifest, backend)
         except BaseException:
             backend.close()
             raise
         return backend
+
+
+def prove_before_fit(
+    path: str | Path, module: BackendModule, engine: bytes, manifest: EngineManifest, fitted: EngineManifest
+) -> None:
+    """Prove an engine that is to be opened with another fit, where that is due: the proof was made with its own.
+
+    Raises:
+        EngineError: it computes something else on this machine.
+    """
+    if fitted != manifest and is_due(path, manifest):
+        with module.open_engine(engine, manifest) as backend:
+            prove_once(path, manifest, backend)
 
 
 def checked_engine(
@@ -291,9 +345,4 @@ def checked_engine(
     module = backend_module(manifest.backend)
     refuse_other_target(path, manifest, module.this_target(manifest.backend))
     engine = verified_engine(path, manifest)
-    if manifest.spec.batch != 1:
-        raise EngineError(
-            f"{path} takes {manifest.spec.batch} frames at once, the runtime gives one. "
-            f"Build it for one: {rebuild_command(manifest)}"
-        )
     return module, engine, manifest

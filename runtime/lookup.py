@@ -94,7 +94,7 @@ def _fault(manifest: EngineManifest, here: Target | str) -> str:
     if isinstance(here, str):
         return here
     if manifest.spec.batch != 1:
-        return f"it takes {manifest.spec.batch} frames at once, the runtime gives one"
+        return f"it takes {manifest.spec.batch} frames at once: open it by its path, for segment_batch"
     return "; ".join(target_differences(manifest, here))
 
 

@@ -26,6 +26,12 @@ TIMES_OWN = {"fp32": 0.1}
 TIMES_OWN_ROUNDED = 1.1
 # However little noise moves the logits, a share of their deviation: by the least precise type that is computed in.
 LEAST = {"fp32": 1e-3, "fp16": 1e-2, "int8": 1e-2, "bf16": 5e-2}
+# Of a graph that amplifies noise (an INT8 one with weights that were never trained, say) no engine can be told wrong.
+MOST_TELLING = 0.5
+SAYS_LITTLE = (
+    "; this says little: one grey level of noise moves the graph's own logits about as far; compare masks on labelled "
+    "frames, or take PRECISION=fp16"
+)
 
 
 MOST_VALUES = 2**18  # of the logits that are kept: enough for a mean, half a megabyte
@@ -133,6 +139,7 @@ def told(proof: Proof) -> str:
     return (
         f"proven on {proof.frames} frame{'s' * (proof.frames > 1)} beside {proof.referee}: logits within "
         f"{proof.apart:.4f} of their deviation (at most {proof.bound:.4f}), {proof.masks_equal:.2%} of the masks equal"
+        f"{SAYS_LITTLE * (proof.bound > MOST_TELLING)}"
     )
 
 

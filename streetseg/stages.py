@@ -58,7 +58,7 @@ def export(
         model: a registered network, `streetseg.models()` lists them; or one of your own: `path/to/net.py:build`.
         precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
         size: (height, width) of the network's input, in pixels.
-        batch: frames in one input; an engine that the runtime opens takes 1.
+        batch: frames in one input, for `segment_batch`; an engine of 1 is the one that is found by itself.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.

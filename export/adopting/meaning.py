@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import onnx
 
 from export.adopting.options import IMAGENET_MEAN, ORDERS, PRESETS, Given
-from runtime.accuracy.own import own_classes_from_values
+from export.checkpoints.own_names import classes_from_file
 from runtime.errors import GraphError
 from runtime.json_values import read_json, told, values_from_json
 from runtime.labels import Label
@@ -97,10 +97,11 @@ def classes_for(given: Path | None, count: int, metadata: dict[str, str]) -> tup
     """The classes of an output of so many channels, and who names them; numbered ones where nobody does.
 
     Raises:
-        GraphError: `given` is no classes.json, or names another number of classes.
+        WeightsError: `given` is no classes.json.
+        GraphError: it names another number of classes.
     """
     if given is not None:
-        classes = read_classes(given)
+        classes = classes_from_file(given)
         if len(classes) != count:
             raise GraphError(f"{given} names {len(classes)} classes, the output has {count}")
         return classes, str(given)
@@ -108,20 +109,6 @@ def classes_for(given: Path | None, count: int, metadata: dict[str, str]) -> tup
     return tuple(Label(name, _color(i, count)) for i, name in enumerate(names or _numbered(count))), (
         "the file's metadata" if names else "nobody: they are numbered; --classes classes.json names them"
     )
-
-
-def read_classes(path: Path) -> tuple[Label, ...]:
-    """The classes of a classes.json, as own data sets have it.
-
-    Raises:
-        GraphError: it is none.
-    """
-    try:
-        return own_classes_from_values(read_json(path)).classes
-    except OSError as error:
-        raise GraphError(f"{path} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise GraphError(f"{path} is no classes.json: {error}") from None
 
 
 def _said(given: Given, metadata: dict[str, str]) -> tuple[dict[str, Any], str]:

@@ -1,13 +1,14 @@
 """onnxruntime: the referee. Pre- and post-processing are the NumPy definitions themselves."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from runtime import reference
-from runtime.arrays import host_array, host_arrays
-from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
+from runtime.arrays import host_array
+from runtime.backend import ClosedOnExit, InGroups, PlainBuffers, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
 from runtime.kernels.copies import contiguous
@@ -64,7 +65,7 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> "OnnxRuntimeBackend"
     return OnnxRuntimeBackend(engine, manifest)
 
 
-class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
+class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
     """A graph in onnxruntime; `provider` names where it runs."""
 
     def __init__(self, engine: bytes, manifest: EngineManifest) -> None:
@@ -80,18 +81,13 @@ class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
         self.provider: str = session.get_providers()[0]
         self._input = session.get_inputs()[0].name
         self._dtype = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
+        taken = session.get_inputs()[0].shape[0]
+        if taken != self.spec.batch:
+            raise EngineError(
+                f"the engine takes {taken} frames at once, its manifest says {self.spec.batch}; build it again"
+            )
         self._session = session
         self._guard = Guard(f"the engine of {self.spec.name}", self)
-
-    def segment(self, frame: Any, out: Any = None) -> Any:
-        """The mask of one frame; see `runtime.backend.Backend`."""
-        host, place = host_arrays(frame, out)
-        with self._guard:
-            mask = self._segment(contiguous(host))
-        if place is None:
-            return mask
-        np.copyto(place, mask)
-        return out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
@@ -103,7 +99,7 @@ class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame := host_array(frame))
         with self._guard:
-            return self._infer(reference.preprocess(frame, self.spec.preprocess)).astype(np.float32)
+            return self._infer([reference.preprocess(frame, self.spec.preprocess)])[:1].astype(np.float32)
 
     def close(self) -> None:
         """Free the session; see `runtime.backend.Backend`."""
@@ -115,20 +111,33 @@ class OnnxRuntimeBackend(OneByOne, PlainBuffers, ClosedOnExit):
         if self._session is None:
             raise ValueError("the engine is closed")
 
-    def _segment(self, frame: np.ndarray) -> np.ndarray:
+    def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         watch = Stopwatch()
-        values = reference.preprocess(frame, self.spec.preprocess)
+        values = [reference.preprocess(contiguous(frame), self.spec.preprocess) for frame in frames]
         watch.lap("preprocess")
         logits = self._infer(values)
         watch.lap("network")
-        mask = reference.segment(logits, self.spec, frame.shape)
+        masks = [reference.segment(logits[i : i + 1], self.spec, frame.shape) for i, frame in enumerate(frames)]
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
-        return mask
+        return [_placed(mask, place) for mask, place in zip(masks, places, strict=True)]
 
-    def _infer(self, values: np.ndarray) -> np.ndarray:
-        # float32 (1, 3, height, width) -> the graph's own type (1, channels, h, w)
+    def _infer(self, frames: list[np.ndarray]) -> np.ndarray:
+        # float32 (1, 3, height, width) each -> the graph's own type (batch, channels, h, w), the last frame again for
+        # those that are missing
         self._refuse_closed()
         with refusing(EngineError, f"onnxruntime cannot run the engine of {self.spec.name}"):
+            values = frames[0] if self.spec.batch == 1 else self._batch(frames)
             logits: np.ndarray = self._session.run(None, {self._input: values.astype(self._dtype, copy=False)})[0]
         return logits
+
+    def _batch(self, frames: list[np.ndarray]) -> np.ndarray:
+        missing = self.spec.batch - len(frames)
+        return np.concatenate([*frames, *[frames[-1]] * missing])
+
+
+def _placed(mask: np.ndarray, place: np.ndarray | None) -> np.ndarray:
+    if place is None:
+        return mask
+    np.copyto(place, mask)
+    return place

@@ -2,12 +2,13 @@
 
 import io
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from runtime.arrays import host_array, host_arrays
-from runtime.backend import Backend, ClosedOnExit, OneByOne, PlainBuffers, Stopwatch, check_frame
+from runtime.arrays import host_array
+from runtime.backend import Backend, ClosedOnExit, InGroups, PlainBuffers, Stopwatch, check_frame
 from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -102,7 +103,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 
-class OpenVinoBackend(OneByOne, PlainBuffers, ClosedOnExit):
+class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
@@ -110,29 +111,23 @@ class OpenVinoBackend(OneByOne, PlainBuffers, ClosedOnExit):
         self.spec = spec
         self.stages_ms: dict[str, float] = {}
         self._request = compiled.create_infer_request()
+        self._stack: np.ndarray | None = None  # of an engine that takes several
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
-
-    def segment(self, frame: Any, out: Any = None) -> Any:
-        """The mask of one frame; see `runtime.backend.Backend`."""
-        host, place = host_arrays(frame, out)
-        with self._guard:
-            mask = self._segment(host, place)
-            return mask if out is None else out
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
         check_frame(frame := host_array(frame))
         with self._guard:
-            mask = self._segment(frame)
+            (mask,) = self._group([frame], [None])
             return mask, overlay(frame, mask, palette, alpha)
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame := host_array(frame))
         with self._guard:
-            logits = self._infer(self._resizer.resize(frame))
+            logits = self._infer([frame])[0]
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
             return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
@@ -146,30 +141,45 @@ class OpenVinoBackend(OneByOne, PlainBuffers, ClosedOnExit):
         if self._request is None:
             raise ValueError("the engine is closed")
 
-    def _segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
         watch = Stopwatch()
-        image = self._resizer.resize(frame)
-        watch.lap("preprocess")
-        logits = self._infer(image)
-        watch.lap("network")
-        mask = self._segmenter.segment(logits, frame.shape[0], frame.shape[1], out)
+        logits = self._infer(frames, watch)
+        shapes = [frame.shape for frame in frames]
+        masks = [
+            self._segmenter.segment(one, shape[0], shape[1], place)
+            for one, shape, place in zip(logits, shapes, places, strict=False)
+        ]
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
-        return mask
+        return masks
 
-    def _infer(self, image: np.ndarray) -> np.ndarray:
-        # uint8 (height, width, 3) -> a view of the engine's (h, w, channels), valid until the next call: float32, or
-        # uint16 that are bfloat16's bits.
+    def _images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        # uint8 (batch, height, width, 3), writable: OpenVINO shares memory only where it could also write.
+        if self.spec.batch == 1:
+            image = self._resizer.resize(frames[0])
+            return (image if image.flags.writeable else image.copy())[None]
+        if self._stack is None:
+            size = self.spec.preprocess
+            self._stack = np.zeros((self.spec.batch, size.height, size.width, 3), np.uint8)
+        for place, frame in zip(self._stack, frames, strict=False):
+            np.copyto(place, self._resizer.resize(frame))
+        return self._stack
+
+    def _infer(self, frames: Sequence[np.ndarray], watch: Stopwatch | None = None) -> np.ndarray:
+        # A view of the engine's (batch, h, w, channels), valid until the next call: float32, or uint16 that are
+        # bfloat16's bits. What is beyond the frames is of none of them.
         import openvino
 
         self._refuse_closed()
-        if not image.flags.writeable:  # OpenVINO shares memory only where it could also write
-            image = image.copy()
+        watch = watch or Stopwatch()
+        images = self._images(frames)
+        watch.lap("preprocess")
         with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):
-            self._request.set_input_tensor(openvino.Tensor(image[None], shared_memory=True))
+            self._request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
             self._request.infer()
+        watch.lap("network")
         output = self._request.get_output_tensor()
-        logits: np.ndarray = output.data[0]  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
+        logits: np.ndarray = output.data  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
         return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
 
 
@@ -189,6 +199,11 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
         wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
         compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
         executed = executed_types(compiled)
+    taken = compiled.input(0).partial_shape[0]
+    if taken.is_dynamic or taken.get_length() != manifest.spec.batch:
+        raise EngineError(
+            f"the engine takes {taken} frames at once, its manifest says {manifest.spec.batch}; build it again"
+        )
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled

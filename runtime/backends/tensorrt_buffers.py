@@ -6,19 +6,21 @@ import numpy as np
 
 from runtime.backends.tensorrt_engine import TensorType
 from runtime.errors import LibraryError
+from runtime.fit import box_of
 from runtime.kernels.cuda import (
     Axes,
     Blend,
     Launch,
     Pixels,
     Tensor,
-    axis_samples,
     coarse_winner,
     gain_bias,
     resize_normalize,
+    samples_of,
     upsample_argmax,
 )
-from runtime.spec import ModelSpec, Upsample
+from runtime.reference import AxisTable, cut_table, fitted_table
+from runtime.spec import ModelSpec
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
 
@@ -167,8 +169,10 @@ class FrameBuffers:
             values = memory.upload(np.frombuffer(shades.values, np.uint16))
             self._blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
             self.results.append((memory.pinned((height, width, 3)), self._blend.overlay))
-        self._inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
-        self._outward = _axes(memory, network.coarse_size, (height, width), network.spec.upsample)
+        self._box, (h, w), upsample = box_of(preprocess, height, width), network.coarse_size, network.spec.upsample
+        down, across = self._box
+        self._inward = _axes(memory, fitted_table(height, down), fitted_table(width, across))
+        self._outward = _axes(memory, cut_table(h, height, down, upsample), cut_table(w, width, across, upsample))
         self.resize_normalize, self.postprocess = self.launches()
 
     def launches(self, frame_dev: int | None = None, mask_dev: int | None = None) -> tuple[Launch, tuple[Launch, ...]]:
@@ -183,7 +187,8 @@ class FrameBuffers:
         mask = Pixels(mask_dev or self._mask_dev, height, width)
         bgr = network.spec.preprocess.channel_order == "BGR"
         before = resize_normalize(frame, self._inward, network.gain_bias, network.input, bgr=bgr)
-        if network.coarse_size == (height, width) and not self._blend:  # each logit is a pixel's, its winner the mask
+        if network.coarse_size == (height, width) and self._box.is_whole and not self._blend:
+            # Each logit is a pixel's, its winner the mask.
             return before, (coarse_winner(network.logits, block, mask.address, undecided=False),)
         return before, (
             coarse_winner(network.logits, block, network.winners),
@@ -196,8 +201,5 @@ def _tensor(memory: Memory, kind: TensorType) -> Tensor:
     return tensor._replace(address=memory.device(tensor.nbytes))
 
 
-def _axes(
-    memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int], upsample: Upsample = "half_pixel"
-) -> Axes:
-    down, across = (memory.upload(axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
-    return Axes(across, down)
+def _axes(memory: Memory, down: AxisTable, across: AxisTable) -> Axes:
+    return Axes(memory.upload(samples_of(across)), memory.upload(samples_of(down)))

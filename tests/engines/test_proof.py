@@ -16,8 +16,9 @@ from runtime.cli import DONE, FAILED
 from runtime.errors import EngineError
 from runtime.manifest import manifest_path, read_manifest
 from runtime.media.frames import read_frame
-from runtime.proof import apart, expected_path, noisy, read_expected
+from runtime.proof import apart, expected_path, noisy, read_expected, told
 from runtime.samples import STREET
+from runtime.spec import Proof
 from tests.helpers.graphs import tiny_graph, tiny_spec
 
 
@@ -147,3 +148,9 @@ def test_noise_moves_half_of_the_values_by_one_and_wraps_none():
     moved = noisy(frame)
     assert np.array_equal(moved[:25], frame[:25]) and 0.4 < (moved[25:] == 11).mean() < 0.6
     assert np.array_equal(noisy(frame), moved)
+
+
+@pytest.mark.parametrize(("bound", "little"), [(0.05, False), (0.5, False), (1.0758, True)])
+def test_a_proof_that_could_hardly_fail_says_so(bound, little):
+    told_of = told(Proof("onnxruntime", 1, bound * 0.9, bound, 0.25))
+    assert told_of.startswith("proven on 1 frame") and ("says little" in told_of) == little

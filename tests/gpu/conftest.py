@@ -1,5 +1,6 @@
 """What needs an NVIDIA GPU. Asked for without one, these tests fail: they never pass or are skipped for want of it."""
 
+import gc
 import importlib
 import importlib.util
 import sys
@@ -17,6 +18,8 @@ BACKENDS = [name for name, module in tensorrt_library.MODULES.items() if importl
 @pytest.fixture(scope="session", autouse=True)
 def gpu():
     """The GPU and its driver's CUDA version; without it the run ends here, as a failure."""
+    gc.collect()
+    gc.freeze()  # what was imported: `gc.collect` before memory is counted then looks at what tests made
     try:
         return nvidia.gpu()
     except LibraryError as error:

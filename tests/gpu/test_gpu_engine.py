@@ -16,6 +16,7 @@ from runtime.labels import CAMVID, palette
 from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
 from tests.helpers.engines import built_engine
+from tests.helpers.gpu_work import CHANGES, FRAMES, HALF, LARGE
 from tests.helpers.graphs import tiny_spec
 
 pytestmark = pytest.mark.gpu
@@ -25,7 +26,6 @@ MIB = 1 << 20
 MASK_AGREEMENT = 0.995
 # Of the range of the logits, for two convolutions.
 LOGITS = {"fp32": 1e-4, "fp16": 2e-2}
-FRAMES = 10_000
 # The CUDA driver takes device memory in blocks of 2 MiB for its own use whenever it likes.
 GROWTH = 4 * MIB
 SIZES = ((32, 64), (1, 1), (17, 301), (100, 50))
@@ -61,9 +61,9 @@ def test_logits_are_those_of_onnxruntime_and_the_mask_is_the_reference_of_them(t
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["enet", "icnet"])
 def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, library, model):
-    image = frame(512, 1024)
-    half = build_engine(export(Request(model, "fp16", 512, 1024)), "fp16", library, tmp_path)
-    single = build_engine(export(Request(model, "fp32", 512, 1024)), "fp32", "onnxruntime", tmp_path)
+    image = frame(*HALF)
+    half = build_engine(export(Request(model, "fp16", *HALF)), "fp16", library, tmp_path)
+    single = build_engine(export(Request(model, "fp32", *HALF)), "fp32", "onnxruntime", tmp_path)
     with open_backend(half) as engine, open_backend(single) as referee:
         assert (engine.segment(image) == referee.segment(image)).mean() >= MASK_AGREEMENT
     assert set(read_manifest(half).executed) == {"fp16"}
@@ -130,7 +130,7 @@ def test_a_capture_that_is_refused_leaves_an_engine_that_works(tmp_path, backend
 
 
 @pytest.mark.slow
-def test_ten_thousand_frames_take_no_memory(tmp_path, backend, driver):
+def test_frame_after_frame_takes_no_memory(tmp_path, backend, driver):
     with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
         for seed in range(10):
             engine.segment(frame(64, 128, seed))
@@ -147,7 +147,7 @@ def test_a_frame_size_that_changes_takes_no_memory(tmp_path, backend, driver):
     with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
         expected = {size: engine.segment(frame(*size)) for size in SIZES}
         free = free_bytes(driver)
-        for _ in range(50):
+        for _ in range(CHANGES):
             for size in SIZES:
                 engine.segment(frame(*size, seed=1))
                 np.testing.assert_array_equal(engine.segment(frame(*size)), expected[size])
@@ -157,12 +157,12 @@ def test_a_frame_size_that_changes_takes_no_memory(tmp_path, backend, driver):
 def test_close_frees_what_was_taken(tmp_path, backend, driver):
     path = built_engine(tmp_path, backend=backend, precision="fp16")
     with open_backend(path) as engine:  # the library keeps some memory from its first engine on
-        engine.segment(frame(1024, 2048))
+        engine.segment(frame(*LARGE))
     free = free_bytes(driver)
     for _ in range(20):
         with open_backend(path) as engine:
-            engine.segment(frame(1024, 2048))
-            assert free - free_bytes(driver) >= 4 * 1024 * 2048
+            engine.segment(frame(*LARGE))
+            assert free - free_bytes(driver) >= 4 * LARGE[0] * LARGE[1]
     assert free - free_bytes(driver) <= GROWTH
 
 
@@ -180,17 +180,17 @@ def test_two_engines_are_open_at_once(tmp_path, backend):
 
 def test_stages_are_timed_by_the_gpu(tmp_path, backend):
     with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
-        engine.segment(frame(1024, 2048))
-        engine.segment(frame(1024, 2048))
+        engine.segment(frame(*LARGE))
+        engine.segment(frame(*LARGE))
         assert list(engine.stages_ms) == ["preprocess", "network", "postprocess"]
         assert all(ms > 0 for ms in engine.stages_ms.values())
 
 
 def test_kernels_are_timed_beside_a_copy_of_as_many_bytes(tmp_path, backend, driver):
     with open_backend(built_engine(tmp_path, backend=backend, precision="fp16")) as engine:
-        engine.segment(frame(512, 1024))
+        engine.segment(frame(*HALF))
         before = free_bytes(driver)
-        found = engine.kernels_alone(frame(512, 1024), 5)
+        found = engine.kernels_alone(frame(*HALF), 5)
         assert [one.kernel for one in found] == [  # those that read and write the layouts of engines.tensorrt_layout
             "resize_normalize_last_fp16",
             "coarse_winner_last_fp16",

@@ -9,6 +9,7 @@ from runtime.kernels.cuda import Kernels
 from runtime.kernels.graph import NON_BLOCKING
 from runtime.labels import CAMVID, palette
 from tests.helpers import kernel_cases, kernel_runs
+from tests.helpers.gpu_work import LARGE, VIDEO
 
 pytestmark = pytest.mark.gpu
 
@@ -49,7 +50,7 @@ def device(driver, kernels):
 @pytest.mark.parametrize("base", [kernel_cases.STREET, kernel_cases.RAW_BGR], ids=["rgb", "bgr"])
 @pytest.mark.parametrize(
     ("size", "network"),
-    [*kernel_cases.INPUT_SIZES, ((1024, 2048), (1024, 2048)), ((720, 1280), (1024, 2048))],
+    [*kernel_cases.INPUT_SIZES, (LARGE, LARGE), (VIDEO, LARGE)],
     ids=str,
 )
 def test_resize_normalize_equals_the_reference_bit_for_bit(device, size, network, base, dtype):
@@ -98,6 +99,6 @@ def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(device,
 @pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_a_full_mask_equals_the_reference_on_every_pixel(device, dtype, last):
-    coarse = np.random.default_rng(0).normal(0, 5, (1, 19, 256, 512)).astype(dtype)
-    expected = reference.postprocess(coarse, 1024, 2048)
-    np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, 1024, 2048, 1, last=last), expected)
+    coarse = np.random.default_rng(0).normal(0, 5, (1, 19, LARGE[0] // 4, LARGE[1] // 4)).astype(dtype)
+    expected = reference.postprocess(coarse, *LARGE)
+    np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, *LARGE, 1, last=last), expected)

@@ -15,8 +15,8 @@ __device__ inline size_t place(int channel, int row, int column, int channels, i
 }
 
 // input T (channels, height, width), weights float (outputs, channels, 3, 3), a border of zeros ->
-// output T (outputs, ceil(height / stride), ceil(width / stride)), none below zero where `relu` says so. Either may have
-// its channels last in memory.
+// output T (outputs, ceil(height / stride), ceil(width / stride)), none below zero where `relu` says so. Either may
+// have its channels last in memory.
 //
 // Thread (x, y) makes column x of row y, where the rows of all outputs follow one another.
 template <typename T>

@@ -41,13 +41,15 @@ def library() -> ctypes.CDLL:
     return compiled(SOURCE.read_text())
 
 
-def compiled(source: str) -> ctypes.CDLL:
-    """A CUDA source as a shared library with `launch_kernel`."""
+def compiled(source: str, *options: str) -> ctypes.CDLL:
+    """A CUDA source as a shared library with `launch_kernel`; `options` of the compiler come after ours."""
     folder = Path(tempfile.mkdtemp(prefix="segment-"))
     (folder / "segment.cu").write_text(source)
     out = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.so"
     define = f'-DSEGMENT_CU="{folder / "segment.cu"}"'
-    done = subprocess.run([compiler(), *FLAGS, define, SHIM, "-o", out], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [compiler(), *FLAGS, *options, define, SHIM, "-o", out], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     loaded = ctypes.CDLL(str(out))
     shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 // runs to its next barrier, and none goes on before all have come to it. What a barrier is missing for is then wrong.
 #pragma once
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
@@ -47,39 +48,56 @@ void after_phase();
 
 enum class State { ready, waiting, done };
 
+// A fiber is started once and takes block after block; it goes on by _longjmp, which makes no call of the system.
 struct Fiber {
-    ucontext_t context;
+    jmp_buf at;
     std::unique_ptr<char[]> stack{new char[STACK]};
     State state = State::done;
+    bool started = false;
     static constexpr std::size_t STACK = 64 << 10;
 };
 
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned running;
 static void (*entry)(void*);
 static void* given;
 static int any_of_phase, any_of_last;
 
+static void pause(State state) {
+    fibers[running].state = state;
+    if (!_setjmp(fibers[running].at)) _longjmp(scheduler, 1);
+}
+
 static void begin() {
-    entry(given);
-    fibers[running].state = State::done;
-    swapcontext(&fibers[running].context, &scheduler);
+    for (;;) {
+        entry(given);
+        pause(State::done);
+    }
 }
 
 static void start(Fiber& fiber) {
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
-    fiber.context.uc_stack.ss_size = Fiber::STACK;
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, begin, 0);
-    fiber.state = State::ready;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = fiber.stack.get();
+    context.uc_stack.ss_size = Fiber::STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, begin, 0);
+    fiber.started = true;
+    setcontext(&context);
+}
+
+// The thread that is `running`, to its next barrier or its end.
+static void go_on() {
+    if (_setjmp(scheduler)) return;
+    Fiber& fiber = fibers[running];
+    if (fiber.started) _longjmp(fiber.at, 1);
+    start(fiber);
 }
 
 static int wait_for_all(int value) {
     any_of_phase |= value;
-    fibers[running].state = State::waiting;
-    swapcontext(&fibers[running].context, &scheduler);
+    pause(State::waiting);
     return any_of_last;
 }
 
@@ -87,19 +105,18 @@ static int wait_for_all(int value) {
 static bool run_block(dim3 block) {
     const unsigned threads = block.x * block.y;
     if (fibers.size() < threads) fibers.resize(threads);
-    for (unsigned i = 0; i < threads; ++i) start(fibers[i]);
     for (unsigned left = threads; left;) {
         any_of_phase = 0;
         for (running = 0; running < threads; ++running) {
             threadIdx = {running % block.x, running / block.x, 0};
             before_thread(running);
-            swapcontext(&scheduler, &fibers[running].context);
+            go_on();
         }
         after_phase();
         left = 0;
         for (unsigned i = 0; i < threads; ++i)
             if (fibers[i].state == State::waiting) fibers[i].state = State::ready, ++left;
-        if (left && left != threads) return false;
+        if (left && left != threads) return fibers.clear(), false;
         any_of_last = any_of_phase;
     }
     return true;

@@ -6,7 +6,9 @@ import pytest
 from runtime.backend import open_backend
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import open_lanes
+from runtime.manifest import read_manifest
 from tests.helpers.engines import built_engine
+from tests.helpers.graphs import tiny_spec
 
 SIZES = ((32, 64), (1, 1), (17, 31), (32, 64), (40, 50))
 
@@ -16,8 +18,23 @@ def frame(height, width, seed=0):
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
-def path(request, tmp_path_factory):
-    return built_engine(tmp_path_factory.mktemp("engine"), backend=request.param)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def path(request, backend, tmp_path_factory):
+    """An engine that takes so many frames at once."""
+    return built_engine(tmp_path_factory.mktemp("engine"), backend=backend, spec=tiny_spec(batch=request.param))
+
+
+def test_an_engine_of_a_batch_gives_the_masks_of_one_of_single_frames_and_is_proven(path, backend, tmp_path):
+    frames = [frame(*size, seed) for seed, size in enumerate(SIZES)]
+    with open_backend(path) as engine, open_backend(built_engine(tmp_path, backend=backend)) as single:
+        for mask, one in zip(engine.segment_batch(frames), frames, strict=True):
+            np.testing.assert_array_equal(mask, single.segment(one))
+        np.testing.assert_array_equal(engine.logits(frames[0]), single.logits(frames[0]))
+    assert read_manifest(path).proof.frames >= 1
 
 
 def test_the_masks_of_a_batch_are_those_of_its_frames_one_by_one_in_their_order(path):

@@ -75,10 +75,11 @@ def test_an_edited_manifest_is_refused_and_the_named_command_mends_it(tmp_path, 
     open_backend(path).close()
 
 
-def test_an_engine_for_batches_is_refused(tmp_path):
-    path = built_engine(tmp_path)
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_an_engine_of_another_batch_than_its_manifest_says_is_refused(tmp_path, backend):
+    path = built_engine(tmp_path, backend=backend)
     changed(path, spec=dataclasses.replace(read_manifest(path).spec, batch=4))
-    with pytest.raises(EngineError, match="takes 4 frames at once"):
+    with pytest.raises(EngineError, match="takes 1 frames at once, its manifest says 4"):
         open_backend(path)
 
 

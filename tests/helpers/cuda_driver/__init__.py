@@ -5,8 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from runtime.artifacts import write_atomically
+from runtime.artifacts import locked, write_atomically
 from tests.helpers.cuda_driver import library, pycuda_package
+from tests.helpers.cuda_driver import nvcc as compiler
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "artifacts" / "cache" / "imitated-cuda"
@@ -40,8 +41,11 @@ def environment(folder: Path = CACHE) -> dict[str, str]:
 
 def _toolkit(folder: Path) -> Path:
     nvcc = folder / "toolkit" / "bin" / "nvcc"
-    _write(nvcc, f'#!/bin/sh\nexec "{sys.executable}" -I "{HERE / "nvcc.py"}" "$@"\n')
-    nvcc.chmod(0o755)
+    # Every engine that is opened asks for the version: the shell answers that.
+    answer = f'case "$*" in *--version*) echo "{compiler.version()}"; exit;; esac'
+    with locked(nvcc):  # or another process finds it while it may not be run yet
+        _write(nvcc, f'#!/bin/sh\n{answer}\nexec "{sys.executable}" -I "{HERE / "nvcc.py"}" "$@"\n')
+        nvcc.chmod(0o755)
     return nvcc.parents[1]
 
 

@@ -1,6 +1,6 @@
 """What `nvcc -cubin` is for the imitated driver: a .cu file made into a shared library of this machine, by the shim.
 
-`nvcc --version` changes with all that it is made of, so that what was compiled before is not taken from a cache.
+Its version changes with all that it is made of, so that what was compiled before is not taken from a cache.
 """
 
 import hashlib
@@ -35,12 +35,13 @@ def compile_image(source: Path, out: Path, arithmetic: tuple[str, ...]) -> int:
         return subprocess.run(command, check=False).returncode
 
 
+def version() -> str:
+    """What `nvcc --version` prints."""
+    return f"imitated nvcc {hashlib.sha256(b'|'.join(path.read_bytes() for path in MADE_OF)).hexdigest()}"
+
+
 def main(argv: list[str]) -> int:
-    """As the command does."""
-    if "--version" in argv:
-        digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in MADE_OF)).hexdigest()
-        print(f"imitated nvcc {digest}")
-        return 0
+    """As the command does, but for its version, which the shell before this gives."""
     source = next(Path(word) for word in argv if word.endswith(".cu"))
     out = Path(argv[argv.index("-o") + 1])
     return compile_image(source, out, PLAIN if "-fmad=false" in argv else CONTRACTED)

@@ -10,9 +10,6 @@ from tests.helpers import cuda_driver
 
 ROOT = Path(__file__).parents[3]
 SAID = "[imitated CUDA]"
-# Frames of the size that matters and thousands of launches: a minute on a CPU.
-LONG = "not close_frees and not timed_beside and not changes_takes"
-
 pytestmark = pytest.mark.skipif(cuda_driver.missing() is not None, reason=str(cuda_driver.missing()))
 
 
@@ -35,17 +32,17 @@ def passed(done):
     assert " passed" in done.stdout, done.stdout[-2000:]
 
 
-PYTEST = ("-m", "pytest", "-o", "addopts=--strict-markers", "-m", "gpu and not slow", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-o", "addopts=--strict-markers", "-p", "no:cacheprovider")
 
 
-@pytest.mark.parametrize("which", ["stand-in", "tensorrt and not rtx"])
-def test_the_gpu_tests_of_engines_pass_on_the_imitated_driver(on_the_driver, which):
-    passed(on_the_driver(*PYTEST, "-k", f"{which} and {LONG}", "tests/gpu"))
+def test_the_gpu_tests_of_engines_pass_on_the_imitated_driver(on_the_driver):
+    which = "stand-in or tensorrt and not rtx"  # the imitated libraries are one
+    passed(on_the_driver(*PYTEST, "-m", "gpu and not slow", "-k", which, "tests/gpu"))
 
 
 @pytest.mark.slow
 def test_all_tests_for_a_gpu_pass_on_the_imitated_driver(on_the_driver):
-    passed(on_the_driver(*PYTEST, "tests/gpu"))
+    passed(on_the_driver(*PYTEST, "-m", "gpu", "tests/gpu"))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
+import dataclasses
 import shutil
 import subprocess
+from functools import cache, partial
 
 import numpy as np
 import pytest
 
 from runtime import reference
 from runtime.errors import LibraryError
+from runtime.fit import box_of
 from runtime.kernels import cuda
 from runtime.labels import CAMVID, palette
 from tests.helpers import cuda_on_cpu, kernel_cases, kernel_runs
@@ -79,6 +82,21 @@ def test_every_way_to_upsample_equals_the_reference_on_every_pixel(coarse, size,
             np.testing.assert_array_equal(found, expected, what)
 
 
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("base", [kernel_cases.STREET, kernel_cases.RAW_BGR], ids=["rgb", "bgr"])
+@pytest.mark.parametrize(("size", "network"), kernel_cases.FITTED_SIZES, ids=str)
+def test_a_frame_with_a_border_and_its_mask_are_the_references(size, network, base, last):
+    preprocess = dataclasses.replace(base, height=network[0], width=network[1], fit="pad")
+    for what, frame in kernel_cases.frames(*size).items():
+        expected = reference.preprocess(frame, preprocess)
+        made = kernel_runs.preprocess(Cpu(), frame, preprocess, "fp32", last=last)
+        np.testing.assert_array_equal(made, kernel_runs.padded_last(expected) if last else expected, what)
+    box = box_of(preprocess, *size)
+    for what, logits in kernel_cases.logits(5, 2, network[0] // 4, network[1] // 4, np.float32).items():
+        mask = kernel_runs.postprocess(Cpu(), logits, *size, 2, last=last, box=box)
+        np.testing.assert_array_equal(mask, reference.postprocess(logits, *size, block=2, box=box), what)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
 def test_an_overlay_in_the_same_pass_equals_the_reference_on_every_pixel(coarse, size, alpha):
@@ -118,42 +136,68 @@ def test_an_input_of_other_channels_is_refused():
             )
 
 
+# A compiler's second each.
+BROKEN = [
+    ("inputs", "rintf(value)", "floorf(value + 0.5f)"),
+    ("inputs", "bgr ? rgb[2 - channel] : rgb[channel]", "bgr ? rgb[channel] : rgb[2 - channel]"),
+    ("masks", "value > best)", "value >= best)"),
+    ("masks", "vectors * LENGTH + thread", "vectors * LENGTH + thread + 1"),
+    ("masks", "&queued, queue);\n        __syncthreads();", "&queued, queue);"),
+    ("masks", "(x > tile_x && same_cell", "(same_cell"),
+    ("overlays", "colors.value[i] : frame_row", "0 : frame_row"),
+]
+BROKEN_TOO = [
+    ("masks", "value > best[i]", "value >= best[i]"),
+    ("masks", "undecided && near ? UNDECIDED", "undecided && near && winner[i] < 0 ? UNDECIDED"),
+    ("masks", "undecided && near ? UNDECIDED", "undecided >= 0 && near ? UNDECIDED"),
+    ("masks", "lower[u.second] == winner", "true"),
+    ("masks", "part = (y % block) * block", "part = y % block"),
+    ("masks", "8 * (block + part) % 32", "8 * (1 + part) % 32"),
+    ("inputs", "store(&pixel.value[3], 0.0f)", "store(&pixel.value[3], 1.0f)"),
+    ("inputs", "(blockIdx.x * PIXELS + i) * blockDim.x", "(blockIdx.x * PIXELS + i) * PIXELS"),
+    ("masks", "    }\n    __syncthreads();\n    const int parts", "    }\n    const int parts"),
+    ("masks", "position % width) * block", "position % width) * parts"),
+    ("masks", "        __syncthreads();\n        strip =", "        strip ="),
+    ("masks", "(y > tile_y && same_cell", "(same_cell"),
+    ("masks", "&& a.second == b.second", ""),
+    ("masks", "(right - x) * (bottom - y)", "right - x"),
+    ("inputs", "gain_bias[3 + channel]", "gain_bias[3]"),
+    ("overlays", "strip.value[i / 3] * 3 + i % 3", "strip.value[i / 3] * 3"),
+    ("overlays", "(width - x) * 3", "(width - x) * 2"),
+    ("overlays", "frame + 3 * row, shades", "frame, shades"),
+    ("masks", "if (x + i < width) row", "if (x + i < width - 1) row"),
+]
+
+
 @pytest.mark.parametrize(
-    ("right", "wrong"),
-    [
-        ("rintf(value)", "floorf(value + 0.5f)"),
-        ("bgr ? rgb[2 - channel] : rgb[channel]", "bgr ? rgb[channel] : rgb[2 - channel]"),
-        ("value > best[i]", "value >= best[i]"),
-        ("value > best)", "value >= best)"),
-        ("undecided && near ? UNDECIDED", "undecided && near && winner[i] < 0 ? UNDECIDED"),
-        ("undecided && near ? UNDECIDED", "undecided >= 0 && near ? UNDECIDED"),
-        ("lower[u.second] == winner", "true"),
-        ("part = (y % block) * block", "part = y % block"),
-        ("8 * (block + part) % 32", "8 * (1 + part) % 32"),
-        ("store(&pixel.value[3], 0.0f)", "store(&pixel.value[3], 1.0f)"),
-        ("(blockIdx.x * PIXELS + i) * blockDim.x", "(blockIdx.x * PIXELS + i) * PIXELS"),
-        ("vectors * LENGTH + thread", "vectors * LENGTH + thread + 1"),
-        ("    }\n    __syncthreads();\n    const int parts", "    }\n    const int parts"),
-        ("position % width) * block", "position % width) * parts"),
-        ("&queued, queue);\n        __syncthreads();", "&queued, queue);"),
-        ("        __syncthreads();\n        strip =", "        strip ="),
-        ("(x > tile_x && same_cell", "(same_cell"),
-        ("(y > tile_y && same_cell", "(same_cell"),
-        ("&& a.second == b.second", ""),
-        ("(right - x) * (bottom - y)", "right - x"),
-        ("gain_bias[3 + channel]", "gain_bias[3]"),
-        ("strip.value[i / 3] * 3 + i % 3", "strip.value[i / 3] * 3"),
-        ("(width - x) * 3", "(width - x) * 2"),
-        ("colors.value[i] : frame_row", "0 : frame_row"),
-        ("frame + 3 * row, shades", "frame, shades"),
-        ("x + i < width; ++i) row", "x + i < width - 1; ++i) row"),
-    ],
+    ("seen_in", "right", "wrong"), [*BROKEN, *(pytest.param(*one, marks=pytest.mark.slow) for one in BROKEN_TOO)]
 )
-def test_these_checks_fail_on_a_broken_kernel(right, wrong):
+def test_these_checks_fail_on_a_broken_kernel(seen_in, right, wrong):
     source = cuda.SOURCE.read_text()
-    assert right in source
-    broken = Cpu(cuda_on_cpu.compiled(source.replace(right, wrong)))
-    assert not (_all_inputs_agree(broken) and _all_masks_agree(broken) and _all_overlays_agree(broken))
+    broken = Cpu(cuda_on_cpu.compiled(source.replace(right, wrong), "-O0"))
+    assert not all(np.array_equal(run(broken), expected) for run, expected in CHECKS[seen_in]())
+
+
+def test_what_is_broken_is_in_the_source():
+    source = cuda.SOURCE.read_text()
+    assert not [right for _, right, _ in (*BROKEN, *BROKEN_TOO) if right not in source]
+
+
+@pytest.mark.parametrize("seen_in", ["inputs", "masks", "overlays"])
+def test_the_checks_that_broken_kernels_fail_are_passed_by_the_whole_one(seen_in):
+    assert all(np.array_equal(run(Cpu()), expected) for run, expected in CHECKS[seen_in]())
+
+
+def test_threads_that_end_where_others_wait_are_told_and_the_next_launch_runs():
+    wait = "        __syncthreads();\n        for (int i = thread; i < queued"
+    source = cuda.SOURCE.read_text()
+    assert wait in source
+    place = Cpu(cuda_on_cpu.compiled(source.replace(wait, f"        if (thread == 3) return;\n{wait}"), "-O0"))
+    logits = kernel_cases.logits(3, 1, 6, 10, np.float32)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="threads ended and others wait at a barrier"):
+            kernel_runs.postprocess(place, logits["noise"], 24, 40, 1)
+        np.testing.assert_array_equal(kernel_runs.postprocess(place, logits["flat"], 24, 40, 1), 0)
 
 
 def test_an_overlay_moves_the_frame_in_and_out():
@@ -167,14 +211,20 @@ def test_launches_take_the_strips_of_the_source():
     assert f"constexpr int PIXELS = {cuda.PIXELS};" in cuda.SOURCE.read_text()
 
 
+NVCC = ("nvcc", *(flag for flag in cuda.FLAGS if flag != "-cubin"), "-Werror", "all-warnings", cuda.SOURCE)
+
+
+@pytest.mark.slow
 @needs_nvcc
-def test_nvcc_compiles_the_kernels_for_every_architecture_without_fused_multiply_add(tmp_path):
+def test_nvcc_compiles_the_kernels_for_every_architecture(tmp_path):
     codes = ",".join(f"sm_{number}" for number in ARCHITECTURES)
-    flags = [flag for flag in cuda.FLAGS if flag != "-cubin"]
-    command = ["nvcc", *flags, "--threads", "0", "-Werror", "all-warnings", cuda.SOURCE]
     fatbin = ["-fatbin", "-gencode", f"arch=compute_75,code=[{codes}]", "-o", tmp_path / "segment.fatbin"]
-    subprocess.run([*command, *fatbin], check=True)
-    subprocess.run([*command, "-ptx", "-o", tmp_path / "segment.ptx"], check=True)
+    subprocess.run([*NVCC, "--threads", "0", *fatbin], check=True)
+
+
+@needs_nvcc
+def test_no_multiply_add_is_fused(tmp_path):
+    subprocess.run([*NVCC, "-ptx", "-o", tmp_path / "segment.ptx"], check=True)
     assert "fma." not in (tmp_path / "segment.ptx").read_text()
 
 
@@ -223,46 +273,48 @@ def test_an_unknown_architecture_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_nvcc_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(LibraryError, match="nvcc is not on the PATH: install"):
-        cuda.compiled("9.0", cache=tmp_path)
-
-
-def _all_inputs_agree(place):
-    base = kernel_cases.RAW_BGR
+@cache
+def _inputs():
+    checks, base = [], kernel_cases.RAW_BGR
     for size, network in kernel_cases.INPUT_SIZES:
         preprocess = base.__class__(*network, base.scale, base.mean, base.std, base.channel_order)
         for frame in kernel_cases.frames(*size).values():
-            expected = reference.preprocess(frame, preprocess)
-            made = kernel_runs.preprocess(place, frame, preprocess, "fp32")
-            last = kernel_runs.preprocess(place, frame, preprocess, "fp32", last=True)
-            if not (np.array_equal(made, expected) and np.array_equal(last, kernel_runs.padded_last(expected))):
-                return False
-    return True
+            expected, run = reference.preprocess(frame, preprocess), partial(kernel_runs.preprocess, frame=frame)
+            run = partial(run, preprocess=preprocess, dtype="fp32")
+            checks += [(run, expected), (partial(run, last=True), kernel_runs.padded_last(expected))]
+    return checks
 
 
-def _all_overlays_agree(place):
-    colors = palette(CAMVID)
+@cache
+def _overlays():
+    checks, colors = [], palette(CAMVID)
     for coarse, size in kernel_cases.MASK_SIZES:
         logits = kernel_cases.logits(11, 1, *coarse, np.float32)["noise"]
         frame = kernel_cases.frames(*size)["noise"]
         expected = reference.overlay(frame, reference.postprocess(logits, *size), colors, 0.3)
-        if not np.array_equal(kernel_runs.overlay(place, frame, logits, colors, 0.3)[1], expected):
-            return False
-    return True
+        checks.append((partial(_overlay, frame, logits, colors), expected))
+    return checks
 
 
-def _all_masks_agree(place):
+def _overlay(frame, logits, colors, place):
+    return kernel_runs.overlay(place, frame, logits, colors, 0.3)[1]
+
+
+@cache
+def _masks():
     cases = [(*sizes, 3, 2) for sizes in kernel_cases.MASK_SIZES]
     cases += [((3, 70), (13, 301), 3, 2), ((3, 4), (11, 13), 255, 5), ((5, 7), (5, 7), 3, 1)]
+    checks = []
     for coarse, size, classes, block in cases:
         for logits in kernel_cases.logits(classes, block, *coarse, np.float32).values():
             expected = reference.postprocess(logits, *size, block=block)
             own = reference.postprocess(logits, coarse[0] * block, coarse[1] * block, block=block)
             for last in (False, True):
-                if not np.array_equal(kernel_runs.postprocess(place, logits, *size, block, last=last), expected):
-                    return False
-                if not np.array_equal(kernel_runs.native_mask(place, logits, block, last=last), own):
-                    return False
-    return True
+                how = {"logits": logits, "block": block, "last": last}
+                upsampled = partial(kernel_runs.postprocess, height=size[0], width=size[1], **how)
+                checks += [(upsampled, expected), (partial(kernel_runs.native_mask, **how), own)]
+    return checks
+
+
+# What a place runs, and what must come of it; made once for all that is broken.
+CHECKS = {"inputs": _inputs, "masks": _masks, "overlays": _overlays}
