@@ -2,7 +2,6 @@
 
 import ast
 import colorsys
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,7 +175,7 @@ def _names(metadata: dict[str, str], count: int) -> list[str]:
     # As ultralytics writes them, {0: 'road', 1: ...}, or as a list.
     text = metadata.get("names", "")[:100_000]
     try:
-        found = ast.literal_eval(text) if text.startswith("{") else json.loads(text)
+        found = ast.literal_eval(text) if text.startswith("{") else values_from_json(text)
         names = [found[i] for i in range(count)] if len(found) == count else []
     except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
         return []
