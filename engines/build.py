@@ -273,8 +273,6 @@ def _of_the_referee(onnx: bytes, engine: Engine, frame: np.ndarray) -> Expected 
 def _compared(onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> tuple[Proof, Expected | None]:
     if not frames:
         return dataclasses.replace(UNPROVEN, note=NOT_ASKED), None
-    if engine.spec.batch != 1 and engine.backend.startswith("tensorrt"):
-        return dataclasses.replace(UNPROVEN, note=f"it takes {engine.spec.batch} frames at once"), None
     return proven(onnx, engine, frames, build)
 
 

@@ -125,7 +125,7 @@ def _outside(known: "Known", prefix: "Prefix", given: "Input") -> Preprocess:
     gain = prefix.gain * known.scale / _turned(known.std, prefix)
     bias = prefix.bias - prefix.gain * _turned(known.mean, prefix) / _turned(known.std, prefix)
     order = order_of(known, gain, bias, is_flipped=prefix.is_flipped)
-    return Preprocess(*given.size, known.scale, known.mean, known.std, order)  # type: ignore[arg-type]
+    return Preprocess(*given.size, known.scale, known.mean, known.std, order, known.fit)  # type: ignore[arg-type]
 
 
 def _turned(values: Sequence[float], prefix: "Prefix") -> "np.ndarray":
@@ -142,7 +142,8 @@ def _whole(outside: Preprocess, prefix: "Prefix") -> Preprocess:
     gain = prefix.gain * outside.scale / _turned(outside.std, prefix)
     bias = prefix.bias - prefix.gain * _turned(outside.mean, prefix) / _turned(outside.std, prefix)
     mean, std = (-bias / gain).tolist(), (1 / gain).tolist()
-    return Preprocess(outside.height, outside.width, 1.0, tuple(mean), tuple(std), order)  # type: ignore[arg-type]
+    size = outside.height, outside.width
+    return Preprocess(*size, 1.0, tuple(mean), tuple(std), order, outside.fit)  # type: ignore[arg-type]
 
 
 def _spec(
@@ -183,7 +184,8 @@ def _first_layer(graph: "onnx.ModelProto", spec: ModelSpec) -> ModelSpec:
     if (gain == 1).all() or not fold_gain(graph, gain):
         return spec
     mean = tuple(value / own.scale for value in own.mean)
-    bare = Preprocess(own.height, own.width, 1.0, mean, (1.0, 1.0, 1.0), own.channel_order)  # type: ignore[arg-type]
+    sizes, unit, order = (own.height, own.width), (1.0, 1.0, 1.0), own.channel_order
+    bare = Preprocess(*sizes, 1.0, mean, unit, order, own.fit)  # type: ignore[arg-type]
     return ModelSpec(**{name: getattr(spec, name) for name in ModelSpec.__slots__} | {"preprocess": bare})
 
 

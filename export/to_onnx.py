@@ -17,8 +17,9 @@ from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, count_from_text, log, one_of, run, show, size_from_text
 from runtime.commands import option
 from runtime.errors import GraphError
+from runtime.fit import BUILT_FIT, add_fit
 from runtime.libraries import refusing
-from runtime.spec import ModelSpec, Preprocess, to_json
+from runtime.spec import Fit, ModelSpec, Preprocess, to_json
 
 if TYPE_CHECKING:
     import onnx
@@ -38,7 +39,8 @@ class Request(NamedTuple):
     """What is asked to be exported. `plain` keeps the network as PyTorch has it, without the deployed form.
 
     `classes` names those of the checkpoint, or how many a network with random weights has; empty: as the checkpoint
-    says. `averaged` takes the average of the weights (EMA) of a checkpoint that holds both.
+    says. `averaged` takes the average of the weights (EMA) of a checkpoint that holds both. `fit` says what becomes of
+    frames of another shape (`runtime.spec.Preprocess`).
     """
 
     model: str
@@ -49,6 +51,7 @@ class Request(NamedTuple):
     plain: bool = False
     classes: "tuple[Label, ...]" = ()
     averaged: bool = False
+    fit: Fit = BUILT_FIT
 
 
 def export(request: Request, weights: Path | None = None, folder: Path = ARTIFACTS / "onnx") -> Path:
@@ -184,8 +187,9 @@ def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -
     norm = entry.normalization
     size = (request.height, request.width)
     # The deployed form multiplies with scale / std itself.
-    plain = Preprocess(*size, norm.scale, norm.mean, norm.std, norm.channel_order)
-    in_place = Preprocess(*size, 1.0, _raw_mean(norm.mean, norm.scale), (1.0, 1.0, 1.0), norm.channel_order)
+    order, fit = norm.channel_order, request.fit
+    plain = Preprocess(*size, norm.scale, norm.mean, norm.std, order, fit)
+    in_place = Preprocess(*size, 1.0, _raw_mean(norm.mean, norm.scale), (1.0, 1.0, 1.0), order, fit)
     return ModelSpec(
         name=entry.name,
         preprocess=plain if request.plain or entry.deploy is None else in_place,
@@ -214,6 +218,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
+    add_fit(parser, BUILT_FIT)
     add_checkpoint(parser)
     arguments = parser.parse_args(argv)
     if arguments.weights is not None:
@@ -223,7 +228,7 @@ def main(argv: Sequence[str]) -> int:
     one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
     classes = classes_from_file(arguments.classes) if arguments.classes else ()
-    form = arguments.batch, arguments.plain, classes, arguments.ema
+    form = arguments.batch, arguments.plain, classes, arguments.ema, arguments.fit
     request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE

@@ -97,10 +97,11 @@ def paired(frames: Sequence[Any], outs: Sequence[Any] | None) -> list[tuple[Any,
     """Frames of a batch, each with where its mask goes, looked at as `check_early` does.
 
     Raises:
-        FrameError, ValueError: as `host_arrays`, and which it is; or there are not as many outs as frames.
+        FrameError, ValueError: as `host_arrays`, and which it is; there are not as many outs as frames; or on the host
+            one overlaps another, or a frame.
     """
     # An array is a sequence of its rows, too, each of which would be told to be no frame.
-    if isinstance(frames, (str, bytes)) or not hasattr(frames, "__len__") or getattr(frames, "ndim", 4) < 4:
+    if isinstance(frames, (str, bytes, dict)) or not hasattr(frames, "__len__") or getattr(frames, "ndim", 4) < 4:
         raise FrameError(f"a batch is a list of frames, or an array of four dimensions, got {_kind(frames)}")
     places = [None] * len(frames) if outs is None else list(outs)
     if len(places) != len(frames):
@@ -111,7 +112,26 @@ def paired(frames: Sequence[Any], outs: Sequence[Any] | None) -> list[tuple[Any,
             check_early(frame, out)
         except (FrameError, ValueError) as error:
             raise type(error)(f"frame {index} of the batch: {error}") from None
+    if outs is not None:
+        _check_apart(pairs)
     return pairs
+
+
+def _check_apart(pairs: list[tuple[Any, Any]]) -> None:
+    # One mask over another, or over a frame that is still to be read, would be wrong without a word.
+    read, written = ([None if on_gpu(one) else host_array(one) for one in side] for side in zip(*pairs, strict=True))
+    for index, out in enumerate(written):
+        if out is None:
+            continue
+        others = [other for other in (*read, *written[index + 1 :]) if other is not None]
+        if any(_overlap(out, other) for other in others):
+            raise ValueError(
+                f"frame {index} of the batch: its mask would be written over another mask, or over a frame"
+            )
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.may_share_memory(a, b) and np.shares_memory(a, b))  # the first only looks at where both end
 
 
 def device_array(array: Any, what: str, stream: int) -> DeviceArray:

@@ -12,13 +12,14 @@ import numpy as np
 
 from runtime.arrays import host_arrays, paired
 from runtime.errors import EngineError
-from runtime.first_use import prove_once
+from runtime.first_use import is_due, prove_once
+from runtime.fit import with_fit
 from runtime.forks import Guard
 from runtime.manifest import read_manifest, refuse_other_target, verified_engine
 from runtime.reference import check_frame as check_frame
 from runtime.reference import check_size
 from runtime.signature import refuse_unsigned
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Target
 from runtime.texts import shown
 from runtime.threads import limited
 
@@ -276,29 +277,52 @@ def backend_module(backend: BackendName) -> BackendModule:
     return cast(BackendModule, importlib.import_module(MODULES[backend]))
 
 
-def open_backend(path: str | Path, *, threads: int | None = None, require_signed: str | Path | None = None) -> Backend:
+def open_backend(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    require_signed: str | Path | None = None,
+    fit: Fit | None = None,
+) -> Backend:
     """The engine at `path`, checked against its manifest and this machine, ready to run by one thread at a time.
 
     Args:
         path: of the engine.
         threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
+        fit: what becomes of frames of another shape, in place of what its manifest says; see `Preprocess`.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, built for another machine, or wrong on
             this one.
         LibraryError: its inference library is not installed.
-        ValueError: threads is no number of threads.
+        ValueError: threads is no number of threads, or fit is none.
     """
     with limited(threads), Guard("an engine that is being opened"):
         module, engine, manifest = checked_engine(path, require_signed)
-        backend = module.open_engine(engine, manifest)
+        fitted = with_fit(manifest, fit)
+        prove_before_fit(path, module, engine, manifest, fitted)
+        backend = module.open_engine(engine, fitted)
         try:
-            prove_once(path, manifest, backend)
+            if fitted == manifest:
+                prove_once(path, manifest, backend)
         except BaseException:
             backend.close()
             raise
         return backend
+
+
+def prove_before_fit(
+    path: str | Path, module: BackendModule, engine: bytes, manifest: EngineManifest, fitted: EngineManifest
+) -> None:
+    """Prove an engine that is to be opened with another fit, where that is due: the proof was made with its own.
+
+    Raises:
+        EngineError: it computes something else on this machine.
+    """
+    if fitted != manifest and is_due(path, manifest):
+        with module.open_engine(engine, manifest) as backend:
+            prove_once(path, manifest, backend)
 
 
 def checked_engine(

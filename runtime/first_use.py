@@ -20,6 +20,11 @@ from runtime.spec import ANY, EngineManifest
 SUFFIX = ".proven.json"
 
 
+def is_due(path: str | Path, manifest: EngineManifest) -> bool:
+    """Whether an engine fits any machine and was not yet held to its proof on this."""
+    return manifest.target.device == ANY and _key(manifest) not in _recorded(Path(path))
+
+
 def prove_once(path: str | Path, manifest: EngineManifest, backend: Computes) -> None:
     """Hold an engine to what the referee computed at its build, if it fits any machine and was not held to it on this.
 
@@ -29,7 +34,7 @@ def prove_once(path: str | Path, manifest: EngineManifest, backend: Computes) ->
         EngineError: it computes something else here, or the referee's logits are damaged.
     """
     path = Path(path)
-    if manifest.target.device != ANY or _key(manifest) in _recorded(path):
+    if not is_due(path, manifest):
         return
     if not expected_path(path).is_file():
         if manifest.proof.frames:

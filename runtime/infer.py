@@ -15,6 +15,7 @@ import numpy as np
 from runtime import cli
 from runtime.bars import tell
 from runtime.errors import FrameError
+from runtime.fit import Shapes
 from runtime.infer_options import options_of
 from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
@@ -59,7 +60,8 @@ def main(argv: Sequence[str]) -> int:
     engine = options.engine or chosen_engine()
     with ExitStack() as stack:
         stack.enter_context(for_command(options.threads))
-        lanes = open_lanes(engine, options.lanes or plan.lanes, require_signed=options.require_signed)
+        signed, fit = options.require_signed, options.fit
+        lanes = open_lanes(engine, options.lanes or plan.lanes, require_signed=signed, fit=fit)
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
@@ -106,6 +108,7 @@ class Session:
         self._record = record
         self._lanes, self._options, self._stop, self._places = lanes, options, stop, places
         self._telling = threading.Lock()
+        self._shapes = Shapes(lanes.spec.preprocess)
         classes = lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if options.colors == "cityscapes" else classes
         self._look = Look(palette(shown_classes), options.alpha)
@@ -137,6 +140,8 @@ class Session:
             self.report.print_text(engine, stages=self._options.stages)
             for line in self.tally.lines():
                 cli.show(line)
+        if line := self._shapes.line():
+            cli.log(line)
         if not self._stop.is_set() and (line := self.report.about_ids(self._lanes.spec)):
             cli.log(line)
 
@@ -163,6 +168,7 @@ class Session:
 
     def _done(self, result: Result) -> None:
         self.report.add(result)
+        self._shapes.add(result.height, result.width)
         self.tally.add(shown(result.file.path), result.counts)
         self._tell(list(result.outputs.values()), result)
 
@@ -222,6 +228,7 @@ class Session:
         try:
             self._record_stream(flow)
         finally:  # of a disk that is full what was written plays
+            self._shapes.add(stream.height, stream.width, stream.frames)
             self._tell([path for _, path in stream.outputs], stream)
         cli.log(stream.summary())
         if task.mark and not self._stop.is_set() and not stream.live:

@@ -9,6 +9,7 @@ from typing import Any
 from runtime import cli
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
+from runtime.fit import add_fit
 from runtime.json_values import TOLD
 from runtime.media.camera import is_camera
 from runtime.media.frames import add_max_pixels
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "masks written once (default: 0)")  # fmt: skip
     add("--seconds", type=_seconds_from_text, metavar="S", help="stop after so much of a video, of its "
         "own time, or so long of a camera")  # fmt: skip
+    add_fit(parser)
     add_cameras(parser)
     add_max_pixels(parser)
     add_require_signed(parser)

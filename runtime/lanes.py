@@ -11,11 +11,12 @@ from typing import Any, Protocol, overload, runtime_checkable
 import numpy as np
 
 from runtime.arrays import check_early, host_array, paired
-from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine
+from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine, prove_before_fit
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
+from runtime.fit import with_fit
 from runtime.forks import Guard
-from runtime.spec import EngineManifest
+from runtime.spec import EngineManifest, Fit
 from runtime.threads import limited
 
 MOST_LANES = 64
@@ -138,7 +139,7 @@ class Lanes(ClosedOnExit):
                 for run in range(runs):
                     if run and stop is not None and stop.is_set():
                         break
-                    mask = backend.segment(frame)
+                    mask: np.ndarray = backend.segment(frame)
             finally:
                 self._give_back(backend)
         return mask
@@ -198,6 +199,7 @@ def open_lanes(
     *,
     threads: int | None = None,
     require_signed: str | Path | None = None,
+    fit: Fit | None = None,
 ) -> Lanes:
     """The engine at `path`, for so many frames at once; checked as `runtime.backend.open_backend` does.
 
@@ -206,21 +208,24 @@ def open_lanes(
         lanes: by default what its backend does best, `LANES` of its module, or one where it has none.
         threads: of the CPU that all of them use at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
+        fit: what becomes of frames of another shape, in place of what its manifest says; see `Preprocess`.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
-        ValueError: lanes or threads is no such number.
+        ValueError: lanes or threads is no such number, or fit is none.
     """
     if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or not 1 <= lanes <= MOST_LANES):
         raise ValueError(f"lanes are a whole number from 1 to {MOST_LANES}, got {lanes!r:.40}")
     with limited(threads), Guard("an engine that is being opened"):
         module, engine, manifest = checked_engine(path, require_signed)
+        fitted = with_fit(manifest, fit)
+        prove_before_fit(path, module, engine, manifest, fitted)
         if isinstance(module, SharesEngine):
-            opened = module.open_lanes(engine, manifest, lanes or module.LANES)
+            opened = module.open_lanes(engine, fitted, lanes or module.LANES)
         else:
-            opened = _opened_one_by_one(module, engine, manifest, lanes or int(getattr(module, "LANES", 1)))
-        return Lanes(_proven(path, manifest, opened))
+            opened = _opened_one_by_one(module, engine, fitted, lanes or int(getattr(module, "LANES", 1)))
+        return Lanes(_proven(path, manifest, opened) if fitted == manifest else opened)
 
 
 def _proven(path: str | Path, manifest: EngineManifest, opened: list[Backend]) -> list[Backend]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import FrameError
+from runtime.fit import Box, Span, box_of
 from runtime.spec import ModelSpec, Preprocess, Upsample
 
 # What programs pass in its place, and how a frame is made of it, by the name of its type.
@@ -69,11 +70,32 @@ def axis_table(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> Axis
         position = np.floor((centre + 0.5) * n_in / n_out)
     else:
         position = (centre + 0.5) * (n_in / n_out) - 0.5
+    return _table_at(position, n_in)
+
+
+def _table_at(position: np.ndarray, n_in: int) -> AxisTable:
     position = np.clip(position, 0, n_in - 1)
     first = np.floor(position).astype(np.int32)
     fraction = position - first
     second = np.minimum(first + 1, n_in - 1).astype(np.int32)
     return AxisTable(first, second, (1 - fraction).astype(np.float32), fraction.astype(np.float32))
+
+
+def fitted_table(n_in: int, span: Span) -> AxisTable:
+    """Where each sample of an axis of the network's input lies among a frame's `n_in`; outside the span, no weight."""
+    table, around = axis_table(n_in, span.length), (span.start, span.whole - span.start - span.length)
+    return AxisTable(*(np.pad(values, around) for values in table))
+
+
+def cut_table(n_in: int, n_out: int, span: Span, upsample: Upsample = "half_pixel") -> AxisTable:
+    """Where each of a frame's `n_out` samples lies among `n_in` logits, of which the frame fills a span alone."""
+    if span.length == span.whole:
+        return axis_table(n_in, n_out, upsample)
+    place = span.start + (np.arange(n_out, dtype=np.float64) + 0.5) * (span.length / n_out)  # in the network's input
+    if upsample == "align_corners":
+        return _table_at((place - 0.5) * ((n_in - 1) / max(span.whole - 1, 1)), n_in)
+    position = place * (n_in / span.whole)
+    return _table_at(np.floor(position) if upsample == "nearest" else position - 0.5, n_in)
 
 
 def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -100,6 +122,37 @@ def resize_frame(frame: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized
 
 
+def fit_frame(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """The frame at the network's size, as `preprocess.fit` says; around it, `border`.
+
+    Args:
+        frame: uint8 (H, W, 3) RGB.
+
+    Returns:
+        uint8 (height, width, 3) RGB.
+
+    Raises:
+        FrameError: it is no frame.
+    """
+    check_frame(frame)
+    (top, height, _), (left, width, _) = box_of(preprocess, *frame.shape[:2])
+    fitted = np.empty((preprocess.height, preprocess.width, 3), np.uint8)
+    fitted[:] = border(preprocess)
+    fitted[top : top + height, left : left + width] = resize_frame(frame, height, width)
+    return fitted
+
+
+def border(preprocess: Preprocess) -> np.ndarray:
+    """The colour around a frame that does not fill the network's input: the mean, which normalisation makes zero.
+
+    Returns:
+        uint8 (3,) RGB.
+    """
+    mean = np.asarray(preprocess.mean) / preprocess.scale
+    colour = np.clip(np.rint(mean), 0, 255).astype(np.uint8)
+    return colour if preprocess.channel_order == "RGB" else colour[::-1]
+
+
 def gain_and_bias(preprocess: Preprocess) -> tuple[np.ndarray, np.ndarray]:
     """Normalisation as `value * gain + bias`.
 
@@ -122,7 +175,7 @@ def preprocess(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     Raises:
         FrameError: it is no frame.
     """
-    resized = resize_frame(frame, preprocess.height, preprocess.width)
+    resized = fit_frame(frame, preprocess)
     channels = resized if preprocess.channel_order == "RGB" else resized[..., ::-1]
     gain, bias = gain_and_bias(preprocess)
     return np.ascontiguousarray((channels * gain + bias).transpose(2, 0, 1)[None])
@@ -144,12 +197,21 @@ def unblock(logits: np.ndarray, block: int) -> np.ndarray:
 
 
 def postprocess(
-    logits: np.ndarray, height: int, width: int, *, block: int = 1, upsample: Upsample = "half_pixel"
+    logits: np.ndarray,
+    height: int,
+    width: int,
+    *,
+    block: int = 1,
+    upsample: Upsample = "half_pixel",
+    box: Box | None = None,
 ) -> np.ndarray:
     """Class of every frame pixel: upsample the logits, then take the largest; ties go to the lower class id.
 
     Args:
         logits: float32 or float16 (1, C * block * block, h, w), C <= 255.
+        height, width: of the frame.
+        block, upsample: as in `ModelSpec`.
+        box: what of the network's input the frame fills; None: all of it.
 
     Returns:
         uint8 (height, width) train ids.
@@ -157,8 +219,9 @@ def postprocess(
     Source: ONNX Resize, coordinate_transformation_mode="half_pixel".
     """
     coarse = unblock(logits, block)[0].astype(np.float32)
-    down = axis_table(coarse.shape[1], height, upsample)
-    wide = _across(coarse, axis_table(coarse.shape[2], width, upsample))
+    box = box or Box(*(Span(0, side, side) for side in coarse.shape[1:]))
+    down = cut_table(coarse.shape[1], height, box.down, upsample)
+    wide = _across(coarse, cut_table(coarse.shape[2], width, box.across, upsample))
     mask = np.empty((height, width), np.uint8)
     for start in range(0, height, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -169,7 +232,9 @@ def postprocess(
 
 def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -> np.ndarray:
     """`postprocess` with what the spec says of the logits; uint8 of the frame's height and width."""
-    return postprocess(logits, frame_shape[0], frame_shape[1], block=spec.block, upsample=spec.upsample)
+    height, width = frame_shape[:2]
+    box = box_of(spec.preprocess, height, width)
+    return postprocess(logits, height, width, block=spec.block, upsample=spec.upsample, box=box)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:

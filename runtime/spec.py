@@ -13,8 +13,10 @@ from runtime.labels import Label
 
 Precision = Literal["fp32", "fp16", "int8"]
 BackendName = Literal["tensorrt", "tensorrt-rtx", "openvino", "onnxruntime"]
+Fit = Literal["stretch", "pad", "auto"]
 Upsample = Literal["half_pixel", "align_corners", "nearest"]
 PRECISIONS: tuple[Precision, ...] = typing.get_args(Precision)
+FITS: tuple[Fit, ...] = typing.get_args(Fit)
 BACKENDS: tuple[BackendName, ...] = typing.get_args(BackendName)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")  # of a network: files are named after it
@@ -34,7 +36,8 @@ LATER = {"later": True}
 class Preprocess:
     """How a frame becomes a network's input: resized to (height, width), then `(value * scale - mean) / std`.
 
-    Mean and std are per channel in `channel_order`, in units of the scaled value.
+    Mean and std are per channel in `channel_order`, in units of the scaled value. `fit` says what becomes of a frame of
+    another shape (`runtime.fit.box_of`): stretched, or with its own aspect inside a border of the mean colour.
     """
 
     height: int
@@ -43,6 +46,7 @@ class Preprocess:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: Literal["RGB", "BGR"]
+    fit: Fit = dataclasses.field(default="stretch", metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse what no frame can be brought to.

@@ -7,6 +7,7 @@ from typing import Any
 from runtime.arguments import raising
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
+from runtime.spec import Fit
 from runtime.threads import limited
 from streetseg.stages import naming_extras
 
@@ -18,6 +19,7 @@ def open(
     lanes: int | None = None,
     threads: int | None = None,
     require_signed: str | Path | None = None,
+    fit: Fit | None = None,
 ) -> Lanes:
     """An engine, ready to segment frames by any number of threads; close it, or use it in a `with` statement.
 
@@ -26,13 +28,14 @@ def open(
         lanes: frames in the engine at once; None: what its backend does best.
         threads: of the CPU that it uses at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
+        fit: what becomes of frames of another shape than the network's: stretch, pad, or auto; None: as it was built.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
         LibraryError: its inference library is not installed.
-        ValueError: lanes or threads is no such number.
+        ValueError: lanes or threads is no such number, or fit is none.
     """
-    return open_lanes(engine or chosen_engine(), lanes, threads=threads, require_signed=require_signed)
+    return open_lanes(engine or chosen_engine(), lanes, threads=threads, require_signed=require_signed, fit=fit)
 
 
 @naming_extras
@@ -45,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     save_labels: str | Path | None = None,
     threads: int | None = None,
+    fit: Fit | None = None,
 ) -> dict[str, Any]:
     """What engines are worth on labelled frames, side by side.
 
@@ -56,6 +60,7 @@ def evaluate(
         limit: only so many frames, the first ones; None: all.
         save_labels: write masks as PNG to a folder an engine in this one; None: not.
         threads: of the CPU, at most; None: as many as this process may use.
+        fit: what becomes of frames of another shape than the network's; None: as each engine was built.
 
     Returns:
         JSON values, as `streetseg evaluate --json` prints them: for each of "engines" miou, pixel_accuracy,
@@ -66,14 +71,14 @@ def evaluate(
         ModelError: an unknown dataset.
         DatasetError: frames and labels are not as they must be.
         OutputError: a mask cannot be written.
-        ValueError: threads is no such number.
+        ValueError: threads is no such number, or fit is none.
     """
     from runtime.accuracy.evaluate import evaluated
 
     given = [engines] if isinstance(engines, str | Path) else engines or ()
     folder = Path(save_labels) if save_labels else None
     with limited(threads):
-        return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder)
+        return evaluated([Path(engine) for engine in given], dataset, Path(data), split, limit, folder, fit=fit)
 
 
 @naming_extras

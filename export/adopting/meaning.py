@@ -2,7 +2,6 @@
 
 import ast
 import colorsys
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ from export.checkpoints.own_names import classes_from_file
 from runtime.errors import GraphError
 from runtime.json_values import read_json, told, values_from_json
 from runtime.labels import Label
+from runtime.spec import FITS, Fit
 
 FIELDS = ("scale", "mean", "std", "channel_order")
 SCALED = {"scale", "mean", "std"}
@@ -32,6 +32,7 @@ class Known(NamedTuple):
     channel_order: str | None  # None: nobody says
     size: tuple[int, int] | None
     said_by: str
+    fit: Fit = "stretch"
 
 
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
@@ -138,11 +139,11 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 
 def _fields(values: Any) -> dict[str, Any]:
-    # Raises ValueError. Height and width may be left out.
-    known = {*FIELDS, "height", "width"}
+    # Raises ValueError. Height, width and fit may be left out.
+    known = {*FIELDS, "height", "width", "fit"}
     if not isinstance(values, dict) or not values.keys() <= known or not values.keys() >= {"scale", "mean", "std"}:
         got = sorted(values) if isinstance(values, dict) else values
-        raise ValueError(f"it has {told(got)}, expected {', '.join(FIELDS)} and at most height and width")
+        raise ValueError(f"it has {told(got)}, expected {', '.join(FIELDS)} and at most height, width and fit")
     return values
 
 
@@ -155,7 +156,10 @@ def _known(fields: dict[str, Any], said_by: str) -> Known:
         scale, mean, std = float(fields["scale"]), _three(fields["mean"]), _three(fields["std"])
     except (TypeError, ValueError):
         raise GraphError(f"{said_by}: scale is one number, mean and std are three each") from None
-    return Known(scale, mean, std, order, (sides[0], sides[1]) if sides else None, said_by)
+    fit = fields.get("fit", "stretch")
+    if fit not in FITS:
+        raise GraphError(f"{said_by}: fit is {told(fit)}, expected one of {', '.join(FITS)}")
+    return Known(scale, mean, std, order, (sides[0], sides[1]) if sides else None, said_by, fit)
 
 
 def _listed(value: Any) -> tuple[Any, ...]:
@@ -171,7 +175,7 @@ def _names(metadata: dict[str, str], count: int) -> list[str]:
     # As ultralytics writes them, {0: 'road', 1: ...}, or as a list.
     text = metadata.get("names", "")[:100_000]
     try:
-        found = ast.literal_eval(text) if text.startswith("{") else json.loads(text)
+        found = ast.literal_eval(text) if text.startswith("{") else values_from_json(text)
         names = [found[i] for i in range(count)] if len(found) == count else []
     except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
         return []

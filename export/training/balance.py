@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from export.checkpoints.sources import check_file
@@ -30,8 +29,10 @@ from runtime.accuracy.metrics import confusion, mean_iou
 from runtime.arguments import Parser
 from runtime.cli import DONE, count_from_text, log, progress, show
 from runtime.errors import DatasetError, WeightsError
+from runtime.fit import box_of
 from runtime.media.frames import add_max_pixels
-from runtime.reference import preprocess
+from runtime.reference import AxisTable, cut_table, preprocess
+from runtime.spec import Preprocess
 
 EVERY_FRAME, EVERY_PIXEL = 4, 4  # of the training frames one in so many, of a label's rows and columns too
 MOST_PIXELS = 4 << 20  # at one size: of larger sets fewer of each label are taken
@@ -80,14 +81,24 @@ def sample(net: nn.Module, network: Network, data: Frames, size: tuple[int, int]
     every = max(EVERY_PIXEL, math.isqrt(len(data) * data[0][1].size // MOST_PIXELS))
     logits, labels = [], []
     for frame, label in progress(data, f"logits at {size[0]}x{size[1]}", unit="frame"):
-        whole = F.interpolate(net(torch.from_numpy(preprocess(frame, spec))), size=label.shape, mode="bilinear")[0]
+        coarse = net(torch.from_numpy(preprocess(frame, spec)))[0].numpy()
         some = label[::every, ::every]
-        counted = some < len(whole)
-        logits.append(whole[:, ::every, ::every].movedim(0, -1).numpy()[counted])
+        counted = some < len(coarse)
+        logits.append(np.moveaxis(_upsampled(coarse, label.shape, spec, every), 0, -1)[counted])
         labels.append(some[counted])
     if not sum(map(len, labels)):
         raise DatasetError(f"none of the {len(data)} labels has a pixel that counts: all are ignored")
     return Sampled(np.concatenate(logits), np.concatenate(labels))
+
+
+def _upsampled(coarse: np.ndarray, shape: tuple[int, ...], spec: Preprocess, every: int) -> np.ndarray:
+    # float32 (C, h, w) -> those of every so many-th row and column of a frame of that shape.
+    axes = zip(coarse.shape[1:], shape, box_of(spec, *shape), strict=True)
+    down, across = (AxisTable(*(values[::every] for values in cut_table(*axis))) for axis in axes)
+    wide = coarse[:, :, across.first] * across.weight_first + coarse[:, :, across.second] * across.weight_second
+    upper, lower = wide[:, down.first], wide[:, down.second]
+    upsampled: np.ndarray = upper * down.weight_first[:, None] + lower * down.weight_second[:, None]
+    return upsampled
 
 
 def shift(net: nn.Module, offsets: np.ndarray) -> None:

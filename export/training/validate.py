@@ -9,6 +9,7 @@ from torch import nn
 
 from export.registry import Network, nearest_size
 from runtime.accuracy.metrics import confusion
+from runtime.fit import BUILT_FIT, box_of
 from runtime.reference import postprocess, preprocess
 from runtime.spec import Preprocess
 
@@ -32,9 +33,9 @@ def measured_sizes(network: Network, frame: np.ndarray) -> dict[str, tuple[int, 
 
 
 def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
-    """The network's own preprocessing at a size."""
+    """The network's own preprocessing at a size, and of frames of another shape what its engines do."""
     scale, mean, std, order = network.normalization
-    return Preprocess(*size, scale, mean, std, order)
+    return Preprocess(*size, scale, mean, std, order, BUILT_FIT)
 
 
 @torch.inference_mode()
@@ -57,5 +58,5 @@ def evaluate(
     for frame, label in frames:
         tensor = torch.from_numpy(preprocess(frame, spec))
         logits = net(tensor.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
-        matrix += confusion(postprocess(logits, *label.shape), label, classes)
+        matrix += confusion(postprocess(logits, *label.shape, box=box_of(spec, *label.shape)), label, classes)
     return matrix

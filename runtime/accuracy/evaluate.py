@@ -17,16 +17,17 @@ from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
 from runtime.accuracy.seen import look
 from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, add_threads, count_from_text, progress, show
+from runtime.cli import DONE, add_threads, count_from_text, log, progress, show
 from runtime.commands import command
 from runtime.errors import EngineError
+from runtime.fit import Shapes, add_fit, with_fit
 from runtime.labels import Label
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.media.frames import FrameFile, add_max_pixels, write_png
 from runtime.media.outputs import refuse_overwrites
 from runtime.signature import add_require_signed
-from runtime.spec import EngineManifest
+from runtime.spec import EngineManifest, Fit
 from runtime.threads import count, for_command
 
 # What the labels of a data set hold for each train id, where that is not the train id itself.
@@ -71,23 +72,41 @@ class LabelWriter(NamedTuple):
 
 
 def evaluate(
-    backends: Sequence[Backend], pairs: Sequence[Pair], classes: int, writer: LabelWriter | None = None
+    backends: Sequence[Backend],
+    pairs: Sequence[Pair],
+    classes: int,
+    writer: LabelWriter | None = None,
+    shape: float | None = None,
 ) -> list[Tally]:
-    """Every engine on every frame, one frame after the other.
+    """Every engine on every frame, one frame after the other; with `shape` on the middle that has that width by height.
 
     Raises:
         DatasetError: a frame or its label cannot be read.
         OutputError: a mask cannot be written.
     """
     tallies = [Tally(np.zeros((classes, classes), np.int64), np.zeros(len(backends), np.int64)) for _ in backends]
+    shapes = [Shapes(backend.spec.preprocess) for backend in backends]
     for pair in progress(pairs, "evaluate", unit="frame"):
-        frame, label = read_pair(pair)
+        frame, label = (cropped(array, shape) if shape else array for array in read_pair(pair))
+        for each in shapes:
+            each.add(*label.shape)
         masks = [backend.segment(frame) for backend in backends]
         for tally, mask in zip(tallies, masks, strict=True):
             tally.add(mask, label, masks)
         if writer:
             writer.write(pair, masks)
+    for line in dict.fromkeys(each.line() for each in shapes):
+        if line:
+            log(line)
     return tallies
+
+
+def cropped(array: np.ndarray, shape: float) -> np.ndarray:
+    """The largest middle part of a frame or a label, (H, W, ...), that is `shape` times as wide as high."""
+    height, width = array.shape[:2]
+    high, wide = min(height, max(1, round(width / shape))), min(width, max(1, round(height * shape)))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return np.ascontiguousarray(array[top : top + high, left : left + wide])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -99,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     given = (
         options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels,
-        options.require_signed,
+        options.require_signed, options.fit, options.shape,
     )  # fmt: skip
     with for_command(options.threads):
         found = evaluated(*given)
@@ -115,6 +134,8 @@ def evaluated(
     limit: int | None = None,
     save_labels: Path | None = None,
     require_signed: Path | None = None,
+    fit: Fit | None = None,
+    shape: float | None = None,
 ) -> dict[str, Any]:
     """What engines are worth on a data set, as JSON values; `result` says what of each.
 
@@ -126,20 +147,23 @@ def evaluated(
         limit: only so many frames, the first ones.
         save_labels: where masks are kept, in a folder an engine.
         require_signed: a public key, whose owner must have signed every engine.
+        fit: what becomes of frames of another shape than the network's; None: as each engine says.
+        shape: only the middle of each frame that has this width by height; None: all of it.
 
     Raises:
         PipelineError: an engine, the data set or an output is not as it must be.
     """
     opened = open_dataset(dataset, data)
     paths = list(engines) if engines else [chosen_engine()]
-    manifests = _manifests(paths, opened)
+    manifests = [with_fit(manifest, fit) for manifest in _manifests(paths, opened)]
     pairs = opened.pairs(split)
     chosen = pairs[:limit]
     look(chosen, opened.classes, f"{opened.name} {split}", needed=save_labels is None)
     writer = _label_writer(save_labels, STORED_IDS.get(dataset, ()), paths, chosen) if save_labels else None
     with ExitStack() as stack:
-        backends = [stack.enter_context(open_backend(path, require_signed=require_signed)) for path in paths]
-        tallies = evaluate(backends, chosen, len(opened.classes), writer)
+        opening = (open_backend(path, require_signed=require_signed, fit=fit) for path in paths)
+        backends = [stack.enter_context(backend) for backend in opening]
+        tallies = evaluate(backends, chosen, len(opened.classes), writer, shape)
     results = [result(*each, opened.classes) for each in zip(paths, manifests, tallies, strict=True)]
     return {
         "dataset": opened.name,
@@ -160,6 +184,7 @@ def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequen
         "model": manifest.spec.name,
         "weights_sha256": manifest.spec.weights_sha256,
         "network_size": [manifest.spec.preprocess.height, manifest.spec.preprocess.width],
+        "fit": manifest.spec.preprocess.fit,
         "precision": manifest.precision,
         "executed": manifest.executed,
         "backend": manifest.backend,
@@ -238,6 +263,13 @@ def _label_writer(folder: Path, stored: Sequence[int], engines: Sequence[Path], 
     return writer
 
 
+def _shape_from_text(text: str) -> float:
+    width, _, height = text.partition(":")
+    if not all(side.isdecimal() and len(side) < 6 and int(side) for side in (width, height)):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is no W:H, for example 9:16")
+    return int(width) / int(height)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m runtime.evaluate", description=__doc__)
     parser.add_argument(
@@ -252,6 +284,10 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="DIR",
         help="write masks as PNG to DIR/ENGINE: train ids, for cityscapes the labelIds that its evaluation takes",
+    )
+    add_fit(parser)
+    parser.add_argument(
+        "--shape", type=_shape_from_text, metavar="W:H", help="only the middle of each frame of that shape, as 9:16"
     )
     add_max_pixels(parser)
     add_require_signed(parser)

@@ -4,19 +4,19 @@ import atexit
 import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 from runtime.arrays import host_array, host_arrays, on_gpu
-from runtime.backend import Backend, ClosedOnExit, OneByOne, check_frame
+from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
-from runtime.backends.tensorrt_places import Places, new_mask
+from runtime.backends.tensorrt_groups import Groups
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -95,7 +95,7 @@ def _pushed(context: Any, driver: Any) -> Iterator[None]:
         driver.Context.pop()
 
 
-class TensorRT(OneByOne, ClosedOnExit):
+class TensorRT(Groups, ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
@@ -172,32 +172,6 @@ class TensorRT(OneByOne, ClosedOnExit):
             self.stages_ms = self._clock.stop()
             self._ran = True
             return results
-
-    def _segment_on_gpu(self, frame: Any, out: Any) -> Any:
-        with self._guard, self._current_of_open():
-            places = Places(frame, out, self._stream.handle, self._event)
-            made = None
-            if out is None:
-                made = new_mask(places.size, self._driver, functools.partial(_pushed, self._context, self._driver))
-            buffers = self._buffers_of(*places.size)
-            with self._refusing():
-                self._clock.start()
-                if places.host_frame is not None:
-                    _pin(places.host_frame, buffers)
-                self._clock.frame_pinned()
-                self._run(buffers, places.frame_dev, made.address if made else places.mask_dev)
-                if places.host_mask is not None:
-                    np.copyto(places.host_mask, buffers.results[0][0])
-                self.stages_ms = self._clock.stop()
-            return out if made is None else made
-
-    def _run(self, buffers: FrameBuffers, frame_dev: int | None, mask_dev: int | None) -> None:
-        # The host waits in the end, so that frame and mask are the caller's again, on every stream.
-        try:
-            self._enqueue(buffers, frame_dev, mask_dev)
-        finally:
-            self._stream.synchronize()
-        self._engine.keep_compiled()
 
     def _enqueue(
         self,
@@ -297,6 +271,12 @@ class TensorRT(OneByOne, ClosedOnExit):
         self._clock = self._event = self._memory = self._frame_memory = self._stream = self._kernels = self._engine = (
             None
         )
+
+    def _pin(self, frame: np.ndarray, buffers: FrameBuffers) -> None:
+        _pin(frame, buffers)
+
+    def _pushing(self) -> Callable[[], AbstractContextManager[None]]:
+        return functools.partial(_pushed, self._context, self._driver)
 
     def _current(self) -> AbstractContextManager[None]:
         return _pushed(self._context, self._driver)

@@ -6,19 +6,21 @@ import numpy as np
 
 from runtime.backends.tensorrt_engine import TensorType
 from runtime.errors import LibraryError
+from runtime.fit import box_of
 from runtime.kernels.cuda import (
     Axes,
     Blend,
     Launch,
     Pixels,
     Tensor,
-    axis_samples,
     coarse_winner,
     gain_bias,
     resize_normalize,
+    samples_of,
     upsample_argmax,
 )
-from runtime.spec import ModelSpec, Upsample
+from runtime.reference import AxisTable, cut_table, fitted_table
+from runtime.spec import ModelSpec
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
 
@@ -110,11 +112,15 @@ class NetworkBuffers:
             logits: the engine's output.
         """
         self.spec = spec
-        self.input = _tensor(memory, network_input)
-        self.logits = _tensor(memory, logits)
+        self.input = _tensor(memory, network_input, spec.batch)  # the first of a batch; the others follow
+        self.logits = _tensor(memory, logits, spec.batch)
         self.gain_bias = memory.upload(gain_bias(spec.preprocess))
         self.coarse_size = (logits.shape[1] * spec.block, logits.shape[2] * spec.block)
         self.winners = memory.device(self.coarse_size[0] * self.coarse_size[1])
+
+    def slot(self, index: int) -> tuple[Tensor, Tensor]:
+        """Input and logits of one frame of a batch."""
+        return _following(self.input, index), _following(self.logits, index)
 
     def empty_logits(self) -> np.ndarray:
         """An array for a copy of the logits as they lie on the device, uninitialised."""
@@ -167,37 +173,45 @@ class FrameBuffers:
             values = memory.upload(np.frombuffer(shades.values, np.uint16))
             self._blend = Blend(self.frame_dev, values, shades.keep, memory.device(height * width * 3))
             self.results.append((memory.pinned((height, width, 3)), self._blend.overlay))
-        self._inward = _axes(memory, (height, width), (preprocess.height, preprocess.width))
-        self._outward = _axes(memory, network.coarse_size, (height, width), network.spec.upsample)
+        self._box, (h, w), upsample = box_of(preprocess, height, width), network.coarse_size, network.spec.upsample
+        down, across = self._box
+        self._inward = _axes(memory, fitted_table(height, down), fitted_table(width, across))
+        self._outward = _axes(memory, cut_table(h, height, down, upsample), cut_table(w, width, across, upsample))
         self.resize_normalize, self.postprocess = self.launches()
 
-    def launches(self, frame_dev: int | None = None, mask_dev: int | None = None) -> tuple[Launch, tuple[Launch, ...]]:
+    def launches(
+        self, frame_dev: int | None = None, mask_dev: int | None = None, slot: int = 0
+    ) -> tuple[Launch, tuple[Launch, ...]]:
         """What comes before the network, and what after it.
 
         Args:
             frame_dev: where the frame is read; None: in the memory here.
             mask_dev: where the mask is written; None: in the memory here.
+            slot: which of the engine's batch the frame is.
         """
+        input_, logits = self._network.slot(slot)
         network, (height, width, _) = self._network, self.key
         frame, block = Pixels(frame_dev or self.frame_dev, height, width), network.spec.block
         mask = Pixels(mask_dev or self._mask_dev, height, width)
         bgr = network.spec.preprocess.channel_order == "BGR"
-        before = resize_normalize(frame, self._inward, network.gain_bias, network.input, bgr=bgr)
-        if network.coarse_size == (height, width) and not self._blend:  # each logit is a pixel's, its winner the mask
-            return before, (coarse_winner(network.logits, block, mask.address, undecided=False),)
+        before = resize_normalize(frame, self._inward, network.gain_bias, input_, bgr=bgr)
+        if network.coarse_size == (height, width) and self._box.is_whole and not self._blend:
+            # Each logit is a pixel's, its winner the mask.
+            return before, (coarse_winner(logits, block, mask.address, undecided=False),)
         return before, (
-            coarse_winner(network.logits, block, network.winners),
-            upsample_argmax(network.logits, block, network.winners, self._outward, mask, self._blend),
+            coarse_winner(logits, block, network.winners),
+            upsample_argmax(logits, block, network.winners, self._outward, mask, self._blend),
         )
 
 
-def _tensor(memory: Memory, kind: TensorType) -> Tensor:
+def _tensor(memory: Memory, kind: TensorType, batch: int) -> Tensor:
     tensor = Tensor(0, *kind)
-    return tensor._replace(address=memory.device(tensor.nbytes))
+    return tensor._replace(address=memory.device(tensor.nbytes * batch))
 
 
-def _axes(
-    memory: Memory, size_in: tuple[int, int], size_out: tuple[int, int], upsample: Upsample = "half_pixel"
-) -> Axes:
-    down, across = (memory.upload(axis_samples(*sizes, upsample)) for sizes in zip(size_in, size_out, strict=True))
-    return Axes(across, down)
+def _following(tensor: Tensor, index: int) -> Tensor:
+    return tensor._replace(address=tensor.address + index * tensor.nbytes)
+
+
+def _axes(memory: Memory, down: AxisTable, across: AxisTable) -> Axes:
+    return Axes(memory.upload(samples_of(across)), memory.upload(samples_of(down)))

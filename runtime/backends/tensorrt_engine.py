@@ -16,7 +16,7 @@ PADDED = 4  # channels of an input whose channels are last: eight bytes a pixel 
 
 
 class TensorType(NamedTuple):
-    """What a tensor of batch 1 is: (channels, height, width), "fp16" or "fp32", and how it lies in memory.
+    """What one frame's part of a tensor is: (channels, height, width), "fp16" or "fp32", and how it lies in memory.
 
     With `channels_last` memory is [height][width][channels], else [channels][height][width]. An input whose channels
     are last has `PADDED` of them, and the network reads zeros in the one that no frame has.
@@ -177,24 +177,25 @@ class Engine:
 
     def _tensor_type(self, name: str, shape: Shape, last_channels: int) -> TensorType:
         known = {self._trt.DataType.HALF: "fp16", self._trt.DataType.FLOAT: "fp32"}
+        batch = self._manifest.spec.batch
         dtype, found = self._engine.get_tensor_dtype(name), tuple(self._engine.get_tensor_shape(name))
         how = self._engine.get_tensor_format(name)
-        form = self._forms(shape, last_channels).get((found, how))
+        form = self._forms(shape, last_channels, batch).get((found, how))
         if dtype not in known or form is None:
             raise EngineError(
-                f"the engine's tensor {name} is {dtype} {found} {how}, expected fp16 or fp32 {(1, *shape)} "
+                f"the engine's tensor {name} is {dtype} {found} {how}, expected fp16 or fp32 {(batch, *shape)} "
                 f"for {self._manifest.spec.name}"
             )
         return TensorType(form[0], known[dtype], form[1])
 
-    def _forms(self, shape: Shape, last_channels: int) -> dict[tuple[tuple[int, ...], Any], tuple[Shape, bool]]:
+    def _forms(self, shape: Shape, last_channels: int, batch: int = 1) -> dict[Any, tuple[Shape, bool]]:
         # Dimensions and format of the engine's tensor -> as in `TensorType`. Of equal sides planes are what is meant:
         # no builder of ours writes channels last without the format that says so.
         linear, last = self._trt.TensorFormat.LINEAR, (last_channels, *shape[1:])
         return {
-            ((1, *last), self._trt.TensorFormat.HWC): (last, True),
-            ((1, *last[1:], last_channels), linear): (last, True),
-            ((1, *shape), linear): (shape, False),
+            ((batch, *last), self._trt.TensorFormat.HWC): (last, True),
+            ((batch, *last[1:], last_channels), linear): (last, True),
+            ((batch, *shape), linear): (shape, False),
         }
 
     def _refusal(self, what: str) -> EngineError:

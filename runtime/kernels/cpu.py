@@ -15,6 +15,7 @@ import numpy as np
 
 from runtime import reference
 from runtime.bars import say
+from runtime.fit import Span, box_of
 from runtime.forks import forget, hold
 from runtime.kernels.copies import contiguous
 from runtime.spec import ModelSpec, Preprocess, Upsample
@@ -29,12 +30,12 @@ class FrameResizer:
 
     def __init__(self, preprocess: Preprocess) -> None:
         self._threads = count()
-        self._size = (preprocess.height, preprocess.width)
+        self._preprocess, self._size = preprocess, (preprocess.height, preprocess.width)
         self._shape: tuple[int, ...] = ()
         compiled_loops()  # a second where nothing is kept: at the opening, not in the first frame
 
     def resize(self, frame: np.ndarray) -> np.ndarray:
-        """`reference.resize_frame` to the network's size.
+        """`reference.fit_frame`.
 
         Args:
             frame: uint8 (H, W, 3).
@@ -47,19 +48,26 @@ class FrameResizer:
             return contiguous(frame)
         loops = compiled_loops()
         if loops is None:
-            return reference.resize_frame(frame, *self._size)
+            return reference.fit_frame(frame, self._preprocess)
         if frame.shape != self._shape:
             self._prepare(frame.shape)
         frame = contiguous(frame)
-        in_bands(self._threads, self._size[0], loops.resize_rows, frame, *self._tables, self._lines, self._resized)
+        rows = len(self._boxed)
+        in_bands(self._threads, rows, loops.resize_rows, frame, *self._tables, self._lines, self._boxed)
+        if self._boxed is not self._inside:
+            self._inside[:] = self._boxed
         return self._resized
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
-        height, width = self._size
+        (top, height, _), (left, width, _) = box_of(self._preprocess, *shape[:2])
         self._shape = shape
         self._tables = (*reference.axis_table(shape[0], height), *_table_of_values(shape[1], width))
         self._lines = np.empty((self._threads, 2, width * 3), np.float32)
-        self._resized = np.empty((height, width, 3), np.uint8)
+        self._resized = np.empty((*self._size, 3), np.uint8)
+        self._resized[:] = reference.border(self._preprocess)
+        self._inside = self._resized[top : top + height, left : left + width]
+        # The loops write whole rows, which those between two borders are not.
+        self._boxed = self._inside if self._inside.flags.c_contiguous else np.empty(self._inside.shape, np.uint8)
 
 
 class Segmenter:
@@ -67,7 +75,7 @@ class Segmenter:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._threads = count()
-        self._block, self._upsample = spec.block, spec.upsample
+        self._spec, self._block, self._upsample = spec, spec.block, spec.upsample
         self._key: tuple[object, ...] = ()
 
     def segment(self, logits: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -93,12 +101,11 @@ class Segmenter:
         loops = compiled_loops()
         if loops is None:
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-            coarse = values.transpose(2, 0, 1)[None]
-            return reference.postprocess(coarse, height, width, block=self._block, upsample=self._upsample)
+            return reference.segment(values.transpose(2, 0, 1)[None], self._spec, (height, width))
         logits, pairs = self._compilable(logits)
         self._prepare(loops, logits, 2 if pairs else 1, height, width)
         threads, rows = self._threads, len(logits)
-        if self._labels.shape == mask.shape:
+        if self._labels.shape == mask.shape and self._is_whole:
             self._label(loops, logits, mask, pairs=pairs)
         elif logits.dtype == np.uint16:
             in_bands(threads, rows, loops.mask_pairs_bf16, logits, *self._between, mask)
@@ -129,7 +136,10 @@ class Segmenter:
         self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
         corners = np.empty((bands, 4, classes), np.float32)
         scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32))
-        cells = [loops.Cells(*cell_table(*sides, self._upsample)) for sides in ((h, height), (w, width))]
+        box = box_of(self._spec.preprocess, height, width)
+        self._is_whole = box.is_whole
+        axes = ((h, height, box.down), (w, width, box.across))
+        cells = [loops.Cells(*cell_table(*axis, self._upsample)) for axis in axes]
         self._between = (self._labels, *cells, scratch)
 
     def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
@@ -157,14 +167,16 @@ def float_from_bits(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def cell_table(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`reference.axis_table` grouped by cell, the space from one input sample to the next.
+def cell_table(
+    n_in: int, n_out: int, span: Span, upsample: Upsample = "half_pixel"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`reference.cut_table` grouped by cell, the space from one input sample to the next.
 
     Returns:
         starts: int32 (n_in + 1,), cell i holds the outputs starts[i] to starts[i + 1].
         weight_first, weight_second: float32 (n_out,).
     """
-    table = reference.axis_table(n_in, n_out, upsample)
+    table = reference.cut_table(n_in, n_out, span, upsample)
     starts = np.searchsorted(table.first, np.arange(n_in + 1)).astype(np.int32)
     return starts, table.weight_first, table.weight_second
 

@@ -14,7 +14,7 @@ from runtime.artifacts import is_sealed, user_cache, write_sealed
 from runtime.bars import say
 from runtime.errors import LibraryError
 from runtime.kernels.nvcc import nvcc
-from runtime.reference import axis_table, gain_and_bias
+from runtime.reference import AxisTable, axis_table, border, gain_and_bias
 from runtime.spec import Preprocess, Upsample
 
 SOURCE = Path(__file__).with_name("segment.cu")
@@ -96,8 +96,12 @@ class Blend(NamedTuple):
 
 def axis_samples(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> np.ndarray:
     """`reference.axis_table` as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
-    table = axis_table(n_in, n_out, upsample)
-    samples = np.empty(n_out, AXIS_SAMPLE)
+    return samples_of(axis_table(n_in, n_out, upsample))
+
+
+def samples_of(table: AxisTable) -> np.ndarray:
+    """An axis table as segment.cu reads it: AXIS_SAMPLE (n_out,)."""
+    samples = np.empty(len(table.first), AXIS_SAMPLE)
     samples["first"], samples["weight_first"] = table.first, table.weight_first
     samples["second"] = np.where(table.weight_second == 0, table.first, table.second)
     samples["weight_second"] = table.weight_second
@@ -105,8 +109,8 @@ def axis_samples(n_in: int, n_out: int, upsample: Upsample = "half_pixel") -> np
 
 
 def gain_bias(preprocess: Preprocess) -> np.ndarray:
-    """The normalisation as segment.cu reads it: float32 (6,), three gains, three biases."""
-    return np.concatenate(gain_and_bias(preprocess))
+    """The normalisation as segment.cu reads it: float32 (9,), three gains, three biases, `reference.border`."""
+    return np.concatenate([*gain_and_bias(preprocess), border(preprocess).astype(np.float32)])
 
 
 def resize_normalize(frame: Pixels, axes: Axes, gain_bias: int, input_: Tensor, *, bgr: bool) -> Launch:

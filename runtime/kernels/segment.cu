@@ -79,14 +79,16 @@ __device__ inline void store_strip(T* row, int x, int width, const Strip<T>& str
         if (x + i < width) row[x + i] = strip.value[i];
 }
 
-// reference.resize_frame for the pixel (x, y) of the other size.
-__device__ inline void resized_pixel(Frame frame, int x, AxisSample v, unsigned char rgb[3]) {
+// reference.fit_frame for the pixel (x, y) of the other size: outside of the frame's box the samples have no weight.
+__device__ inline void resized_pixel(Frame frame, int x, AxisSample v, const float* border, unsigned char rgb[3]) {
     const AxisSample u = frame.across[x];
+    const bool inside = u.weight_first + u.weight_second > 0 && v.weight_first + v.weight_second > 0;
     const unsigned char* upper = frame.pixels + (size_t)v.first * frame.width * 3;
     const unsigned char* lower = frame.pixels + (size_t)v.second * frame.width * 3;
     for (int c = 0; c < 3; ++c) {
-        const float value = bilinear(upper[3 * u.first + c], upper[3 * u.second + c], lower[3 * u.first + c],
+        const float bytes = bilinear(upper[3 * u.first + c], upper[3 * u.second + c], lower[3 * u.first + c],
                                      lower[3 * u.second + c], u, v);
+        const float value = inside ? bytes : border[c];
         rgb[c] = (unsigned char)rintf(value);  // halves to even, as numpy.rint
     }
 }
@@ -100,8 +102,8 @@ __device__ inline float normalized(const unsigned char rgb[3], int channel, int 
 // reference.preprocess: frame uint8 (frame.height, frame.width, 3) -> input T (1, 3, height, width).
 //
 // Thread (x, y) makes pixels 4x .. 4x + 3 of row y, all three channels. Reads 3 bytes a pixel where the frame has the
-// network's size, else up to 12 through the cache; writes 3 values a pixel, in vectors of four. `gain_bias` holds
-// three gains and three biases in the network's channel order; `bgr` says that its order is not the frame's.
+// network's size, else up to 12 through the cache; writes 3 values a pixel, in vectors of four. `gain_bias` holds three
+// gains and biases in the network's order of channels, then reference.border in the frame's; where `bgr` they differ.
 template <typename T>
 __device__ void resize_normalize(Frame frame, const float* gain_bias, int bgr, int height, int width, T* input) {
     const int x = PIXELS * (blockIdx.x * blockDim.x + threadIdx.x);
@@ -114,7 +116,7 @@ __device__ void resize_normalize(Frame frame, const float* gain_bias, int bgr, i
         for (int i = 0; i < PIXELS * 3; ++i) rgb[i / 3][i % 3] = (words[i / 4] >> (8 * (i % 4))) & 255;
     } else {
         const AxisSample v = frame.down[y];
-        for (int i = 0; i < PIXELS && x + i < width; ++i) resized_pixel(frame, x + i, v, rgb[i]);
+        for (int i = 0; i < PIXELS && x + i < width; ++i) resized_pixel(frame, x + i, v, gain_bias + 6, rgb[i]);
     }
     for (int channel = 0; channel < 3; ++channel) {
         Strip<T> strip;
@@ -139,7 +141,7 @@ __device__ void resize_normalize_last(Frame frame, const float* gain_bias, int b
         if (same) {
             for (int c = 0; c < 3; ++c) rgb[c] = frame.pixels[((size_t)y * width + x) * 3 + c];
         } else {
-            resized_pixel(frame, x, v, rgb);
+            resized_pixel(frame, x, v, gain_bias + 6, rgb);
         }
         Strip<T> pixel;
         for (int c = 0; c < 3; ++c) store(&pixel.value[c], normalized(rgb, c, bgr, gain_bias));

@@ -21,7 +21,7 @@ from runtime.texts import shown
 # What changes no pixel of an output. Any option that is not named here does, as far as --resume knows.
 WITHOUT_EFFECT = frozenset(
     {"inputs", "list", "shard", "resume", "output", "engine", "save", "warmup", "max_pixels", "require_signed", "lanes",
-     "threads", "sequential", "stages", "json", "jsonl", "stats", "regions", "camera_size", "camera_fps",
+     "threads", "fit", "sequential", "stages", "json", "jsonl", "stats", "regions", "camera_size", "camera_fps",
      "camera_format", "reconnect", "show", "show_port", "window"}
 )  # fmt: skip
 
@@ -40,6 +40,7 @@ class Record:
         effective = {name: value for name, value in self._asked.items() if name not in WITHOUT_EFFECT}
         self._folder: Path = options.output
         self._videos = videos_told(self._folder)
+        effective["fit"] = spec.preprocess.fit  # the engine's own, where none is given
         self._key = key_of({"engine": self._manifest.engine_sha256, "classes": self._classes, "options": effective})
 
     def mark_of(self, path: Path) -> str:

@@ -5,6 +5,7 @@ import sys
 import threading
 
 from runtime.backend import ClosedOnExit
+from runtime.bars import say
 from runtime.errors import LibraryError
 from runtime.media.preview import Drawn, View
 
@@ -39,6 +40,14 @@ class Windows(ClosedOnExit):
         self._thread.join(1)
 
     def _draw(self) -> None:
+        import cv2
+
+        try:
+            self._draw_until_closed()
+        except cv2.error as error:  # the screen is gone; the run goes on
+            say(f"the windows are closed: {error.err or error}")
+
+    def _draw_until_closed(self) -> None:
         import cv2
 
         seen: dict[int, int] = {}

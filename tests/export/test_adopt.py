@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from runtime import open_backend, reference
 from runtime.errors import GraphError
 from runtime.media.frames import read_frame
 from runtime.samples import STREET
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, to_json
 from tests.helpers.foreign import CLASSES, HEIGHT, MEAN, STD, WIDTH, Foreign, nhwc_bytes
 
 IMAGENET = Asked(given=Given("imagenet"))
@@ -259,3 +260,9 @@ def test_a_preprocess_as_json_and_single_options_say_the_same(tmp_path):
     specs = [load_graph(adopt.adopt(path, asked, tmp_path), "fp32")[1] for asked in (by_file, by_options)]
     assert specs[0] == specs[1] and specs[0].preprocess.channel_order == "BGR"
     np.testing.assert_allclose(specs[0].preprocess.mean, [25.5, 51, 76.5])
+    assert specs[0].preprocess.fit == "stretch"
+    (tmp_path / "pre.json").write_text(to_json(dataclasses.replace(own, fit="pad")))
+    assert load_graph(adopt.adopt(path, by_file, tmp_path), "fp32")[1].preprocess.fit == "pad"
+    (tmp_path / "pre.json").write_text(to_json(dataclasses.replace(own, fit="pad")).replace("pad", "crop"))
+    with pytest.raises(GraphError, match=r"fit is 'crop', expected one of stretch, pad, auto"):
+        adopt.adopt(path, by_file, tmp_path)

@@ -82,7 +82,7 @@ def test_the_graph_says_what_its_frames_and_classes_are(graph, name):
     entry, spec = registry.find(name), from_json(ModelSpec, graph(name).metadata_props[0].value)
     norm, (height, width) = entry.normalization, size_of(entry)
     mean = tuple(value / norm.scale for value in norm.mean)
-    assert spec.preprocess == Preprocess(height, width, 1.0, mean, (1.0, 1.0, 1.0), norm.channel_order)
+    assert spec.preprocess == Preprocess(height, width, 1.0, mean, (1.0, 1.0, 1.0), norm.channel_order, "auto")
     assert (spec.name, spec.classes, spec.block) == (name, CITYSCAPES, 1)
     shape = [dim.dim_value for dim in graph(name).graph.output[0].type.tensor_type.shape.dim]
     assert shape == [1, 19, height // entry.output_stride, width // entry.output_stride]

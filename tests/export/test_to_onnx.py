@@ -120,14 +120,14 @@ def test_the_spec_travels_in_the_graph(graph, networks, weights, name, precision
     # The deployed form multiplies by itself: pixels go in as they are, but for a mean.
     norm = entry.normalization
     mean = tuple(value / norm.scale for value in norm.mean)
-    assert spec.preprocess == Preprocess(*size_of(entry), 1.0, mean, (1.0, 1.0, 1.0), norm.channel_order)
+    assert spec.preprocess == Preprocess(*size_of(entry), 1.0, mean, (1.0, 1.0, 1.0), norm.channel_order, "auto")
 
 
 @either_model
 def test_a_plain_graph_takes_what_the_network_was_trained_on(graph, name):
     spec = spec_of(graph(name, **PLAIN_PAIR))
     assert spec.block == 1 and spec.preprocess == Preprocess(
-        *size_of(registry.find(name)), *registry.find(name).normalization
+        *size_of(registry.find(name)), *registry.find(name).normalization, "auto"
     )
 
 

@@ -33,6 +33,16 @@ MASK_SIZES = (
     ((24, 40), (7, 13)),  # down
     ((16, 5), (3, 64)),
 )
+# (frame height, width), (network height, width): a border above and below, at both sides, or none
+FITTED_SIZES = (
+    ((64, 20), (16, 32)),
+    ((9, 100), (16, 32)),
+    ((300, 1), (16, 32)),
+    ((1, 1), (16, 32)),
+    ((31, 33), (24, 56)),
+    ((32, 64), (16, 32)),
+    ((8, 13), (8, 16)),
+)
 CLASSES = (1, 2, 19)
 STREET = Preprocess(8, 8, 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "RGB")
 RAW_BGR = Preprocess(8, 8, 1.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0), "BGR")

@@ -5,6 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from runtime import reference
+from runtime.fit import Box, box_of
 from runtime.kernels import cuda
 from runtime.kernels.cuda import Axes, Blend, Launch, Pixels, Tensor
 from runtime.spec import Preprocess, Upsample
@@ -33,7 +34,8 @@ def preprocess(
     channels = 4 if last else 3
     empty = np.full((1, height, width, 4) if last else (1, 3, height, width), np.nan, DTYPES[dtype])
     made = place.put(empty)
-    axes = _axes(place, frame.shape[:2], (height, width))
+    box = box_of(preprocess, *frame.shape[:2])
+    axes = _put(place, *(reference.fitted_table(*axis) for axis in zip(frame.shape[:2], box, strict=True)))
     place.launch(
         cuda.resize_normalize(
             Pixels(place.put(frame), *frame.shape[:2]),
@@ -61,6 +63,7 @@ def postprocess(
     *,
     last: bool = False,
     upsample: Upsample = "half_pixel",
+    box: Box | None = None,
 ) -> np.ndarray:
     """As `reference.postprocess`; with `last` the kernels read the logits with their channels last."""
     h, w = logits.shape[2:]
@@ -68,7 +71,11 @@ def postprocess(
     winners = place.put(np.full((h * block, w * block), 254, np.uint8))
     empty = np.full((height, width), 253, np.uint8)
     mask = place.put(empty)
-    axes = _axes(place, (h * block, w * block), (height, width), upsample)
+    if box:
+        down = reference.cut_table(h * block, height, box.down, upsample)
+        axes = _put(place, down, reference.cut_table(w * block, width, box.across, upsample))
+    else:
+        axes = _axes(place, (h * block, w * block), (height, width), upsample)
     place.launch(cuda.coarse_winner(tensor, block, winners))
     place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
@@ -97,6 +104,10 @@ def overlay(
     blend = Blend(place.put(frame), place.put(shades), int(keep), place.put(empty))
     mask = postprocess(place, logits, *frame.shape[:2], 1, blend)
     return mask, place.get(blend.overlay, empty)
+
+
+def _put(place: Place, down: reference.AxisTable, across: reference.AxisTable) -> Axes:
+    return Axes(place.put(cuda.samples_of(across)), place.put(cuda.samples_of(down)))
 
 
 def _axes(place: Place, size_in: tuple[int, ...], size_out: tuple[int, ...], upsample: Upsample = "half_pixel") -> Axes:

@@ -103,3 +103,19 @@ def test_what_was_built_without_proof_is_taken_as_it_is(tmp_path, monkeypatch, c
     capsys.readouterr()
     open_backend(path).close()
     assert capsys.readouterr().err == "" and read_manifest(path).proof.note == "--no-proof"
+
+
+@pytest.mark.parametrize("opened", [open_backend, open_lanes])
+def test_another_fit_is_no_other_engine_and_the_proof_holds_it_all_the_same(elsewhere, opened, capsys, monkeypatch):
+    from runtime.proof import compared
+
+    seen = []
+    monkeypatch.setattr(first_use, "compared", lambda engine, *rest: seen.append(engine) or compared(engine, *rest))
+    with opened(elsewhere, fit="pad") as padded:
+        assert padded.spec.preprocess.fit == "pad"
+    assert [engine.spec.preprocess.fit for engine in seen] == ["stretch"]
+    assert "first use on this machine" in capsys.readouterr().err
+    monkeypatch.setattr(onnxruntime_backend.OnnxRuntimeBackend, "logits", wrong)
+    elsewhere.with_suffix(".proven.json").unlink()
+    with pytest.raises(EngineError, match="another mask than its logits say"):
+        opened(elsewhere, fit="pad")

@@ -88,6 +88,7 @@ def test_a_run_goes_on_where_one_ended(many):
 CHANGES = {
     "another engine": lambda here: ["--engine", str(write_fake_engine(here / "other", delay_s=0.0))],
     "another look": lambda here: ["--alpha", "0.3"],
+    "another fit": lambda here: ["--fit", "pad"],
     "other colours": lambda here: ["--colors", "cityscapes"],
     "another input": lambda here: os.utime(here / "in" / "0.png", (1, 1)) or [],
 }
@@ -99,6 +100,13 @@ def test_what_is_there_from_something_else_is_not_mistaken_for_it(many, change):
     before = segmented()
     infer.main(["in", "-o", "out", "--resume", *CHANGES[change](many)])
     assert segmented() - before == (1 if change == "another input" else 6)
+
+
+def test_frames_far_from_the_networks_shape_are_told_once_a_run(many, capsys):
+    cv2.imwrite(str(many / "in" / "tall.png"), np.zeros((90, 30, 3), np.uint8))
+    infer.main(["in", "-o", "out"])
+    told = [line for line in capsys.readouterr().err.splitlines() if "far from the network's shape" in line]
+    assert len(told) == 1 and " of 7 frames " in told[0] and "such as 90x30, stretched 6.0 times to 64x128" in told[0]
 
 
 def test_what_has_no_effect_on_the_pixels_is_no_reason_to_do_them_again(many):

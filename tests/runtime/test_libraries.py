@@ -67,7 +67,7 @@ def test_pyav_while_it_opens_decodes_and_writes(monkeypatch, tmp_path):
     import av
 
     with VideoReader(path) as reader:
-        monkeypatch.setattr(reader, "_packets", lambda: iter([_Packet()]))
+        monkeypatch.setattr(reader._decoding, "_decoder", _Decoder)
         with pytest.raises(FrameError, match="is damaged"):
             reader.read()
     monkeypatch.setattr(av, "open", raiser(Unheard("pyav")))
@@ -75,12 +75,9 @@ def test_pyav_while_it_opens_decodes_and_writes(monkeypatch, tmp_path):
         VideoReader(path)
 
 
-class _Packet:
-    is_corrupt, pts = False, 0
+class _Decoder:
+    name, height, width = "h264", 32, 64
     decode = staticmethod(raiser(Unheard("pyav")))
-
-    def __bytes__(self):
-        return b""
 
 
 def _written(path, pixels):

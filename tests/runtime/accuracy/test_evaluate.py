@@ -87,7 +87,8 @@ def test_engines_stand_side_by_side_in_one_table(here, capsys, monkeypatch):
     printed = capsys.readouterr()
     rows = {line[:16].strip(): line[16:].split() for line in printed.out.splitlines()}
     assert "camvid val, 2 of 2 frames" in printed.out
-    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["camvid val, 2 labels", "warning"]
+    far = "1 of 2 frames are far from the network's shape, such as 2x2, stretched 2.0 times to 64x128"
+    assert [line.split(":")[0] for line in printed.err.splitlines()] == ["camvid val, 2 labels", "warning", far]
     assert "  2  second: fp16 on openvino, weighted layers: 1 f16" in printed.out.splitlines()
     assert rows["same mask as 1"] == ["100.00%", "60.00%"] and rows["same mask as 2"] == ["60.00%", "100.00%"]
     assert rows["building"] == ["80.00%", "0.00%"]
@@ -195,3 +196,19 @@ def test_a_mask_has_its_label_s_size_whatever_the_network_s(here, capsys):
     frame = np.random.default_rng(0).integers(0, 80, (37, 53, 3), dtype=np.uint8)
     write_pair(here / "data", "odd", frame, expected_mask(frame), split="odd")
     assert figures(capsys, "--split", "odd")["engines"][0]["miou"] == 1.0
+
+
+@pytest.mark.parametrize(("shape", "size"), [(1.0, (6, 6)), (2.0, (5, 10)), (9 / 16, (6, 3)), (100.0, (1, 10))])
+def test_the_middle_of_a_shape_is_cut_from_frame_and_label_alike(shape, size):
+    array = np.arange(60).reshape(6, 10)
+    part = evaluate.cropped(array, shape)
+    assert part.shape == size
+    assert abs(part.mean() - array.mean()) <= 5.5  # the middle, to half a pixel each way
+    assert evaluate.cropped(np.zeros((6, 10, 3), np.uint8), shape).shape == (*size, 3)
+
+
+def test_a_shape_that_is_none_is_usage(here, capsys):
+    for text in ("9", "0:16", "a:b", ":", "9:16:2"):
+        with pytest.raises(SystemExit):
+            evaluate.main(["--data", "data", "--shape", text])
+        assert "is no W:H, for example 9:16" in capsys.readouterr().err

@@ -8,13 +8,15 @@ import time
 import numpy as np
 import pytest
 
+from runtime import reference
 from runtime.backends import tensorrt, tensorrt_library
 from runtime.errors import EngineError, FrameError, LibraryError
+from runtime.fit import with_fit
 from runtime.kernels import graph, nvcc, nvidia
 from runtime.manifest import this_system
 from runtime.spec import Target
 from tests.helpers import cuda_on_cpu
-from tests.helpers.fake_gpu import GPU, expected, frame
+from tests.helpers.fake_gpu import GPU, expected, frame, network
 from tests.helpers.fake_tensorrt import BROKEN, ENGINE
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
@@ -34,6 +36,17 @@ def test_a_mask_is_the_reference_of_the_logits(fake, backend, precision, block, 
             np.testing.assert_array_equal(backend.segment(frame(*size)), mask)
             np.testing.assert_array_equal(backend.logits(frame(*size)), logits.astype(np.float32))
             assert backend.logits(frame(*size)).dtype == np.float32
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+def test_a_frame_with_a_border_has_the_mask_that_the_reference_gives_it(fake, last):
+    _, _, made_of = fake(precision="fp32", last=last)
+    with tensorrt.open_engine(ENGINE, with_fit(made_of, "pad")) as backend:
+        for size in ((16, 32), (37, 20), (8, 90), (1, 1), (4, 8), (4, 4)):
+            expected = reference.segment(backend.logits(frame(*size)), backend.spec, size)
+            np.testing.assert_array_equal(backend.segment(frame(*size)), expected)
+            values = reference.preprocess(frame(*size), backend.spec.preprocess)
+            np.testing.assert_array_equal(backend.logits(frame(*size)), network(values))
 
 
 def test_a_frame_is_two_copies_three_kernels_and_one_wait(fake):

@@ -198,3 +198,16 @@ assert cpu.overlay(frame, np.zeros(frame.shape[:2], np.uint8), np.ones((256, 3),
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("numba does not load") == 1
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("size", "network"), kernel_cases.FITTED_SIZES, ids=str)
+def test_frames_with_a_border_and_their_masks_are_the_references(size, network, block):
+    spec = tiny_spec(height=network[0], width=network[1], block=block)
+    spec = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, fit="pad"))
+    resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
+    for frame in kernel_cases.frames(*size).values():
+        assert np.array_equal(resizer.resize(frame), reference.fit_frame(frame, spec.preprocess))
+    for h, w in ((network[0] // 4, network[1] // 4), network, (1, 1)):
+        logits = logits_with_ties(11, h, w, block, step=0.5)
+        assert np.array_equal(segmenter.segment(channels_last(logits), *size), reference.segment(logits, spec, size))

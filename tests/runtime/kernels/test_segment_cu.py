@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import subprocess
 from functools import cache, partial
@@ -7,6 +8,7 @@ import pytest
 
 from runtime import reference
 from runtime.errors import LibraryError
+from runtime.fit import box_of
 from runtime.kernels import cuda
 from runtime.labels import CAMVID, palette
 from tests.helpers import cuda_on_cpu, kernel_cases, kernel_runs
@@ -78,6 +80,21 @@ def test_every_way_to_upsample_equals_the_reference_on_every_pixel(coarse, size,
             expected = reference.postprocess(logits, *size, block=block, upsample=upsample)
             found = kernel_runs.postprocess(Cpu(), logits, *size, block, upsample=upsample)
             np.testing.assert_array_equal(found, expected, what)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("base", [kernel_cases.STREET, kernel_cases.RAW_BGR], ids=["rgb", "bgr"])
+@pytest.mark.parametrize(("size", "network"), kernel_cases.FITTED_SIZES, ids=str)
+def test_a_frame_with_a_border_and_its_mask_are_the_references(size, network, base, last):
+    preprocess = dataclasses.replace(base, height=network[0], width=network[1], fit="pad")
+    for what, frame in kernel_cases.frames(*size).items():
+        expected = reference.preprocess(frame, preprocess)
+        made = kernel_runs.preprocess(Cpu(), frame, preprocess, "fp32", last=last)
+        np.testing.assert_array_equal(made, kernel_runs.padded_last(expected) if last else expected, what)
+    box = box_of(preprocess, *size)
+    for what, logits in kernel_cases.logits(5, 2, network[0] // 4, network[1] // 4, np.float32).items():
+        mask = kernel_runs.postprocess(Cpu(), logits, *size, 2, last=last, box=box)
+        np.testing.assert_array_equal(mask, reference.postprocess(logits, *size, block=2, box=box), what)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])

@@ -156,6 +156,21 @@ def test_windows_are_drawn_by_one_thread_and_close_with_the_run(monkeypatch):
     assert sorted(frames) == [("a", [3, 2, 1]), ("b", [3, 2, 1])] and len(drawn_by) == 1 and closed == [1]
 
 
+def test_a_screen_that_goes_away_is_one_line_and_the_run_goes_on(monkeypatch, capfd):
+    def gone(*_):
+        raise cv2.error("no screen")
+
+    monkeypatch.setattr(window, "PROBE", "pass")
+    monkeypatch.setattr(cv2, "imshow", gone)
+    with window.Windows() as windows:
+        windows.view("a", drawn).see(FRAME, MASK)
+        give_up = time.monotonic() + 10
+        while any(thread.name == "windows" for thread in threading.enumerate()):
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+    assert capfd.readouterr().err == "the windows are closed: no screen\n"
+
+
 def test_a_client_that_leaves_stops_nothing(page, capfd):
     view = page.view("camera:0", drawn)
     view.see(FRAME, MASK)

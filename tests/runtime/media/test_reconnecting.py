@@ -81,7 +81,7 @@ def test_pauses_grow_up_to_the_longest(monkeypatch):
 
 def test_what_has_an_end_is_not_begun_again():
     lines = Lines(Line(3, finite=True), Line(3))
-    assert frames_of(Reconnecting(lines, "cam")) == 3 and len(lines.made) == 1
+    assert frames_of(Reconnecting(lines, "cam", patience_s=0.2)) == 3 and len(lines.made) == 1
 
 
 def test_without_patience_nothing_is_tried():

@@ -69,6 +69,24 @@ def test_a_batch_with_a_frame_that_is_none_is_refused_whole_and_says_which(path)
             assert all((out == 77).all() for out in outs)
 
 
+def test_masks_that_would_be_written_over_each_other_or_a_frame_are_refused(path):
+    good, wide = frame(4, 6), np.full((4, 6, 2), 77, np.uint8)
+    held = np.zeros((2, 4, 6, 3), np.uint8)
+    with open_backend(path) as engine, open_lanes(path, 2) as lanes:
+        for segment_batch in (engine.segment_batch, lanes.segment_batch):
+            for frames, outs in (
+                ([good, good], [wide[..., 0], wide[..., 0]]),
+                ([good, held[0]], [held[0, ..., 1], wide[..., 0]]),
+                ([held[1], good], [wide[..., 0], held[1, ..., 1]]),
+            ):
+                with pytest.raises(ValueError, match=r"of the batch: its mask would be written over|over its frame"):
+                    segment_batch(frames, outs)
+            assert (wide == 77).all() and not held.any()
+            segment_batch([good, good], [wide[..., 0], wide[..., 1]])  # between each other they may lie
+            np.testing.assert_array_equal(wide[..., 0], wide[..., 1])
+            wide[...] = 77
+
+
 def test_a_thread_that_has_all_lanes_does_not_wait_for_itself(path):
     with open_lanes(path, 1) as lanes, lanes.lane(), pytest.raises(EngineError, match="would wait for itself"):
         lanes.segment_batch([frame(4, 6)])
