@@ -5,7 +5,7 @@ from pathlib import Path
 import onnx
 
 from runtime.artifacts import refuse_broken_seal
-from runtime.commands import command
+from runtime.commands import command, network_options
 from runtime.errors import GraphError
 from runtime.libraries import refusing
 from runtime.spec import ModelSpec, Precision, from_json
@@ -64,7 +64,12 @@ def load_graph(path: Path, precision: Precision) -> tuple[onnx.ModelProto, Model
         raise GraphError(f"{path} is no graph of ours; export one: {command('onnx', precision=precision)}") from None
     found = precision_of(model) or "of another type"
     if found != precision:
-        raise GraphError(
-            f"{path} is {found}, needed is {precision}: {command('onnx', model=spec.name, precision=precision)}"
-        )
+        raise GraphError(f"{path} is {found}, needed is {precision}: {_made_by(spec, precision)}")
     return model, spec
+
+
+def _made_by(spec: ModelSpec, precision: Precision) -> str:
+    named = network_options(spec.name, spec.source)
+    if "onnx" in named:
+        return f"python -m export.adopt {named['onnx']} --precision {precision}"
+    return command("onnx", **named, precision=precision)

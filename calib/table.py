@@ -7,7 +7,7 @@ from pathlib import Path
 from calib.thresholds import LEVELS, METHODS, Method
 from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_atomically
 from runtime.cli import log
-from runtime.commands import command
+from runtime.commands import command, network_options
 from runtime.errors import GraphError
 from runtime.json_values import read_json, told
 from runtime.spec import NAME, ModelSpec, from_json, to_json
@@ -116,24 +116,25 @@ def table_for(spec: ModelSpec, path: Path | None = None) -> tuple[Path, Calibrat
     Raises:
         GraphError: there is none, it cannot be read, or it is of other weights.
     """
-    found = path or find_table(spec.name, spec.weights_sha256)
+    found = path or find_table(spec.name, spec.weights_sha256, spec.source)
     table = load_table(found)
     if table.weights_sha256 != spec.weights_sha256:
         raise GraphError(
             f"calibration table {found} is of other weights of {table.model} than the graph; "
-            f"make one: {command('calib', model=spec.name, weights='path', data='path')}"
+            f"make one: {_made_by(spec.name, spec.source)}"
         )
     size = (spec.preprocess.height, spec.preprocess.width)
     if table.size != size:
+        named = network_options(spec.name, spec.source)
         shown = ["x".join(map(str, each)) for each in (table.size, size)]
         log(
             f"ranges were taken at {shown[0]}, the graph is for {shown[1]}; "
-            f"to take them there: {command('calib', model=spec.name, size=size, data='path')}"
+            f"to take them there: {command('calib', **named, size=shown[1], data='path')}"
         )
     return found, table
 
 
-def find_table(model: str, weights_sha256: str) -> Path:
+def find_table(model: str, weights_sha256: str, source: str = "") -> Path:
     """The newest table of these weights that `make calib` left, else the one shipped.
 
     Raises:
@@ -144,11 +145,12 @@ def find_table(model: str, weights_sha256: str) -> Path:
         table = table_or_none(path)
         if table and table.weights_sha256 == weights_sha256:
             return path
-    raise GraphError(
-        f"no calibration table for these weights of {model}; "
-        f"make one: {command('calib', model=model, weights='path', data='path')}, "
-        f"or of another's file {command('calib', onnx='path', data='path')}"
-    )
+    raise GraphError(f"no calibration table for these weights of {model}; make one: {_made_by(model, source)}")
+
+
+def _made_by(model: str, source: str) -> str:
+    named = network_options(model, source)
+    return command("calib", **named, weights=None if "onnx" in named else "path", data="path")
 
 
 def _lined(value: object) -> str:

@@ -65,6 +65,11 @@ def command(target: str, **values: object) -> str:
     return " ".join([*words, *(option(name, value) for name, value in values.items() if value is not None)])
 
 
+def network_options(name: str, source: str) -> dict[str, str]:
+    """How a network is named to `command`: by its name, or where its spec's source says so by another's ONNX file."""
+    return {"onnx": source.removeprefix(ADOPTED)} if source.startswith(ADOPTED) else {"model": name}
+
+
 def option(name: str, value: object = "path") -> str:
     """How an option is typed here: `WEIGHTS=path`, or `--weights path`; a (height, width) as HEIGHTxWIDTH."""
     text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -139,7 +139,7 @@ class Lanes(ClosedOnExit):
                 for run in range(runs):
                     if run and stop is not None and stop.is_set():
                         break
-                    mask = backend.segment(frame)
+                    mask: np.ndarray = backend.segment(frame)
             finally:
                 self._give_back(backend)
         return mask

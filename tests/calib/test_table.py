@@ -9,6 +9,7 @@ from calib.graphs import load_graph
 from calib.qdq import quantize
 from calib.table import find_table, load_table, save_table
 from calib.thresholds import METHODS
+from runtime.commands import ADOPTED
 from runtime.errors import GraphError
 
 TENSOR = "relu_4"
@@ -68,3 +69,10 @@ def test_a_broken_table_beside_others_is_passed_over_with_one_warning(tables, tm
     assert find_table("icnet", table.weights_sha256) == tmp_path / "icnet-good.json"
     warned = capsys.readouterr().err
     assert warned.startswith("warning: passed over: ") and warned.count("\n") == 1
+
+
+def test_a_missing_table_of_an_adopted_graph_names_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("calib.table.TABLES", tmp_path)
+    with pytest.raises(GraphError, match=r"make one: .*calib (ONNX=|--onnx )their\.onnx") as refused:
+        find_table("their", "a" * 64, f"{ADOPTED}their.onnx")
+    assert "MODEL" not in str(refused.value) and "--model" not in str(refused.value)

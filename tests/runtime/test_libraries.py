@@ -76,7 +76,7 @@ def test_pyav_while_it_opens_decodes_and_writes(monkeypatch, tmp_path):
 
 
 class _Decoder:
-    name = "h264"
+    name, height, width = "h264", 32, 64
     decode = staticmethod(raiser(Unheard("pyav")))
 
 

@@ -140,6 +140,6 @@ def test_a_password_is_never_shown():
     given = "rtsp://user:secret@host:554/a?b=c"
     assert shown_address(given) == "rtsp://host:554/a?b=***" and "secret" not in camera_name(given)
     assert camera_name("/dev/video0") == "video0" and "/" not in camera_name(given)
-    with Camera(given, opened=lambda _: Capture()) as source, pytest.raises(FrameError) as caught:
+    with Camera(given, opened=lambda _: Capture(), patience_s=0) as source, pytest.raises(FrameError) as caught:
         source.read()
     assert "secret" not in str(caught.value)

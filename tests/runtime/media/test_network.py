@@ -2,7 +2,9 @@
 
 import functools
 import http.server
+import itertools
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import pytest
 from runtime.errors import FrameError
 from runtime.media.camera import Camera
 from runtime.media.network import NetworkCapture
+from runtime.media.preview import Preview
 from runtime.media.video import VideoReader
+from tests.helpers.pictures import gradient
 from tests.helpers.videos import damage, moving, write_video
 
 SPOILT, LEVELS = 0.01, 24
@@ -52,3 +56,31 @@ def test_a_camera_tells_what_came_damaged(tmp_path, address):
         with pytest.raises(FrameError, match="gives no more frames"):
             list(source)
         assert "frames came damaged and were left out" in source.notes[0]
+
+
+@contextmanager
+def mjpeg_camera(port=0):
+    """A camera that sends pictures over HTTP and has no end: the preview's own page."""
+    with Preview(port) as page:
+        view = page.view("camera", lambda frame, mask: frame)
+
+        def film():
+            for i in itertools.count():
+                view.see(np.roll(gradient(*SIZE), 4 * i, 1), np.zeros(SIZE, np.uint8))
+                if page.closed.wait(0.03):
+                    return
+
+        threading.Thread(target=film, daemon=True).start()
+        yield page.address
+
+
+def test_a_camera_over_http_that_drops_comes_back():
+    told = []
+    with mjpeg_camera() as address:
+        source = Camera(f"{address}0.mjpeg", told=told.append)
+        assert source.read().pixels.shape == (*SIZE, 3)
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with source, mjpeg_camera(port):
+        while source.reconnects == 0:
+            source.read()
+        assert source.read().pixels.shape == (*SIZE, 3) and "lost after" in told[0] and "reconnect 1" in told[1]
