@@ -5,6 +5,7 @@ rounds differently moves them about as far; what is wrong moves them many times 
 """
 
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -89,8 +90,11 @@ def bound(own: float, executed: dict[str, int]) -> float:
         own: how far noise moves the graph's, as `apart` measures it.
         executed: the types of the engine's weighted layers.
     """
-    times = max(TIMES_OWN.get(kind, TIMES_OWN_ROUNDED) for kind in executed or LEAST)
-    return max([times * own, *(LEAST.get(kind, LEAST["bf16"]) for kind in executed)])
+    rounding = own * max(TIMES_OWN.get(kind, TIMES_OWN_ROUNDED) for kind in executed or LEAST)
+    least = max([0.0, *(LEAST.get(kind, LEAST["bf16"]) for kind in executed)])
+    # What BF16 rounds comes from elsewhere than what the graph rounds: beside INT8 the shipped ENet came to 1.11 of its
+    # noise at 64x128, without BF16 to 0.92.
+    return math.hypot(rounding, least) if "bf16" in executed else max(rounding, least)
 
 
 def compared(engine: Computes, frame: np.ndarray, want: Expected, executed: dict[str, int]) -> Proof:

@@ -16,7 +16,7 @@ from runtime.cli import DONE, FAILED
 from runtime.errors import EngineError
 from runtime.manifest import manifest_path, read_manifest
 from runtime.media.frames import read_frame
-from runtime.proof import apart, expected_path, noisy, read_expected, told
+from runtime.proof import apart, bound, expected_path, noisy, read_expected, told
 from runtime.samples import STREET
 from runtime.spec import Proof
 from tests.helpers.graphs import tiny_graph, tiny_spec
@@ -154,3 +154,9 @@ def test_noise_moves_half_of_the_values_by_one_and_wraps_none():
 def test_a_proof_that_could_hardly_fail_says_so(bound, little):
     told_of = told(Proof("onnxruntime", 1, bound * 0.9, bound, 0.25))
     assert told_of.startswith("proven on 1 frame") and ("says little" in told_of) == little
+
+
+def test_what_bfloat16_rounds_comes_beside_what_the_graph_rounds():
+    mixed, alone = bound(0.08, {"int8": 72, "bf16": 18}), bound(0.08, {"int8": 72, "fp32": 18})
+    assert alone == pytest.approx(0.088) and mixed == pytest.approx((0.088**2 + 0.05**2) ** 0.5)
+    assert bound(0.0, {"bf16": 3}) == 0.05
