@@ -10,7 +10,7 @@ from openvino.preprocess import PrePostProcessor
 from engines.built import Built
 from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
 from engines.openvino_sums import keep_joined, keep_sums, sums_saturate
-from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, executed_types, execution_type
+from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, core, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.libraries import refusing
@@ -27,7 +27,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
     """
     with _refusing(spec):
-        model = openvino.Core().read_model(onnx, b"")
+        model = core().read_model(onnx, b"")
     return compiled(model, spec, precision)
 
 
@@ -37,13 +37,13 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     Raises:
         EngineError: OpenVINO refuses it, or runs it in another precision than was asked.
     """
-    core = openvino.Core()
-    wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    plugins = core()
+    wanted = execution_type(precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     with _refusing(spec):
         engine = compiled_model(model, spec, precision, wanted).export_model().getvalue()
-        read = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
+        read = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
         executed = executed_types(read)
     asked = "int8" if precision == "int8" else TYPE_NAMES[wanted]
     refuse_other_precision(spec.name, executed, asked, without_a_kernel(read, asked))
@@ -71,7 +71,7 @@ def compiled_model(
         else:
             keep_joined(model)
     view_windows(model)
-    return openvino.Core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
+    return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
 
 
 def _refusing(spec: ModelSpec) -> AbstractContextManager[None]:

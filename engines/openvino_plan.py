@@ -8,7 +8,7 @@ import openvino
 
 from engines.openvino_build import compiled_model
 from engines.planned import Kernel, Map, Plan
-from runtime.backends.openvino import DEVICE, TYPE_NAMES, execution_type
+from runtime.backends.openvino import DEVICE, TYPE_NAMES, core, execution_type
 from runtime.backends.openvino_layers import frame_nodes, layer_of
 from runtime.errors import EngineError
 from runtime.libraries import refusing
@@ -23,10 +23,10 @@ def plan(onnx: bytes, name: str, spec: ModelSpec, precision: Precision) -> Plan:
     Raises:
         EngineError: OpenVINO refuses the graph.
     """
-    core = openvino.Core()
-    wanted = execution_type(precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    plugins = core()
+    wanted = execution_type(precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
     with refusing(EngineError, f"OpenVINO refuses the graph {name}", line=-1):
-        model = compiled_model(core.read_model(onnx, b""), spec, precision, wanted, {"PERF_COUNT": "YES"})
+        model = compiled_model(plugins.read_model(onnx, b""), spec, precision, wanted, {"PERF_COUNT": "YES"})
         times = _times_ms(model)
         graph = model.get_runtime_model()
         nodes = frame_nodes(graph)

@@ -24,7 +24,7 @@ from openvino import opset13
 from engines.openvino_layout import KEEPS_BYTES, fake_quantize, is_constant, values_of
 from engines.openvino_signs import never_negative, port
 from engines.small_pairs import LEVELS, small_pairs
-from runtime.backends.openvino import DEVICE, compile_options
+from runtime.backends.openvino import DEVICE, compile_options, core
 from runtime.cli import log
 
 BYTE = 255
@@ -59,7 +59,7 @@ def sums_saturate() -> bool:
     codes = opset13.constant(weight).output(0)
     codes = fake_quantize(codes, np.full((), -LEVELS), np.full((), LEVELS), 2 * LEVELS + 1)
     model = openvino.Model([opset13.convolution(pixels, codes, [1, 1], [0, 0], [0, 0], [1, 1])], [x])
-    engine = openvino.Core().compile_model(model, DEVICE, compile_options("f32"))
+    engine = core().compile_model(model, DEVICE, compile_options("f32"))
     found = engine([np.full((1, 8, 4, 4), BYTE, np.float32)])[0]
     return bool(found.min() < 0.99 * 8 * BYTE * LEVELS)
 

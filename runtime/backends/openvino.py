@@ -1,6 +1,9 @@
 """OpenVINO on the CPU: the default where there is no GPU."""
 
+import functools
+import importlib
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -58,6 +61,21 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
         return "f32"
     matrices = "amx_fp16" in cpu_features() and (not cap or cap.endswith("amx_fp16"))
     return "f16" if fp16 and (matrices or not bf16) else "bf16"
+
+
+def core() -> Any:
+    """The openvino.Core of this process: one, until the process ends.
+
+    On a CPU with AMX a Core's plugin gives the thread that makes it a stack for signals, and at its end gives back the
+    one before, which another Core may have freed: the next signal, a Ctrl-C say, then ends the process.
+    """
+    return _core_of(os.getpid())
+
+
+@functools.cache
+def _core_of(process: int) -> Any:
+    # A forked child makes its own: its parent's has threads that it lacks.
+    return importlib.import_module("openvino").Core()
 
 
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
@@ -191,13 +209,12 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
         LibraryError: OpenVINO is not installed.
     """
     try:
-        import openvino
+        plugins = core()
     except ImportError as error:
         raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
     with refusing(EngineError, "OpenVINO refuses the engine", line=-1):
-        core = openvino.Core()
-        wanted = execution_type(manifest.precision, core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-        compiled = core.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
+        wanted = execution_type(manifest.precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+        compiled = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
         executed = executed_types(compiled)
     taken = compiled.input(0).partial_shape[0]
     if taken.is_dynamic or taken.get_length() != manifest.spec.batch:

@@ -6,10 +6,10 @@ from engines import openvino_build
 from engines.build import build_engine
 from engines.openvino_build import logits_type
 from runtime.backend import open_backend
-from runtime.backends.openvino import DEVICE
+from runtime.backends.openvino import DEVICE, core
 from tests.helpers.graphs import tiny_graph, tiny_spec
 
-HAS_BF16 = "BF16" in openvino.Core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in core().get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from openvino import opset13
 
 from engines import openvino_build
 from engines.openvino_sums import keep_joined
-from runtime.backends.openvino import DEVICE, compile_options
+from runtime.backends.openvino import DEVICE, compile_options, core
 
 STEP = 0.05
 ROUNDED = 0.01  # of the outputs' deviation; what is taken for other codes is off by 0.3 and more
@@ -76,7 +76,7 @@ def model_of(layer):
 
 def result(model, **options):
     x = np.random.default_rng(1).normal(1, 2, (1, 3, 16, 32)).astype(np.float32)
-    return openvino.Core().compile_model(model, DEVICE, compile_options("f32") | options)([x])[0]
+    return core().compile_model(model, DEVICE, compile_options("f32") | options)([x])[0]
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)

@@ -13,7 +13,7 @@ from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
 from engines.openvino_sums import keep_sums, sums_saturate
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
-from runtime.backends.openvino import DEVICE, compile_options
+from runtime.backends.openvino import DEVICE, compile_options, core
 from runtime.backends.openvino_layers import frame_layers
 
 HEIGHT, WIDTH = 12, 24
@@ -38,7 +38,7 @@ def convolution(source, weight, step=1, padding=0, dilation=1):
 
 
 def compiled(model):
-    return openvino.Core().compile_model(model, DEVICE, compile_options("f32"))
+    return core().compile_model(model, DEVICE, compile_options("f32"))
 
 
 def result(model, seed=0):
@@ -227,7 +227,7 @@ def moved(engine):
 
 
 def test_windows_that_are_viewed_with_the_channels_last_hold_the_same_values(windows):
-    model = openvino.Core().read_model(windows, b"")
+    model = core().read_model(windows, b"")
     expected = result(model)
     view_windows(model)
     found = result(model)
@@ -239,7 +239,7 @@ def test_windows_that_are_viewed_with_the_channels_last_hold_the_same_values(win
 
 
 def test_of_equal_maxima_the_first_is_taken(windows):
-    model = openvino.Core().read_model(windows, b"")
+    model = core().read_model(windows, b"")
     view_windows(model)
     # Of each window the two on one diagonal are the largest: the one in the upper row is the first.
     x = np.zeros((1, 16, 8, 12), model.inputs[0].get_element_type().to_dtype())
@@ -253,7 +253,7 @@ def test_of_equal_maxima_the_first_is_taken(windows):
 def test_no_map_of_a_network_is_copied_to_change_its_layout(name, shipped):
     onnx_bytes = shipped(name, "fp16").read_bytes()
     built = openvino_build.build(onnx_bytes, read_spec(onnx_bytes), "fp16", "openvino")
-    engine = openvino.Core().import_model(io.BytesIO(built.engine), DEVICE, compile_options("f32"))
+    engine = core().import_model(io.BytesIO(built.engine), DEVICE, compile_options("f32"))
     assert moved(engine) == (
         2 if name == "icnet" else 0
     )  # to the pyramid's products, which take channels first, and back

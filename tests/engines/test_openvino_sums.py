@@ -10,7 +10,7 @@ import pytest
 from openvino import opset13
 
 from engines.openvino_sums import keep_sums, sums_saturate
-from runtime.backends.openvino import DEVICE, compile_options
+from runtime.backends.openvino import DEVICE, compile_options, core
 
 STEP = 0.05
 EXACT = 1e-5  # of the outputs' deviation: float32 sums in another order
@@ -56,7 +56,7 @@ def kinds(model):
 
 def result(model, **options):
     x = np.random.default_rng(1).normal(2, 2, (1, 16, 12, 12)).astype(np.float32)
-    compiled = openvino.Core().compile_model(model, DEVICE, compile_options("f32") | options)
+    compiled = core().compile_model(model, DEVICE, compile_options("f32") | options)
     return compiled([x])[0]
 
 

@@ -17,7 +17,7 @@ from runtime.labels import CAMVID, palette
 from runtime.lanes import open_lanes
 from runtime.spec import PRECISIONS
 from tests.helpers.engines import built_engine
-from tests.helpers.graphs import tiny_spec
+from tests.helpers.graphs import tiny_graph, tiny_spec
 from tests.helpers.outs import outs
 
 CPU_BACKENDS = ("openvino", "onnxruntime")
@@ -243,3 +243,33 @@ def test_a_library_held_to_fewer_units_is_another_target(monkeypatch):
     for no_cap in ("ALL", "default", ""):
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", no_cap)
         assert openvino_backend.this_target("openvino") == free
+
+
+SIGNALLED = """
+import faulthandler, gc, os, signal, sys
+from pathlib import Path
+from engines.build import build_engine
+from runtime.backend import open_backend
+faulthandler.enable()  # a stack for signals of its own, as a program or pytest may have it
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+for folder in "ab":
+    engine = open_backend(build_engine(Path(sys.argv[1]), "fp16", "openvino", Path(sys.argv[2]) / folder))
+    kept = engine
+engine.close()
+del engine, kept
+gc.collect()
+os.kill(os.getpid(), signal.SIGUSR1)
+assert seen
+"""
+
+
+def test_a_signal_after_engines_were_closed_is_handled(tmp_path):
+    (tmp_path / "tiny.onnx").write_bytes(tiny_graph(precision="fp16"))
+    given = [sys.executable, "-c", SIGNALLED, str(tmp_path / "tiny.onnx"), str(tmp_path)]
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_has_one_core():
+    assert openvino_backend.core() is openvino_backend.core()
