@@ -1,9 +1,7 @@
 """OpenVINO on the CPU: the default where there is no GPU."""
 
-import functools
 import importlib
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +16,7 @@ from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
+from runtime.signal_stack import own_signal_stack
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 from runtime.threads import bound
 
@@ -64,18 +63,11 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 
 
 def core() -> Any:
-    """The openvino.Core of this process: one, until the process ends.
-
-    On a CPU with AMX a Core's plugin gives the thread that makes it a stack for signals, and at its end gives back the
-    one before, which another Core may have freed: the next signal, a Ctrl-C say, then ends the process.
-    """
-    return _core_of(os.getpid())
-
-
-@functools.cache
-def _core_of(process: int) -> Any:
-    # A forked child makes its own: its parent's has threads that it lacks.
-    return importlib.import_module("openvino").Core()
+    """An openvino.Core whose plugin for the CPU is loaded, and has left this thread its own stack for signals."""
+    with own_signal_stack():
+        made = importlib.import_module("openvino").Core()
+        made.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    return made
 
 
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:

@@ -269,7 +269,3 @@ def test_a_signal_after_engines_were_closed_is_handled(tmp_path):
     given = [sys.executable, "-c", SIGNALLED, str(tmp_path / "tiny.onnx"), str(tmp_path)]
     done = subprocess.run(given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-def test_a_process_has_one_core():
-    assert openvino_backend.core() is openvino_backend.core()
