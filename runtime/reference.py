@@ -209,8 +209,10 @@ def postprocess(
 
     Args:
         logits: float32 or float16 (1, C * block * block, h, w), C <= 255.
-        height, width: of the frame.
-        block, upsample: as in `ModelSpec`.
+        height: of the frame.
+        width: of the frame.
+        block: as in `ModelSpec`.
+        upsample: as in `ModelSpec`.
         box: what of the network's input the frame fills; None: all of it.
 
     Returns:
