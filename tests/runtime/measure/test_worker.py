@@ -154,6 +154,23 @@ def test_frames_in_flight_multiply_the_throughput_and_not_the_latency():
     assert alone < 50 and four > 2 * alone
 
 
+def test_no_frame_is_begun_before_the_clock(monkeypatch):
+    # As on a busy machine: who waits for the lanes goes on last.
+    class Late(threading.Barrier):
+        def wait(self, timeout=None):
+            found = super().wait(timeout)
+            if threading.current_thread() is threading.main_thread():
+                time.sleep(0.2)
+            return found
+
+    class Sleeping:
+        def segment(self, frame: np.ndarray) -> None:
+            time.sleep(0.02)
+
+    monkeypatch.setattr("runtime.measure.serving.threading.Barrier", Late)
+    assert frames_per_s([Sleeping()], gradient(), 5) < 50
+
+
 def test_a_worker_that_freezes_is_given_up_after_a_time_that_is_said(tmp_path, frame):
     with Worker(Job(ENGINE, (tmp_path / "any.engine",), sleeping_code(tmp_path, 300)), frame, 10) as worker:
         worker.patience_s = 0.2
