@@ -34,10 +34,22 @@ def _built(
     backend: BackendName, precision: Precision, spec: ModelSpec | None, seed: int, target: Target
 ) -> "tempfile.TemporaryDirectory[str]":
     made = tempfile.TemporaryDirectory(prefix="tiny-engine-")  # which goes with the process
-    graph = Path(made.name) / f"tiny-{backend}-{precision}-{seed}.onnx"
-    graph.write_bytes(tiny_graph(spec, precision, seed=seed))
-    build_engine(graph, precision, backend, graph.parent)
+    new_engine(Path(made.name), backend=backend, precision=precision, spec=spec, seed=seed)
     return made
+
+
+def new_engine(
+    folder: Path,
+    *,
+    backend: BackendName = "openvino",
+    precision: Precision = "fp32",
+    spec: ModelSpec | None = None,
+    seed: int = 0,
+) -> Path:
+    """The same, by `build_engine` in that folder: for tests of what it does."""
+    graph = folder / f"tiny-{backend}-{precision}-{seed}.onnx"
+    graph.write_bytes(tiny_graph(spec, precision, seed=seed))
+    return build_engine(graph, precision, backend, folder)
 
 
 def changed(path: Path, **fields: Any) -> EngineManifest:
