@@ -1,5 +1,6 @@
 """All of tests/gpu over an NVIDIA driver that is imitated on the CPU, and that the imitation holds its rules."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,9 @@ def passed(done):
     assert " passed" in done.stdout, done.stdout[-2000:]
 
 
-def test_all_tests_for_a_gpu_pass_on_the_imitated_driver(on_the_driver):
+def test_all_tests_for_a_gpu_pass_on_the_imitated_driver(on_the_driver, shipped):
+    for model, precision in itertools.product(("enet", "icnet"), ("fp32", "fp16")):
+        shipped(model, precision)  # which are found there: not traced once more
     pytest_ = ("-m", "pytest", "-o", "addopts=--strict-markers", "-p", "no:cacheprovider")
     passed(on_the_driver(*pytest_, "-m", "gpu", "tests/gpu"))
 
