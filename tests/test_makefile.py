@@ -66,7 +66,7 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
         ),
         ("engine BATCH=4", "make engine takes no BATCH; it takes MODEL"),
         ("demo size=64x128", "make demo takes no size; it takes no variable"),
-        ("bench WEIGHTS=x", "make bench takes no WEIGHTS; it takes MODEL PRECISION BENCH_OPTIONS"),
+        ("bench WEIGHTS=x", "make bench takes no WEIGHTS; it takes MODEL PRECISION ONNX ADOPT_OPTIONS BENCH_OPTIONS"),
         ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
         ("lint test FOO=1", "make lint test takes no FOO; it takes no variable"),
     ],
@@ -167,3 +167,29 @@ def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(argument
     assert given[given.index("--onnx") + 1] == "my net.onnx" and not {"--model", "--size"} & set(given)
     assert given[given.index("--preprocess") + 1] == "pre a.json"
     assert "--size" in arguments("engine", "ONNX=net.onnx", "SIZE=64x128")[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "engines", "told"),
+    [
+        ("precisions", 6, "--dataset camvid --data"),
+        ("report", 2, "-o artifacts/report.html"),
+        ("bench", 2, "--json figures/bench-my-net-fp16.json"),
+        ("regress", 0, "--onnx my net.onnx --adopt-options --preprocess imagenet"),
+    ],
+)
+@pytest.mark.parametrize("size", [(), ("SIZE=64x128",)])
+def test_what_measures_takes_an_onnx_file_like_a_network(make, tmp_path, target, engines, told, size):
+    given = ["ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess imagenet", *(size if target != "bench" else ())]
+    given += ["DATA=."] if target in ("precisions", "report") else []
+    (tmp_path / "artifacts").mkdir()
+    code, said, calls = make(target, *given)
+    assert code == 0, said
+    built = [call for call in calls if "streetseg engine" in call]
+    assert len(built) == engines and any(told in call for call in calls)
+    for call in [*built, *(call for call in calls if "engines.revision" in call)]:
+        assert "--onnx my net.onnx" in call and "--preprocess imagenet" in call and "--model" not in call
+        assert ("--size 64x128" in call) == (bool(size) and target != "bench") and "--size 1024" not in call
+    assert not any("to_torch" in call or "--torch" in call for call in calls)
+    if target == "precisions":
+        assert (tmp_path / "figures" / "precisions-my net.json").is_file()
