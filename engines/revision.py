@@ -96,10 +96,9 @@ def main(argv: Sequence[str]) -> int:
     """
     options, rest = _parser().parse_known_args(argv)
     parsed(["BASE", "CANDIDATE", *rest], regress.__doc__)  # a mistake is told now, not after two builds
-    weights = [f"WEIGHTS={options.weights.resolve()}"] if options.weights else []
     variables = [
-        f"MODEL={options.model}", f"PRECISION={options.precision}", f"BACKEND={options.backend}",
-        f"SIZE={options.size}", *weights,
+        f"MODEL={_whole(options.model)}", f"PRECISION={options.precision}", f"BACKEND={options.backend}",
+        f"SIZE={options.size}", *_of_network(options),
     ]  # fmt: skip
     log("building this tree's engine")
     candidate = built_engine(ROOT, variables)
@@ -110,6 +109,22 @@ def main(argv: Sequence[str]) -> int:
     except NoBase as reason:
         show(f"no baseline\n  {reason}")
         return regress.NO_BASELINE
+
+
+def _whole(model: str) -> str:
+    # A network's own file by its whole path, with the function behind it.
+    file, code, function = model.partition(".py")
+    return f"{Path(file + code).resolve()}{function}" if code and Path(file + code).is_file() else model
+
+
+def _of_network(options: argparse.Namespace) -> Iterator[str]:
+    # Files by their whole paths: the other tree's make runs in its own folder. A preset of --preprocess is no file.
+    for name in ("weights", "classes", "preprocess"):
+        given = getattr(options, name)
+        if given is not None:
+            yield f"{name.upper()}={Path(given).resolve() if Path(given).exists() else given}"
+    if options.ema:
+        yield "EMA=1"
 
 
 def _base(tree: Path, variables: Sequence[str]) -> Path:
@@ -138,6 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", default="auto", help="default: %(default)s")
     parser.add_argument("--size", default="1024x2048", help="of the network, HEIGHTxWIDTH (%(default)s)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one that each tree ships)")
+    parser.add_argument("--classes", type=Path, metavar="JSON", help="names and colours of the checkpoint's classes")
+    parser.add_argument("--ema", action="store_true", help="the average of the weights, of a checkpoint with both")
+    parser.add_argument("--preprocess", metavar="FILE", help="of a network of one's own: a preset, or a JSON file")
     return parser
 
 

@@ -24,6 +24,7 @@ CODE = (
             "network.py",
             "own_network.py",
             "own_code.py",
+            "own_normalization.py",
             "to_onnx.py",
             "half.py",
             "check.py",
