@@ -3,6 +3,7 @@
 `python -m export.to_onnx --model icnet --precision fp16` prints the path of the graph.
 """
 
+import dataclasses
 import logging
 import warnings
 from collections.abc import Sequence
@@ -111,17 +112,27 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
     from export.check import check_graph
     from export.half import half_from_float
-    from export.last_upsample import tell_last_upsample
 
     entry, network, spec = loaded_network(request, weights_path)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
     graph = trace(network if request.plain or entry.deploy is None else deployed(entry, network), spec)
-    if entry.own and entry.output_stride == 1:
-        tell_last_upsample(graph)
+    if entry.own and entry.output_stride == 1 and not request.plain:
+        graph, spec = _without_last_upsample(graph, spec)
     if request.precision == "fp16":
         graph = half_from_float(graph)
     log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
     return graph
+
+
+def _without_last_upsample(graph: "onnx.ModelProto", spec: ModelSpec) -> "tuple[onnx.ModelProto, ModelSpec]":
+    from export.last_upsample import left_to_runtime
+
+    coarse = left_to_runtime(graph, (spec.preprocess.height, spec.preprocess.width))
+    if coarse is None:
+        return graph, spec
+    spec = dataclasses.replace(spec, output_stride=coarse.output_stride, upsample=coarse.upsample)
+    _note(coarse.graph, spec)
+    return coarse.graph, spec
 
 
 def loaded_network(request: Request, weights_path: Path | None) -> tuple["Network", "nn.Module", ModelSpec]:
@@ -172,10 +183,14 @@ def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
     # Constants that the network computes from its size alone, such as the pyramid's matrices, are as large as its maps.
     model = optimize(program.model_proto, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES)
     model.producer_name = "street-segmentation"
+    _note(model, spec)
+    return model
+
+
+def _note(model: "onnx.ModelProto", spec: ModelSpec) -> None:
     forget_sources(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = SPEC_KEY, to_json(spec)
-    return model
 
 
 def forget_sources(model: "onnx.ModelProto") -> None:

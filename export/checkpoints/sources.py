@@ -28,6 +28,8 @@ CODE = (
             "to_onnx.py",
             "half.py",
             "check.py",
+            "last_upsample.py",
+            "adopting",
         )
     ),
     *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
