@@ -62,7 +62,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     if args.start:
         chosen["start_sha256"] = sha256_of(args.start)
     return args, Recipe(
-        normalization=tuple(said) if said else None, **{key: getattr(args, key) for key in AS_GIVEN}, **chosen
+        normalization=(*said,) if said else None, **{key: getattr(args, key) for key in AS_GIVEN}, **chosen
     )
 
 
