@@ -11,9 +11,11 @@ import numpy as np
 from runtime.accuracy.cityscapes import cityscapes_table, find_labelled
 from runtime.accuracy.drawn import background_of, read_drawn
 from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values, refuse_contradictions
-from runtime.accuracy.pairing import DRAWN, drawn_below, pairs_in
+from runtime.accuracy.pairing import DRAWN, drawn_below, images_below, pairs_in
 from runtime.accuracy.readings import OUT_OF_RANGE, ids_of, plain_values
+from runtime.accuracy.shapes import UNREAD
 from runtime.accuracy.stored import decoded, read_stored
+from runtime.accuracy.together import plain_name, read_together
 from runtime.accuracy.tools import Found, recognised
 from runtime.cli import closest, log
 from runtime.commands import data_option
@@ -37,6 +39,7 @@ class Pair(NamedTuple):
     colors: dict[Color, int] | None = None  # RGB -> train id, or IGNORED; None where labels hold no colours
     reading: str | None = None  # one of `own.READINGS`; None: as each file tells
     names: dict[str, int] | None = None  # class -> train id, or IGNORED: of labels that are drawn (`drawn`)
+    part: str = ""  # the frame's name in a label's file that holds many (`together`)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,18 +95,19 @@ def read_label(
     colors: dict[Color, int] | None = None,
     reading: str | None = None,
     names: dict[str, int] | None = None,
+    part: str = "",
 ) -> np.ndarray:
     """A label as uint8 (height, width) train ids, `IGNORED` where a pixel does not count.
 
     Args:
         path: an image, as `stored.read_stored` takes it, or where `names` is given JSON, as `drawn.read_drawn`.
-        table, colors, reading, names: those of `Pair`.
+        table, colors, reading, names, part: those of `Pair`.
 
     Raises:
         DatasetError: the file is no such image, or holds what the dataset does not take.
     """
     if names is not None and is_drawn(path):
-        return read_drawn(path, names)
+        return read_drawn(path, names, part)
     return ids_of(path, read_stored(path), table, colors, reading)
 
 
@@ -195,7 +199,7 @@ def _find_own(own: OwnClasses, tool: Found | None) -> Callable[[Path, str], list
             painted = tool.colors if tool.colors and tool.own.classes == own.classes else colors
             found = [Pair(*each, table, painted, own.labels, names) for each in tool.pairs(split)]
         else:
-            found = [Pair(*each, table, colors, own.labels, names) for each in _in_folders(root, own, split)]
+            found = _in_folders(root, own, split, Pair(root, root, table, colors, own.labels, names))
         if any(is_drawn(pair.label) for pair in found):
             log(f"{shown(root)} {split}: labels are drawn (JSON); what no shape covers {_uncovered(names)}")
             return found
@@ -204,11 +208,40 @@ def _find_own(own: OwnClasses, tool: Found | None) -> Callable[[Path, str], list
     return find
 
 
-def _in_folders(root: Path, own: OwnClasses, split: str) -> list[tuple[Path, Path]]:
+def _in_folders(root: Path, own: OwnClasses, split: str, like: Pair) -> list[Pair]:
     frames, labels = own.folders.get(split, (split, f"{split}annot"))
     # labelme writes its JSON beside the frames.
     beside = split not in own.folders and not (root / labels).exists() and drawn_below(root / frames)
-    return pairs_in(root / frames, root / (frames if beside else labels))
+    if whole := _of_many(root / frames, root / labels):
+        return [like._replace(frame=frame, label=whole, part=part) for frame, part in _of_whole(root / frames, whole)]
+    paths = pairs_in(root / frames, root / (frames if beside else labels))
+    return [like._replace(frame=frame, label=label) for frame, label in paths]
+
+
+def _of_many(frames: Path, labels: Path) -> Path | None:
+    # The one file with the labels of many frames: named in "folders", SPLITannot.json, or as Roboflow has it.
+    given = (labels, labels.with_name(f"{labels.name}{DRAWN}"), frames / "_annotations.coco.json")
+    return next((path for path in given if is_drawn(path) and path.is_file()), None)
+
+
+def _of_whole(frames: Path, labels: Path) -> list[tuple[Path, str]]:
+    try:
+        parts = {plain_name(name): name for name in read_together(labels).drawings}
+    except OSError as error:
+        raise DatasetError(f"{shown(labels)} cannot be read ({error.strerror})") from None
+    except UNREAD as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f"{shown(labels)} is no JSON of Label Studio or COCO that is read: {why[:200]}") from None
+    there = list(images_below(frames).values())
+    found = {plain_name(path.name): path for path in there}
+    if len(found) < len(there):
+        raise DatasetError(f"{shown(frames)} has two frames of one name, and {shown(labels)} names no folders")
+    alone = sorted([*(found.keys() - parts.keys()), *(parts.keys() - found.keys())])
+    if alone:
+        raise DatasetError(
+            f"{shown(labels)} and {shown(frames)} differ by {len(alone)} frames, {alone[0]!r} among them"
+        )
+    return [(found[name], parts[name]) for name in sorted(found)]
 
 
 def _uncovered(names: dict[str, int]) -> str:

@@ -7,13 +7,15 @@ docs.supervisely.com, "Supervisely JSON annotation format" (objects: polygon, re
 import base64
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from runtime.accuracy.shapes import UNREAD, Drawing, Points, Shape, points_of, side_of, text_of
 from runtime.accuracy.stored import AS_STORED
+from runtime.accuracy.together import drawing_of
 from runtime.errors import DatasetError, FrameError
 from runtime.json_values import read_json, told
 from runtime.labels import IGNORED
@@ -21,7 +23,6 @@ from runtime.media.decoding import opencv_decoded
 from runtime.media.frames import most_pixels
 from runtime.texts import shown
 
-Points = list[tuple[float, float]]
 LINE_PX, POINT_PX = 10, 5
 BACKGROUNDS = ("_background_", "background")  # what no shape covers, where it is a class
 NOT_COUNTED = "__ignore__"  # labelme's
@@ -29,29 +30,19 @@ BITMAP, MASK = "bitmap", "mask"
 PNG_SIZE = slice(16, 24)  # width and height in a PNG's first chunk
 
 
-class Shape(NamedTuple):
-    """One shape of a label."""
-
-    name: str
-    kind: str
-    points: Points
-    holes: tuple[Points, ...] = ()
-    bitmap: bytes = b""  # a PNG, its upper left corner at the first point
-
-
-def read_drawn(path: Path, names: Mapping[str, int]) -> np.ndarray:
+def read_drawn(path: Path, names: Mapping[str, int], frame: str = "") -> np.ndarray:
     """A label as uint8 (height, width) train ids: later shapes lie over earlier ones; the rest is `background_of`.
 
     Args:
         path: of the JSON.
         names: of the classes -> train ids, or IGNORED.
+        frame: its name in a file that holds the labels of many (`together`); empty: the file is of one.
 
     Raises:
         DatasetError: it cannot be read, or holds a shape of a class or kind that is not known.
     """
     try:
-        content = read_json(path)
-        height, width, shapes = _labelme(content) if "shapes" in content else _supervisely(content)
+        height, width, shapes = _drawing(path, frame)
         if min(height, width) < 1 or height * width > most_pixels():
             raise ValueError(f"its picture has {height}x{width} pixels")
         ids = np.full((height, width), background_of(names), np.uint8)
@@ -59,10 +50,17 @@ def read_drawn(path: Path, names: Mapping[str, int]) -> np.ndarray:
             ids[_covered(shape, height, width)] = _id(shape.name, names)
     except OSError as error:
         raise DatasetError(f"{shown(path)} cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, FrameError, zlib.error) as error:
+    except (*UNREAD, FrameError, zlib.error) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{shown(path)} is no label of labelme or Supervisely that is read: {why[:200]}") from None
+        raise DatasetError(f"{shown(path)} is no label that is read: {why[:200]}") from None
     return ids
+
+
+def _drawing(path: Path, frame: str) -> Drawing:
+    if frame:
+        return drawing_of(path, frame)
+    content = read_json(path)
+    return _labelme(content) if "shapes" in content else _supervisely(content)
 
 
 def background_of(names: Mapping[str, int]) -> int:
@@ -78,36 +76,38 @@ def _id(name: str, names: Mapping[str, int]) -> int:
     return names[name]
 
 
-def _labelme(content: dict[str, Any]) -> tuple[int, int, Iterator[Shape]]:
+def _labelme(content: dict[str, Any]) -> Drawing:
     shapes = (
         Shape(
-            _text(each["label"]), each.get("shape_type") or "polygon", _points(each["points"]),
+            text_of(each["label"]), each.get("shape_type") or "polygon", points_of(each["points"]),
             bitmap=base64.b64decode(each.get("mask") or ""),
         )
         for each in content["shapes"]
     )  # fmt: skip
-    return _side(content["imageHeight"]), _side(content["imageWidth"]), shapes
+    return Drawing(side_of(content["imageHeight"]), side_of(content["imageWidth"]), shapes)
 
 
-def _supervisely(content: dict[str, Any]) -> tuple[int, int, Iterator[Shape]]:
+def _supervisely(content: dict[str, Any]) -> Drawing:
     size = content["size"]
-    return _side(size["height"]), _side(size["width"]), map(_object, content["objects"])
+    return Drawing(side_of(size["height"]), side_of(size["width"]), map(_object, content["objects"]))
 
 
 def _object(each: dict[str, Any]) -> Shape:
-    name, kind = _text(each["classTitle"]), each["geometryType"]
+    name, kind = text_of(each["classTitle"]), each["geometryType"]
     if kind == BITMAP:
         packed = base64.b64decode(each["bitmap"]["data"])
         picture = zlib.decompressobj().decompress(packed, most_pixels())
-        return Shape(name, kind, _points([each["bitmap"]["origin"]]), bitmap=picture)
+        return Shape(name, kind, points_of([each["bitmap"]["origin"]]), bitmap=picture)
     points = each["points"]
-    return Shape(name, kind, _points(points["exterior"]), tuple(map(_points, points.get("interior", ()))))
+    return Shape(name, kind, points_of(points["exterior"]), tuple(map(points_of, points.get("interior", ()))))
 
 
 def _covered(shape: Shape, height: int, width: int) -> np.ndarray:
     # bool (height, width): where the shape lies.
     from PIL import Image, ImageDraw
 
+    if shape.covered is not None:
+        return shape.covered
     if shape.kind in (BITMAP, MASK):
         return _stamped(shape, height, width)
     canvas = Image.new("L", (width, height))
@@ -125,7 +125,7 @@ def _covered(shape: Shape, height: int, width: int) -> np.ndarray:
         _dot(draw, points, shape.kind)
     else:
         raise ValueError(f"a shape is a {told(shape.kind)}; polygons, rectangles, circles, lines and masks are read")
-    return np.asarray(canvas) != 0
+    return np.asarray(np.asarray(canvas) != 0)
 
 
 def _dot(draw: Any, points: Points, kind: str) -> None:
@@ -154,19 +154,3 @@ def _several(points: Points, fewest: int) -> Points:
     if len(points) < fewest:
         raise ValueError(f"a shape has {len(points)} points, expected {fewest} or more")
     return points
-
-
-def _points(values: Any) -> Points:
-    return [(float(x), float(y)) for x, y in values]
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a class is named {told(value)}")
-    return value
-
-
-def _side(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"a side of its picture is {told(value)}")
-    return value

@@ -16,6 +16,7 @@ LABEL_SUFFIX = re.compile(
     re.I,
 )
 FRAME_SUFFIX = re.compile(r"[_.-](image|img|frame|rgb|sat|leftimg8bit)$", re.I)
+OF_A_TASK = re.compile(r"task-\d+-annotation-\d+-by-.*\.png$")  # Label Studio: a file for each task and tag
 DRAWN = ".json"
 NOT_OURS = "__MACOSX"  # what macOS puts beside the files of an archive
 
@@ -95,7 +96,11 @@ def matched(frames: Images, labels: Images) -> list[tuple[Path, Path]]:
             del lone[ours[name]]
     alone = sorted([*((path, "label") for path in lone.values()), *((path, "frame") for path in left.values())])
     if alone:
-        path, other = alone[0]
+        path, other = next((each for each in alone if OF_A_TASK.match(each[0].name)), alone[0])
+        if OF_A_TASK.match(path.name):
+            raise DatasetError(
+                f"{shown(path)} is of Label Studio's PNG export, which tells no frame's name: export JSON"
+            )
         raise DatasetError(f"{shown(path)} has no {other} of the same name; {len(alone)} files are unpaired")
     return [(frames[key], found[key]) for key in sorted(frames)]
 
