@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from runtime.accuracy.bundled import plain_name, read_bundled
 from runtime.accuracy.cityscapes import cityscapes_table, find_labelled
 from runtime.accuracy.drawn import background_of, read_drawn
 from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values, refuse_contradictions
@@ -15,7 +16,6 @@ from runtime.accuracy.pairing import DRAWN, drawn_below, images_below, pairs_in
 from runtime.accuracy.readings import OUT_OF_RANGE, ids_of, plain_values
 from runtime.accuracy.shapes import UNREAD
 from runtime.accuracy.stored import decoded, read_stored
-from runtime.accuracy.together import plain_name, read_together
 from runtime.accuracy.tools import Found, recognised
 from runtime.cli import closest, log
 from runtime.commands import data_option
@@ -39,7 +39,7 @@ class Pair(NamedTuple):
     colors: dict[Color, int] | None = None  # RGB -> train id, or IGNORED; None where labels hold no colours
     reading: str | None = None  # one of `own.READINGS`; None: as each file tells
     names: dict[str, int] | None = None  # class -> train id, or IGNORED: of labels that are drawn (`drawn`)
-    part: str = ""  # the frame's name in a label's file that holds many (`together`)
+    part: str = ""  # the frame's name in a label's file that holds many (`bundled`)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _of_many(frames: Path, labels: Path) -> Path | None:
 
 def _of_whole(frames: Path, labels: Path) -> list[tuple[Path, str]]:
     try:
-        parts = {plain_name(name): name for name in read_together(labels).drawings}
+        parts = {plain_name(name): name for name in read_bundled(labels).drawings}
     except OSError as error:
         raise DatasetError(f"{shown(labels)} cannot be read ({error.strerror})") from None
     except UNREAD as error:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from runtime.accuracy.bundled import drawing_of
 from runtime.accuracy.shapes import UNREAD, Drawing, Points, Shape, points_of, side_of, text_of
 from runtime.accuracy.stored import AS_STORED
-from runtime.accuracy.together import drawing_of
 from runtime.errors import DatasetError, FrameError
 from runtime.json_values import read_json, told
 from runtime.labels import IGNORED
@@ -36,7 +36,7 @@ def read_drawn(path: Path, names: Mapping[str, int], frame: str = "") -> np.ndar
     Args:
         path: of the JSON.
         names: of the classes -> train ids, or IGNORED.
-        frame: its name in a file that holds the labels of many (`together`); empty: the file is of one.
+        frame: its name in a file that holds the labels of many (`bundled`); empty: the file is of one.
 
     Raises:
         DatasetError: it cannot be read, or holds a shape of a class or kind that is not known.

@@ -22,7 +22,7 @@ OF_SHAPES = ("rectanglelabels", "polygonlabels", "brushlabels")
 FOUR = 4  # bytes of a pixel that Label Studio packs: red, green, blue, alpha
 
 
-class Together(NamedTuple):
+class Bundled(NamedTuple):
     """A file with the labels of many frames."""
 
     tool: str
@@ -30,7 +30,7 @@ class Together(NamedTuple):
 
 
 @lru_cache(maxsize=2)  # train and val: it is asked for each of its frames
-def read_together(path: Path) -> Together:
+def read_bundled(path: Path) -> Bundled:
     """What a file holds of which frame.
 
     Raises:
@@ -39,19 +39,19 @@ def read_together(path: Path) -> Together:
     """
     content = read_json(path)
     if isinstance(content, list):
-        return Together("Label Studio's JSON", _by_frame([(_frame_of(task), task) for task in content]))
+        return Bundled("Label Studio's JSON", _by_frame([(_frame_of(task), task) for task in content]))
     names = {each["id"]: text_of(each["name"]) for each in content["categories"]}
     images = {each["id"]: {**each, "annotations": []} for each in content["images"]}
     for each in content["annotations"]:
         if each["category_id"] not in names:
             raise ValueError(f"an annotation is of the category {told(each['category_id'])}, which is not named")
         images[each["image_id"]]["annotations"].append({**each, "name": names[each["category_id"]]})
-    return Together("COCO's JSON", _by_frame([(Path(each["file_name"]).name, each) for each in images.values()]))
+    return Bundled("COCO's JSON", _by_frame([(Path(each["file_name"]).name, each) for each in images.values()]))
 
 
 def drawing_of(path: Path, frame: str) -> Drawing:
-    """The shapes of a frame, by its name in the file. Raises what `read_together` raises."""
-    whole = read_together(path)
+    """The shapes of a frame, by its name in the file. Raises what `read_bundled` raises."""
+    whole = read_bundled(path)
     return (_of_coco if whole.tool.startswith("COCO") else _of_label_studio)(whole.drawings[frame])
 
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from runtime.accuracy.bundled import read_bundled
 from runtime.accuracy.datasets import open_dataset, read_pair
-from runtime.accuracy.together import read_together
 from runtime.errors import DatasetError
 from runtime.labels import IGNORED
 from tests.helpers.labelled import write_image
@@ -82,7 +82,7 @@ def label(root, content, name="trainannot.json", folders=None):
     (root / "train/._a.png").write_bytes(b"\0\5\x16\7")
     (root / name).write_text(json.dumps(content))
     (root / "classes.json").write_text(json.dumps(CLASSES | ({"folders": folders} if folders else {})))
-    read_together.cache_clear()
+    read_bundled.cache_clear()
     return read_pair(open_dataset("own", root).pairs("train")[0])[1]
 
 
