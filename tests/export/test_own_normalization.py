@@ -53,6 +53,8 @@ def test_a_network_that_says_nothing_is_exported_as_the_option_says(model, tmp_p
         streetseg.export(model, size=(32, 64), folder=tmp_path)
     keys = {export_key(Request(model, normalization=said_by(given_from(how)))._asdict(), None) for how in PRESETS}
     assert len(keys) == len(PRESETS)  # no graph is taken for another
+    found = [registry.find(model, normalization_of(said_by(given_from(how)))) for how in PRESETS]
+    assert len({network.normalization for network in found}) == len(PRESETS)
     assert registry.find(model, normalization_of(MINUS1TO1)).normalization.std == (0.5, 0.5, 0.5)
 
 

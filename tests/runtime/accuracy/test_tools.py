@@ -141,7 +141,10 @@ def test_vocs_palette_has_its_border_which_does_not_count(tmp_path):
     palette[7], palette[255] = (128, 128, 128), (224, 224, 192)
     (tmp_path / "SegmentationClass").mkdir()
     (tmp_path / "SegmentationClass/2007_000032.png").write_bytes(png(ids.astype(np.uint8), palette=palette.tolist()))
-    assert labels(tmp_path) == (list(VOC), [np.where(IDS == 2, IGNORED, IDS * 7).tolist()])
+    expected = list(VOC), [np.where(IDS == 2, IGNORED, IDS * 7).tolist()]
+    assert labels(tmp_path) == expected
+    write_image(tmp_path / "SegmentationClass/2007_000032.png", palette[ids])  # by its colours alone
+    assert labels(tmp_path) == expected
 
 
 def test_superviselys_json_and_machine_masks_are_read(tmp_path):
