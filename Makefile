@@ -39,7 +39,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL))-$(PRECISION)
+BENCH_NAME := $(if $(value ONNX),$(basename $(notdir $(subst $() $(),-,$(value ONNX)))),$(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL)))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -83,12 +83,14 @@ endif
 network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
 # Another's file has a size of its own, unless one was typed.
 source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
-own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
+own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),$${SIZE:+--size "$$SIZE"})
+# What a make inside of this one is told, so that it does not take our default for what was typed.
+inner_size = $(if $(value ONNX),$(if $(filter SIZE,$(TYPED) $(INHERITED)),,SIZE=))
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema} $(normalised)
 normalised = $${PREPROCESS:+--preprocess "$$PREPROCESS"}
 # A network of one's own is named after its file.
-NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
+NAME_OF = name=$${ONNX:-$$MODEL}; name=$${name\#\#*/}; name=$${name%%.py*}; name=$${name%.onnx}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
@@ -139,11 +141,11 @@ evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU
 	if [ "$${#ENGINES[@]}" != 0 ]; then ENGINES=(--engine "$${ENGINES[@]}"); fi
 	$(PY) -m runtime.evaluate "$${ENGINES[@]}" --dataset "$$DATASET" --data "$$DATA"
 
-precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
+precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
 	@engines=()
 	for backend in onnxruntime openvino; do
 	for precision in fp32 fp16 int8; do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= | tail -n 1)")
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= $(inner_size) | tail -n 1)")
 	done
 	done
 	$(call keep_accuracy,precisions)
@@ -192,13 +194,19 @@ need-data:
 	@if [ -z "$$DATA" ]; then printf "error: name the data set's folder: make %s DATA=path\n" $(call quoted,$(MAKECMDGOALS)) >&2; exit 2; fi
 	[ -d "$$DATA" ] || { printf "error: there is no folder %q: DATA=path is the data set's\n" "$$DATA" >&2; exit 2; }
 
-bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
+bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
-	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" INT8_OPTIONS= | tail -n 1)
+	$(call split,ADOPT_OPTIONS)
+	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" $(inner_size) INT8_OPTIONS= | tail -n 1)
+	if [ -n "$$ONNX" ]; then
+	plain=$$($(PY) -m streetseg engine $(source) --precision fp32 --backend onnxruntime --folder artifacts/bench)
+	program=
+	else
 	plain=$$($(PY) -m export.to_onnx $(network) --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch $(network))
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
+	fi
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" $${program:+--torch "$$program"} "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
 	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
 bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
@@ -226,11 +234,11 @@ docs: $(VENV_TARGET)/.docs ## the documentation in site/, to be read without a n
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	echo site/index.html
 
-report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
+report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
 	$(call split,PRECISIONS)
 	for precision in "$${PRECISIONS[@]}"; do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION="$$precision" | tail -n 1)")
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION="$$precision" $(inner_size) | tail -n 1)")
 	done
 	accuracy=()
 	if [ -n "$$DATA" ]; then
@@ -239,9 +247,9 @@ report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS B
 	fi
 	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
-regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS REGRESS_OPTIONS: is this tree slower than revision BASE?
+regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(call split,REGRESS_OPTIONS)
-	$(PY) -m engines.revision "$$BASE" --model "$$MODEL" --precision "$$PRECISION" --backend "$$BACKEND" --size "$$SIZE" $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
+	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
 	$(PY) -m pytest -m 'not gpu and not data and not package and not cameras and not slow'

@@ -169,6 +169,32 @@ def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(argument
     assert "--size" in arguments("engine", "ONNX=net.onnx", "SIZE=64x128")[1]
 
 
+@pytest.mark.parametrize(
+    ("target", "engines", "told"),
+    [
+        ("precisions", 6, "--dataset camvid --data"),
+        ("report", 2, "-o artifacts/report.html"),
+        ("bench", 2, "--json figures/bench-my-net-fp16.json"),
+        ("regress", 0, "--onnx my net.onnx --adopt-options --preprocess imagenet"),
+    ],
+)
+@pytest.mark.parametrize("size", [(), ("SIZE=64x128",)])
+def test_what_measures_takes_an_onnx_file_like_a_network(make, tmp_path, target, engines, told, size):
+    given = ["ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess imagenet", *size]
+    given += ["DATA=."] if target in ("precisions", "report") else []
+    (tmp_path / "artifacts").mkdir()
+    code, said, calls = make(target, *given)
+    assert code == 0, said
+    built = [call for call in calls if "streetseg engine" in call]
+    assert len(built) == engines and any(told in call for call in calls)
+    for call in [*built, *(call for call in calls if "engines.revision" in call)]:
+        assert "--onnx my net.onnx" in call and "--preprocess imagenet" in call and "--model" not in call
+        assert ("--size 64x128" in call) == bool(size) and "--size 1024" not in call
+    assert not any("to_torch" in call or "--torch" in call for call in calls)
+    if target == "precisions":
+        assert (tmp_path / "figures" / "precisions-my net.json").is_file()
+
+
 OWN = ("MODEL=nets/net.py:build", "WEIGHTS=w.pth", "CLASSES=c.json", "EMA=1", "PREPROCESS=imagenet")
 ASKED = ("--weights w.pth", "--classes c.json", "--ema", "--preprocess imagenet")
 

@@ -179,3 +179,13 @@ def test_a_mistake_in_the_gates_options_is_told_before_anything_is_built(project
 def test_outside_of_git_there_is_no_baseline(tmp_path):
     with pytest.raises(NoBase, match="git cannot take HEAD"), worktree("HEAD", tmp_path):
         pass
+
+
+def test_an_onnx_file_and_what_its_options_name_are_found_from_either_tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my classes.json").write_text("[]")
+    given = ["HEAD", "--onnx", "net.onnx", "--adopt-options", "--preprocess imagenet --classes 'my classes.json'"]
+    options = revision._parser().parse_args(given)
+    options_text = f"ADOPT_OPTIONS=--preprocess imagenet --classes '{tmp_path / 'my classes.json'}'"
+    assert revision._network(options) == [f"ONNX={tmp_path / 'net.onnx'}", options_text]
+    assert revision._network(revision._parser().parse_args(["HEAD"])) == ["MODEL=icnet"]
