@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from export.models.ddrnet import DDRNet23Slim, deployed_ddrnet
 from export.models.enet import DeployedENet, ENet
 from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
+from export.models.fast_scnn import FastSCNN, deployed_fast_scnn, fast_scnn_mmseg
 from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
@@ -96,10 +98,24 @@ register(
         size_offset=1, width_of=width_of,
     )
 )  # fmt: skip
+IMAGENET = Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", icnet_mmseg_r50)):
     register(
         Network(
             _name, _build, DeployedICNetMmseg, 32, 8, 1, "open-mmlab/mmsegmentation, configs/icnet, Apache-2.0",
-            Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+            IMAGENET,
         )
     )  # fmt: skip
+register(
+    Network(
+        "ddrnet23-slim", DDRNet23Slim, deployed_ddrnet, 8, 8, 1,
+        "Hong et al. 2021, arXiv:2101.06085, ydhongHIT/DDRNet, MIT", IMAGENET,
+    )
+)  # fmt: skip
+register(Network("fast-scnn", FastSCNN, deployed_fast_scnn, 8, 8, 1, "Poudel et al. 2019, arXiv:1902.04502", IMAGENET))
+register(
+    Network(
+        "fast-scnn-mmseg", fast_scnn_mmseg, deployed_fast_scnn, 8, 8, 1,
+        "open-mmlab/mmsegmentation, configs/fastscnn, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip

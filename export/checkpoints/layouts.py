@@ -6,9 +6,15 @@ from typing import NamedTuple
 
 import torch
 
+from export.checkpoints.dual_layouts import (
+    ddrnet_mmseg_modules,
+    ddrnet_modules,
+    fast_scnn_mmseg_modules,
+    with_biases,
+)
 from export.models.enet import DECODER, ENCODER
 from export.models.icnet import TRUNK
-from export.models.icnet_mmseg import RESNET_50, STAGES, STEM
+from export.models.icnet_mmseg import STEM
 from runtime.commands import option
 from runtime.errors import WeightsError
 
@@ -206,8 +212,8 @@ def mmseg_modules() -> dict[str, str]:
     for i in range(len(STEM)):
         modules[f"backbone.backbone.stem.{3 * i}"] = f"stem.{i}.conv"
         modules[f"backbone.backbone.stem.{3 * i + 1}"] = f"stem.{i}.bn"
-    for (stage, *_), count in zip(STAGES, RESNET_50.blocks, strict=True):
-        for block in (f"{stage}.{i}" for i in range(count)):
+    for stage, count in enumerate(RESNET_50.blocks, 1):
+        for block in (f"layer{stage}.{i}" for i in range(count)):
             modules.update({f"backbone.backbone.{block}.conv{i}": f"{block}.conv{i}.conv" for i in (1, 2, 3)})
             modules.update({f"backbone.backbone.{block}.bn{i}": f"{block}.conv{i}.bn" for i in (1, 2, 3)})
             modules[f"backbone.backbone.{block}.downsample.0"] = f"{block}.project.conv"
@@ -231,4 +237,15 @@ LAYOUTS = (
     # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
     Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),
     Layout("icnet-mmseg-r18", re.compile(r"backbone\.backbone\."), from_mmseg),
+    Layout("ddrnet23-slim", re.compile(r"(spp\.scale\d|final_layer\.bn1)\."), lambda t: _renamed(t, ddrnet_modules())),
+    Layout(
+        "ddrnet23-slim",
+        re.compile(r"backbone\.(context|spatial)_branch_layers\."),
+        lambda t: with_biases(_renamed(t, ddrnet_mmseg_modules())),
+    ),
+    Layout(
+        "fast-scnn-mmseg",
+        re.compile(r"backbone\.learning_to_downsample\."),
+        lambda t: _renamed(t, fast_scnn_mmseg_modules()),
+    ),
 )

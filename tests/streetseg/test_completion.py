@@ -9,7 +9,10 @@ import pytest
 from runtime.spec import BACKENDS, PRECISIONS
 from streetseg import cli, commands, completion
 
-NETWORKS = {"enet", "enet-davidtvs", "icnet", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50"}
+NETWORKS = {
+    "ddrnet23-slim", "enet", "enet-davidtvs", "fast-scnn", "fast-scnn-mmseg", "icnet", "icnet-caffe", "icnet-mmseg-r18",
+    "icnet-mmseg-r50",
+}  # fmt: skip
 # Types the words into an interactive zsh with a TAB behind them, and prints what it offers.
 ZSH = r"""
 zmodload zsh/zpty
