@@ -12,6 +12,7 @@ from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
+from export.models.pspnet import DeployedPSPNet, PSPNet, pspnet50_caffe, pspnet50_mmseg
 from export.network import Network, Normalization
 from export.own_code import own_source
 from export.own_network import network_of
@@ -106,6 +107,22 @@ for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", 
             IMAGENET,
         )
     )  # fmt: skip
+PSPNET = "Zhao et al. 2017, arXiv:1612.01105"
+register(
+    Network("pspnet50", PSPNet, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/semseg, MIT", IMAGENET, 1, "align_corners")
+)
+register(
+    Network(
+        "pspnet50-caffe", pspnet50_caffe, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/PSPNet",
+        Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"), 1, "align_corners",
+    )
+)  # fmt: skip
+register(
+    Network(
+        "pspnet50-mmseg", pspnet50_mmseg, DeployedPSPNet, 8, 8, 1,
+        f"{PSPNET}, open-mmlab/mmsegmentation, configs/pspnet, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip
 register(
     Network(
         "ddrnet23-slim", DDRNet23Slim, deployed_ddrnet, 8, 8, 1,

@@ -39,7 +39,13 @@ RANDOM_SEED = 0
 CHECKSUM = "sha256"  # of the tensors and metadata, in the metadata of safetensors
 LISTED = 5  # tensors named in an error before it counts the rest
 # The layer whose outputs are the classes, and along which axis.
-CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
+CLASSIFIERS = {
+    "conv6_cls.bias": 0,
+    "fullconv.bias": 0,
+    "fullconv.weight": 1,
+    "head.classifier.bias": 0,
+    "classifier.bias": 0,
+}
 
 
 class Found(NamedTuple):
@@ -289,7 +295,7 @@ def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
     except (ValueError, OverflowError, MemoryError) as error:
         raise WeightsError(f"weights {path} are damaged, or not a .caffemodel: {error}") from None
     if not tensors:
-        raise WeightsError(f"weights {path} are not of ICNet: {_list('other layers', others)}")
+        raise WeightsError(f"weights {path} are neither of ICNet nor of PSPNet: {_list('other layers', others)}")
     if others:
         log(f"{path.name}: {_list('layers', others)} are of its training alone and left out")
     return tensors

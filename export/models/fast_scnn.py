@@ -4,15 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from export.models.icnet import pyramid_matrices
 from export.models.layers import ConvBN, Gained, Separable
+from export.models.pyramid import PYRAMID_BINS, averages, spread
 
 STEM = (32, 48, 64)  # the learning to downsample, each at half the size
 EXPANSION = 6
 # Table 1: bottlenecks of the global feature extractor, their output channels, stride of the first.
 TRUNK = ((3, 64, 2), (3, 96, 2), (3, 128, 1))
 CHANNELS, AUXILIARY = 128, 32  # of the extractor, the fusion and the classifier; of the classifiers for training
-BINS = 4  # of the pyramid: 1, 2, 3 and 6 a side
 FUSION_DILATION = 4  # the factor between the two branches
 
 
@@ -38,19 +37,13 @@ class Pyramid(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.bins = nn.ModuleList(ConvBN(channels, channels // BINS, 1) for _ in range(BINS))
+        self.bins = nn.ModuleList(ConvBN(channels, channels // len(PYRAMID_BINS), 1) for _ in PYRAMID_BINS)
         self.out = ConvBN(2 * channels, channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, C, h, w) -> the same."""
-        pool, spread = (m.to(x) for m in pyramid_matrices(*x.shape[2:], align_corners=False))
-        flat, maps, start = x.flatten(2), [x], 0
-        for conv, side in zip(self.bins, (1, 2, 3, 6), strict=True):
-            cells = slice(start, start + side**2)
-            average = conv((flat @ pool[:, cells]).unsqueeze(3)).squeeze(3)
-            maps.append((average @ spread[cells]).reshape(*average.shape[:2], *x.shape[2:]))
-            start = cells.stop
-        y: torch.Tensor = self.out(torch.cat(maps, dim=1))
+        maps = [spread(cells, *x.shape[2:], align_corners=False) for cells in averages(x, self.bins)]
+        y: torch.Tensor = self.out(torch.cat((x, *maps), dim=1))
         return y
 
 

@@ -6,11 +6,11 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.models.icnet import PYRAMID_BINS, Guided, pyramid_matrices
+from export.models.icnet import Guided
 from export.models.icnet_deployed import halved_into
 from export.models.layers import ConvBN
+from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread
 from export.models.resnet import RESNET_18, RESNET_50, Depth, Stage, add_stages, chain
 
 # configs/_base_/models/icnet_r50-d8.py. The first block's dilation is half of the others' (contract_dilation).
@@ -74,22 +74,6 @@ class ICNetMmseg(nn.Module):
         self.head = Head(classes)
         self.auxiliary_sub4, self.auxiliary_sub24 = Head(classes), Head(classes)  # used in training alone
 
-    def averages(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The pyramid of float (N, C, h, w), before it is resized.
-
-        Returns:
-            For 1, 2, 3 and 6 bins a side: float (N, 512, bins ** 2, 1), the bins' averages convolved; and float
-            (bins ** 2, h * w), each average's bilinear share in a cell.
-        """
-        pool, spread = (matrix.to(x) for matrix in pyramid_matrices(*x.shape[2:], align_corners=False))
-        flat, found, spreads, start = x.flatten(2), [], [], 0
-        for bins, conv in zip(PYRAMID_BINS, self.pyramid, strict=True):
-            cells = slice(start, start + bins**2)  # the exporter computes slices of constants, and leaves splits
-            found.append(conv((flat @ pool[:, cells]).unsqueeze(3)))
-            spreads.append(spread[cells])
-            start += bins**2
-        return found, spreads
-
     def trunk(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The image, float (N, 3, H, W) -> layer2 at about 1/16, layer4 at 1/32."""
         half = F.max_pool2d(self.stem(self.halve(x)), 3, stride=2, padding=1, ceil_mode=True)
@@ -98,8 +82,8 @@ class ICNetMmseg(nn.Module):
 
     def context(self, deep: torch.Tensor) -> torch.Tensor:
         """layer4 with its pyramid, convolved; float (N, C, h, w) -> float (N, 512, h, w)."""
-        pooled = [average.squeeze(3) @ spread for average, spread in zip(*self.averages(deep), strict=True)]
-        maps = [values.reshape(*values.shape[:2], *deep.shape[2:]) for values in pooled]
+        cells = averages(deep, self.pyramid)
+        maps = [spread(average, *deep.shape[2:], align_corners=False) for average in cells]
         return self.pyramid_bottleneck(torch.cat((*maps, deep), dim=1))
 
     def cascade(self, x: torch.Tensor, fine: torch.Tensor, context: torch.Tensor) -> torch.Tensor | Guided:
@@ -130,9 +114,7 @@ def icnet_mmseg_r50(classes: int) -> ICNetMmseg:
 class DeployedICNetMmseg(nn.Module):
     """The same function of raw pixels in an equal, cheaper form.
 
-    - The bottleneck's 3x3 convolution of a resized average is a sum, over its nine taps, of that average times the
-      tap's weight times a constant: how the resizing spreads it, shifted by the tap. So the pyramid's 2048 channels
-      are convolved as the 50 cells that they are, not as maps (a quarter of the network's arithmetic on ResNet-18).
+    - The pyramid is convolved as the 50 cells that it is (`TappedPyramid`).
     - The image is halved inside the stem's first convolution (`halved_into`); the normalisation's gain moves into the
       two convolutions that read it.
     """
@@ -141,13 +123,15 @@ class DeployedICNetMmseg(nn.Module):
         """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
         super().__init__()
         self.net = copy.deepcopy(net).eval()
-        stem, shallow = (cast(ConvBN, chain[0]) for chain in (self.net.stem, self.net.conv_sub1))
+        stem, shallow = (cast(ConvBN, convs[0]) for convs in (self.net.stem, self.net.conv_sub1))
         for first in (stem.conv, shallow.conv):
             first.weight.data *= gain.reshape(1, 3, 1, 1)
         self.net.halve, stem.conv = nn.Identity(), halved_into(stem.conv)
-        self.context = TappedPyramid(self.net.pyramid_bottleneck, PYRAMID_CHANNELS)
+        self.context = TappedPyramid(
+            self.net.pyramid_bottleneck, PYRAMID_CHANNELS, align_corners=False, map_first=False
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, 3, H, W) -> logits float (N, classes, H/8, W/8), as the network gives for `x * gain`."""
         fine, deep = self.net.trunk(x)
-        return cast(torch.Tensor, self.net.cascade(x, fine, self.context(deep, *self.net.averages(deep))))
+        return cast(torch.Tensor, self.net.cascade(x, fine, self.context(deep, averages(deep, self.net.pyramid))))

@@ -10,6 +10,7 @@ import pytest
 
 import streetseg
 from calib import ranges, thresholds
+from export import registry
 from runtime import cli as runtime_cli
 from runtime.errors import EngineError, GraphError, ModelError, WeightsError
 from runtime.labels import CAMVID

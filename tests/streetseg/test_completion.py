@@ -11,7 +11,7 @@ from streetseg import cli, commands, completion
 
 NETWORKS = {
     "ddrnet23-slim", "enet", "enet-davidtvs", "fast-scnn", "fast-scnn-mmseg", "icnet", "icnet-caffe", "icnet-mmseg-r18",
-    "icnet-mmseg-r50",
+    "icnet-mmseg-r50", "pspnet50", "pspnet50-caffe", "pspnet50-mmseg",
 }  # fmt: skip
 # Types the words into an interactive zsh with a TAB behind them, and prints what it offers.
 ZSH = r"""
