@@ -13,7 +13,7 @@ DEEPEST = "conv5_3"
 
 def resnet_modules(prefix: str) -> dict[str, str]:
     """torchvision's modules of ResNet-50's stages -> ours; both projects below keep their names."""
-    modules = {}
+    modules: dict[str, str] = {}
     for stage, count in enumerate(RESNET_50.blocks, 1):
         for block in (f"layer{stage}.{i}" for i in range(count)):
             modules |= {f"{prefix}{block}.conv{i}": f"{block}.conv{i}.conv" for i in (1, 2, 3)}

@@ -1,5 +1,7 @@
 """Fast-SCNN: Poudel, Liwicki, Cipolla 2019, arXiv:1902.04502."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -87,7 +89,7 @@ class FastSCNN(nn.Module):
             ConvBN(3, first, 3, stride=2), Separable(first, second, stride=2), Separable(second, fine, stride=2)
         )
         if mmseg:
-            self.stem[0].conv.padding = 0
+            cast(ConvBN, self.stem[0]).conv.padding = (0, 0)
         blocks, channels = [], fine
         for count, cout, stride in TRUNK:
             for i in range(count):
