@@ -5,6 +5,15 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from export.models.ddrnet import DDRNet23Slim, deployed_ddrnet
+from export.models.deeplab import (
+    deeplab_mmseg_r50,
+    deeplab_mobilenetv2,
+    deeplab_xception41,
+    deeplab_xception65,
+    deeplab_xception65_os8,
+    deeplab_xception71,
+    deployed_deeplab,
+)
 from export.models.enet import DeployedENet, ENet
 from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
 from export.models.fast_scnn import FastSCNN, deployed_fast_scnn, fast_scnn_mmseg
@@ -107,6 +116,31 @@ for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", 
             IMAGENET,
         )
     )  # fmt: skip
+DEEPLAB, TENSORFLOW = "Chen et al. 2018, arXiv:1802.02611", Normalization(2 / 255, (1.0, 1.0, 1.0))
+for _name, _build in (
+    ("deeplabv3plus-xception41", deeplab_xception41),
+    ("deeplabv3plus-xception65", deeplab_xception65),
+    ("deeplabv3plus-xception65-os8", deeplab_xception65_os8),
+    ("deeplabv3plus-xception71", deeplab_xception71),
+):
+    register(
+        Network(
+            _name, _build, deployed_deeplab, 16, 4, 1, f"{DEEPLAB}, tensorflow/models, Apache-2.0", TENSORFLOW,
+            1, "align_corners",
+        )
+    )  # fmt: skip
+register(
+    Network(
+        "deeplabv3plus-mobilenetv2", deeplab_mobilenetv2, deployed_deeplab, 16, 4, 1,
+        f"{DEEPLAB}, VainF/DeepLabV3Plus-Pytorch, MIT", IMAGENET,
+    )
+)  # fmt: skip
+register(
+    Network(
+        "deeplabv3plus-mmseg-r50", deeplab_mmseg_r50, deployed_deeplab, 8, 4, 1,
+        f"{DEEPLAB}, open-mmlab/mmsegmentation, configs/deeplabv3plus, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip
 PSPNET = "Zhao et al. 2017, arXiv:1612.01105"
 register(
     Network("pspnet50", PSPNet, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/semseg, MIT", IMAGENET, 1, "align_corners")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from export.checkpoints import pspnet_layouts
+from export.checkpoints import deeplab_layouts, pspnet_layouts
 from export.checkpoints.dual_layouts import (
     ddrnet_mmseg_modules,
     ddrnet_modules,
@@ -258,6 +258,20 @@ LAYOUTS = (
     # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
     Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),
     Layout("icnet-mmseg-r18", re.compile(r"backbone\.backbone\."), from_mmseg),
+    *(
+        Layout(f"deeplabv3plus-xception{depth}", re.compile(rf"xception_{depth}/"), deeplab_layouts.from_tensorflow)
+        for depth in (41, 65, 71)
+    ),
+    Layout(
+        "deeplabv3plus-mobilenetv2",
+        re.compile(r"backbone\.(low|high)_level_features\.\d+\.conv\."),
+        lambda t: _renamed(t, deeplab_layouts.vainf_modules()),
+    ),
+    Layout(
+        "deeplabv3plus-mmseg-r50",
+        re.compile(r"decode_head\.sep_bottleneck\."),
+        lambda t: _renamed(t, deeplab_layouts.mmseg_modules()),
+    ),
     Layout("pspnet50", re.compile(r"ppm\.features\."), lambda t: _renamed(t, pspnet_layouts.semseg_modules())),
     Layout(
         "pspnet50-mmseg",

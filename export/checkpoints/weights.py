@@ -23,6 +23,7 @@ from export.checkpoints.contents import (
     without_wrapped,
 )
 from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
+from export.checkpoints.frozen_graph import read_frozen_graph
 from export.checkpoints.layouts import last_outputs, recognised, released
 from export.checkpoints.named import classes_of, noted_classes
 from export.checkpoints.npy import read_npy, read_npz
@@ -301,7 +302,19 @@ def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-_READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".caffemodel": _read_caffemodel}
+def _read_frozen_graph(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return read_frozen_graph(path)
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"weights {path} are damaged, or no frozen graph of TensorFlow: {error}") from None
+
+
+_READERS = {
+    ".npy": _read_numpy,
+    ".npz": _read_numpy,
+    ".caffemodel": _read_caffemodel,
+    ".pb": _read_frozen_graph,
+}
 
 
 def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:

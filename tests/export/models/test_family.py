@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from export.models import deeplab
 from export.models.ddrnet import DDRNet23Slim
 from export.models.fast_scnn import FastSCNN
 from export.models.layers import ConvBN
@@ -22,6 +23,13 @@ MATRICES = 1e-5
     [
         (DDRNet23Slim, ("auxiliary",), "5.696", (1024, 2048), "36.28"),
         (FastSCNN, ("auxiliary_deep", "auxiliary_fine"), "1.138", (1024, 2048), "6.71"),
+        (deeplab.deeplab_xception65, (), "41.055", (1024, 2048), "410.20"),
+        (deeplab.deeplab_xception65, (), "41.055", (1025, 2049), "418.38"),
+        (deeplab.deeplab_xception65_os8, (), "41.055", (1024, 2048), "1372.68"),
+        (deeplab.deeplab_xception41, (), "28.108", (1024, 2048), "304.72"),
+        (deeplab.deeplab_xception71, (), "43.477", (1024, 2048), "503.91"),
+        (deeplab.deeplab_mobilenetv2, (), "5.225", (1024, 2048), "133.60"),
+        (deeplab.deeplab_mmseg_r50, ("auxiliary",), "41.225", (1024, 2048), "1409.26"),
         (PSPNet, ("auxiliary",), "46.715", (1025, 2049), "1489.42"),
         (PSPNet, ("auxiliary",), "46.715", (713, 713), "363.78"),
         (pspnet50_caffe, (), "46.715", (1025, 2049), "1486.19"),
