@@ -13,6 +13,7 @@ from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS, Precision
 
 if TYPE_CHECKING:
+    from export.own_normalization import Preprocessing
     from runtime.spec import BackendName
 
 SIZE = (1024, 2048)  # height, width: the one that the project's figures are quoted at
@@ -46,6 +47,7 @@ def export(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    preprocess: "Preprocessing" = None,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -63,6 +65,8 @@ def export(
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        preprocess: how frames are normalised, for a network of your own: imagenet, minus1to1, 0to1, none, the path of
+            the JSON of a `Preprocess`, or scale, mean, std and channel_order by name; None: as weights or code say.
         plain: as PyTorch has it, without the deployed form's rewrites.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -81,6 +85,7 @@ def export(
     """
     from export import to_onnx
     from export.checkpoints.own_names import classes_from_file
+    from export.own_normalization import given_from, said_by
 
     if batch < 1:
         raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
@@ -91,7 +96,8 @@ def export(
         raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
     kind = "fp16" if chosen == "int8" else chosen
     named = classes_from_file(Path(classes)) if classes else ()
-    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema)
+    said = said_by(given_from(preprocess))
+    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema, normalization=said)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return int8.graph_of(graph) if chosen == "int8" else graph
 
@@ -154,6 +160,7 @@ def calibrate(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    preprocess: "Preprocessing" = None,
     frames: int | None = None,
     seed: int = 0,
     method: str | None = None,
@@ -169,6 +176,7 @@ def calibrate(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        preprocess: how frames are normalised, for a network of your own, as `export`.
         frames: how many, at most; None: 512.
         seed: of their choice.
         method: minmax, percentile, entropy or mse, as `calib.thresholds.METHODS` names them; None: mse.
@@ -188,7 +196,7 @@ def calibrate(
 
     chosen = one_of(method or ranges.DEFAULT_METHOD, thresholds.METHODS, "method")
     taken = sample.sample_frames(Path(data), frames or ranges.FRAMES, seed, few=few)
-    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema)
+    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema, preprocess=preprocess)
     return ranges.calibrate(graph, taken, seed, chosen, Path(folder))
 
 
@@ -200,6 +208,7 @@ def quantize(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    preprocess: "Preprocessing" = None,
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
@@ -213,6 +222,7 @@ def quantize(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        preprocess: how frames are normalised, for a network of your own, as `export`.
         table: a calibration table; None: the newest of the same weights, or the one shipped.
         method: minmax, percentile, entropy or mse; None: the table's own.
         leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
@@ -226,7 +236,7 @@ def quantize(
         GraphError: graph or table are missing, or do not fit each other.
         LibraryError: torch or onnx is not installed; it names the extra.
     """
-    graph = _graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema)
+    graph = _graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema, preprocess=preprocess)
     return _Int8(table, method, leave, anyway).graph_of(graph)
 
 
@@ -240,6 +250,7 @@ def build(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    preprocess: "Preprocessing" = None,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -260,6 +271,7 @@ def build(
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        preprocess: how frames are normalised, for a network of your own, as `export`.
         plain: of the network as PyTorch has it, which rivals are measured with.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -287,11 +299,11 @@ def build(
     library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
     backend_module(library).this_target(library)  # before minutes of export for nothing
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema)
+        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema, preprocess=preprocess)
         graph, kind = _graph_for(Path(model_or_graph), asked, _Int8(table, method, leave, anyway))
     else:
         kind = asked or "fp16"
-        int8 = {"table": table, "method": method, "leave": leave, "anyway": anyway}
+        int8 = {"table": table, "method": method, "leave": leave, "anyway": anyway, "preprocess": preprocess}
         of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
@@ -335,11 +347,12 @@ def _graph_of(
     classes: str | Path | None,
     *,
     ema: bool,
+    preprocess: "Preprocessing",
 ) -> Path:
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, ema=ema)
+        _refuse_with_graph(size, weights, classes, ema=ema, preprocess=preprocess)
         return Path(model_or_graph)
-    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema}
+    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "preprocess": preprocess}
     return export(str(model_or_graph), precision=precision, **of)  # type: ignore[arg-type]
 
 
@@ -365,9 +378,9 @@ class _Int8(NamedTuple):
 
 
 def _refuse_with_graph(
-    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False
+    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False, preprocess: object = None
 ) -> None:
-    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema}
+    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema, "preprocess": preprocess}
     given = [name for name, value in asked.items() if value]
     if given:
         raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")

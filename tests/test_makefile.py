@@ -66,7 +66,7 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
         ),
         ("engine BATCH=4", "make engine takes no BATCH; it takes MODEL"),
         ("demo size=64x128", "make demo takes no size; it takes no variable"),
-        ("bench WEIGHTS=x", "make bench takes no WEIGHTS; it takes MODEL PRECISION ONNX ADOPT_OPTIONS BENCH_OPTIONS"),
+        ("bench BATCH=4", "make bench takes no BATCH; it takes MODEL PRECISION SIZE WEIGHTS CLASSES"),
         ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
         ("lint test FOO=1", "make lint test takes no FOO; it takes no variable"),
     ],
@@ -180,7 +180,7 @@ def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(argument
 )
 @pytest.mark.parametrize("size", [(), ("SIZE=64x128",)])
 def test_what_measures_takes_an_onnx_file_like_a_network(make, tmp_path, target, engines, told, size):
-    given = ["ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess imagenet", *(size if target != "bench" else ())]
+    given = ["ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess imagenet", *size]
     given += ["DATA=."] if target in ("precisions", "report") else []
     (tmp_path / "artifacts").mkdir()
     code, said, calls = make(target, *given)
@@ -189,7 +189,29 @@ def test_what_measures_takes_an_onnx_file_like_a_network(make, tmp_path, target,
     assert len(built) == engines and any(told in call for call in calls)
     for call in [*built, *(call for call in calls if "engines.revision" in call)]:
         assert "--onnx my net.onnx" in call and "--preprocess imagenet" in call and "--model" not in call
-        assert ("--size 64x128" in call) == (bool(size) and target != "bench") and "--size 1024" not in call
+        assert ("--size 64x128" in call) == bool(size) and "--size 1024" not in call
     assert not any("to_torch" in call or "--torch" in call for call in calls)
     if target == "precisions":
         assert (tmp_path / "figures" / "precisions-my net.json").is_file()
+
+
+OWN = ("MODEL=nets/net.py:build", "WEIGHTS=w.pth", "CLASSES=c.json", "EMA=1", "PREPROCESS=imagenet")
+ASKED = ("--weights w.pth", "--classes c.json", "--ema", "--preprocess imagenet")
+
+
+@pytest.mark.parametrize(
+    "target", ["onnx", "engine", "bench", "bench-files", "report", "regress", "precisions", "sizes"]
+)
+def test_weights_classes_average_and_normalisation_are_taken_wherever_a_network_is(make, tmp_path, target):
+    (tmp_path / "artifacts").mkdir()
+    code, said, calls = make(target, *OWN, *(["DATA=."] if target in ("precisions", "sizes") else []))
+    made = [call for call in calls if "nets/net.py:build" in call]
+    assert (
+        code == 0 and said == [] and len(made) == {"bench": 3, "report": 2, "precisions": 6, "sizes": 4}.get(target, 1)
+    )
+    assert all(words in call for call in made for words in ASKED)
+    assert not (tmp_path / "figures/nets").exists()
+
+
+def test_a_training_takes_the_normalisation(make):
+    assert "--preprocess minus1to1" in make("train", "MODEL=a.py", "DATA=.", "PREPROCESS=minus1to1")[2][0]

@@ -83,6 +83,19 @@ def test_both_engines_are_compared_and_other_options_are_passed_on(project, monk
     assert compared == ["old\n", "new\n", "--base-code", "--budget-ms", "33.3"]
 
 
+def test_what_is_said_of_a_network_reaches_both_trees_its_files_by_their_whole_paths(project, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(revision, "built_engine", lambda tree, variables: built.append(variables) or tree / "Makefile")
+    monkeypatch.setattr(regress, "main", lambda argv: 0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.py", "w.pth", "c.json"):
+        Path(name).touch()
+    given = ["--weights", "w.pth", "--classes", "c.json", "--ema", "--preprocess", "imagenet"]
+    assert main(["HEAD~1", "--model", "net.py:build", *given]) == 0
+    files = [f"WEIGHTS={tmp_path}/w.pth", f"CLASSES={tmp_path}/c.json", "PREPROCESS=imagenet", "EMA=1"]
+    assert built[0] == built[1] and built[0][0] == f"MODEL={tmp_path}/net.py:build" and built[0][-4:] == files
+
+
 def test_a_revision_that_is_not_there_is_no_baseline(project, capsys):
     assert main(["HEAD~7"]) == regress.NO_BASELINE
     assert capsys.readouterr().out.startswith("no baseline\n  git cannot take HEAD~7: ")
