@@ -21,10 +21,11 @@ from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media.camera import Camera, shown_address
+from runtime.media.claims import pictures_claimed
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
 from runtime.media.local_camera import Asked, is_local
-from runtime.media.outputs import Look, outputs_of, prepare_folder
+from runtime.media.outputs import SAVES, Look, outputs_of, prepare_folder
 from runtime.media.pictures import Result, Run, Task, segment_pictures
 from runtime.media.pipeline import Clock, one_after_another, overlapped
 from runtime.media.plan import Address, Plan, asked_of, plan_of
@@ -65,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
+        pictures = (file.relative for file in plan.pictures)
+        stack.enter_context(pictures_claimed(options.output, pictures, options.save or SAVES))
         record = Record(engine, lanes.spec, options)
         tally = stack.enter_context(tally_of(options, lanes.spec))
         session = Session(lanes, options, stop, record, tally, _places(options, stack))

@@ -9,11 +9,12 @@ from runtime.artifacts import ARTIFACTS
 from runtime.cli import one_of
 from runtime.commands import missing
 from runtime.errors import ModelError
+from runtime.fit import BUILT_FIT
 from runtime.manifest import ENGINES
-from runtime.spec import BACKENDS, PRECISIONS, Precision
+from runtime.spec import BACKENDS, FITS, PRECISIONS, Precision
 
 if TYPE_CHECKING:
-    from runtime.spec import BackendName
+    from runtime.spec import BackendName, Fit
 
 SIZE = (1024, 2048)  # height, width: the one that the project's figures are quoted at
 GRAPHS, TABLES = ARTIFACTS / "onnx", ARTIFACTS / "calib"
@@ -46,6 +47,7 @@ def export(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -62,6 +64,7 @@ def export(
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         plain: as PyTorch has it, without the deployed form's rewrites.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -88,7 +91,8 @@ def export(
         raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
     kind = "fp16" if chosen == "int8" else chosen
     named = classes_from_file(Path(classes)) if classes else ()
-    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema)
+    fitted = one_of(fit, FITS, "fit") if fit else BUILT_FIT
+    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema, fitted)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return _quantized(graph, table, method, leave) if chosen == "int8" else graph
 
@@ -151,6 +155,7 @@ def calibrate(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     frames: int | None = None,
     seed: int = 0,
     method: str | None = None,
@@ -166,6 +171,7 @@ def calibrate(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         frames: how many, at most; None: 512.
         seed: of their choice.
         method: minmax, percentile, entropy or mse, as `calib.thresholds.METHODS` names them; None: mse.
@@ -185,7 +191,7 @@ def calibrate(
 
     chosen = one_of(method or ranges.DEFAULT_METHOD, thresholds.METHODS, "method")
     taken = sample.sample_frames(Path(data), frames or ranges.FRAMES, seed, few=few)
-    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema)
+    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema, fit=fit)
     return ranges.calibrate(graph, taken, seed, chosen, Path(folder))
 
 
@@ -197,6 +203,7 @@ def quantize(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
@@ -209,6 +216,7 @@ def quantize(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         table: a calibration table; None: the newest of the same weights, or the one shipped.
         method: minmax, percentile, entropy or mse; None: the table's own.
         leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
@@ -221,7 +229,7 @@ def quantize(
         GraphError: graph or table are missing, or do not fit each other.
         LibraryError: torch or onnx is not installed; it names the extra.
     """
-    return _quantized(_graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema), table, method, leave)
+    return _quantized(_graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema, fit=fit), table, method, leave)
 
 
 @naming_extras
@@ -234,6 +242,7 @@ def build(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     plain: bool = False,
     table: str | Path | None = None,
     method: str | None = None,
@@ -253,6 +262,7 @@ def build(
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         plain: of the network as PyTorch has it, which rivals are measured with.
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
@@ -279,12 +289,12 @@ def build(
     library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
     backend_module(library).this_target(library)  # before minutes of export for nothing
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema)
+        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema, fit=fit)
         graph, kind = _graph_for(Path(model_or_graph), asked, table, method, leave)
     else:
         kind = asked or "fp16"
         int8 = {"table": table, "method": method, "leave": leave}
-        of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
+        of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "fit": fit, "plain": plain}
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
     key = Path(sign) if sign else None
@@ -328,11 +338,12 @@ def _graph_of(
     classes: str | Path | None,
     *,
     ema: bool,
+    fit: "Fit | None",
 ) -> Path:
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, ema=ema)
+        _refuse_with_graph(size, weights, classes, ema=ema, fit=fit)
         return Path(model_or_graph)
-    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema}
+    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "fit": fit}
     return export(str(model_or_graph), precision=precision, **of)  # type: ignore[arg-type]
 
 
@@ -350,9 +361,9 @@ def _refuse_int8_options(precision: str, table: object, method: object, leave: S
 
 
 def _refuse_with_graph(
-    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False
+    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False, fit: object = None
 ) -> None:
-    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema}
+    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema, "fit": fit}
     given = [name for name, value in asked.items() if value]
     if given:
         raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")
