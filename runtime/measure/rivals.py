@@ -144,7 +144,7 @@ class OnnxRuntimeRival:
             wide = cv2.resize(logits.transpose(1, 2, 0), size[::-1], interpolation=cv2.INTER_LINEAR)
             mask: np.ndarray = wide[part].argmax(axis=2).astype(np.uint8)
         else:
-            mask = logits[(slice(None), *part)].argmax(axis=0).astype(np.uint8)
+            mask = logits[:, part[0], part[1]].argmax(axis=0).astype(np.uint8)
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask

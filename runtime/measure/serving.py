@@ -27,7 +27,7 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, fit: str, frame_p
     """
     frame = np.load(frame_path)
     # Of a tree that is older than a frame's fit nothing is asked that it does not know.
-    fitted = {"fit": fit} if fit else {}
+    fitted: dict[str, Any] = {"fit": fit} if fit else {}
     path = _open(kind, files, fitted)
 
     def throughput(frames: int, in_flight: int) -> dict[str, Any]:
