@@ -185,14 +185,14 @@ class OpenVinoRival:
         import openvino
         from openvino import opset13
 
-        model = self._core.read_model(self._model, b"")
+        model, upsample = self._core.read_model(self._model, b""), self.spec.upsample
         size, part = around(box_of(self.spec.preprocess, *self._frame_size), self._frame_size)
         wide = opset13.interpolate(
             model.outputs[0].get_node().input_value(0),
             np.array(size, np.int64),
-            "linear_onnx",
+            "nearest" if upsample == "nearest" else "linear_onnx",
             "sizes",
-            coordinate_transformation_mode="half_pixel",
+            coordinate_transformation_mode="align_corners" if upsample == "align_corners" else "half_pixel",
             axes=np.array([2, 3], np.int64),
         )
         begin, end = ([getattr(side, at) for side in part] for at in ("start", "stop"))
