@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from runtime.media.tiff import _told
 from tests.helpers.pictures import gradient, read, refusal
 from tests.helpers.project import ROOT
 from tests.helpers.tiffs import tiff
@@ -174,7 +175,5 @@ def test_a_directory_behind_any_file_is_one_line(tmp_path):
     assert "truncated" in refusal(tmp_path, bytes(data))
 
 
-def test_many_depths_are_told_in_one_short_line(tmp_path):
-    bits = (258, "H", list(range(1, 301)))
-    said = refusal(tmp_path, tiff(np.zeros((4, 4, 300), np.uint8), RGB, bits))
-    assert len(said) < 300
+def test_many_depths_are_told_in_one_short_line():
+    assert len(_told((1,), tuple(range(1, 301)))) < 60
