@@ -110,7 +110,8 @@ def _png_profile(data: bytes) -> bytes | None:
     if b"sRGB" in notes or b"gAMA" not in notes:
         return None
     chroma = struct.unpack_from(">8I", notes[b"cHRM"]) if b"cHRM" in notes else None
-    return of_gamma(*struct.unpack_from(">I", notes[b"gAMA"]), chroma)
+    (gamma,) = struct.unpack_from(">I", notes[b"gAMA"])
+    return of_gamma(gamma, chroma)
 
 
 def _png_notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
