@@ -221,6 +221,7 @@ def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -
         batch=request.batch,
         weights_sha256=weights.sha256,
         source=f"{source}; {weights.source}",
+        upsample=entry.upsample,
     )
 
 
