@@ -119,7 +119,7 @@ def test_samples_that_need_13_bits_have_16(tmp_path):
     assert read(tmp_path, tiff(np.full((20, 20), 4096, np.uint16), GREY)).max() == 16
 
 
-# Its wheels hold a libtiff with zstd from 12 on; those of before may crash in the next file after one that they refused.
+# In the wheels from 12 on; those of before may crash in the next file after one that they refused to write.
 ZSTD = pytest.param(
     "zstd", marks=pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 12, reason="Pillow before 12")
 )
