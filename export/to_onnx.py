@@ -241,7 +241,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
-    add_fit(parser, BUILT_FIT)
+    add_fit(parser, built=True)
     add_checkpoint(parser)
     add_normalization(parser)
     arguments = parser.parse_args(argv)
@@ -253,7 +253,7 @@ def main(argv: Sequence[str]) -> int:
     height, width = arguments.size
     classes = classes_from_file(arguments.classes) if arguments.classes else ()
     said = said_by(given_by(arguments))
-    form = arguments.batch, arguments.plain, classes, arguments.ema, arguments.fit, said
+    form = arguments.batch, arguments.plain, classes, arguments.ema, arguments.fit or BUILT_FIT, said
     request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE
