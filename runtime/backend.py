@@ -190,6 +190,10 @@ class InGroups:
     spec: ModelSpec
     _guard: Guard
 
+    @property
+    def _at_once(self) -> int:
+        return self.spec.batch
+
     def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `Backend.segment`."""
         host, place = host_arrays(frame, out)
@@ -202,14 +206,14 @@ class InGroups:
         pairs = [(*host_arrays(*pair), pair[1]) for pair in paired(frames, outs)]
         found: list[Any] = []
         with self._guard:
-            for start in range(0, len(pairs), self.spec.batch):
-                images, places, given = zip(*pairs[start : start + self.spec.batch], strict=True)
+            for start in range(0, len(pairs), self._at_once):
+                images, places, given = zip(*pairs[start : start + self._at_once], strict=True)
                 masks = self._group(images, places)
                 found += [mask if out is None else out for mask, out in zip(masks, given, strict=True)]
         return found
 
     def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        # Masks of `spec.batch` frames or fewer, within the guard; a place is where one is written, None a new array.
+        # Masks of `_at_once` frames or fewer, within the guard; a place is where one is written, None a new array.
         raise NotImplementedError
 
 

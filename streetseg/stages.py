@@ -42,7 +42,7 @@ def export(
     *,
     precision: str = "fp16",
     size: tuple[int, int] = SIZE,
-    batch: int = 1,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
@@ -58,7 +58,7 @@ def export(
         model: a registered network, `streetseg.models()` lists them; or one of your own: `path/to/net.py:build`.
         precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
         size: (height, width) of the network's input, in pixels.
-        batch: frames in one input, for `segment_batch`; an engine of 1 is the one that is found by itself.
+        batch: frames in one input, for `segment_batch`: exactly so many, or (1, most) for any number up to that.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
@@ -80,15 +80,16 @@ def export(
     from export import to_onnx
     from export.checkpoints.own_names import classes_from_file
 
-    if batch < 1:
-        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
+    least, most = batch if isinstance(batch, tuple) else (batch, batch)
+    if most < 1 or least not in (1, most):
+        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more, or (1, most)")
     chosen = one_of(precision, PRECISIONS, "precision")
     _refuse_int8_options(chosen, table, method, leave)
     if chosen == "int8" and plain:
         raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
     kind = "fp16" if chosen == "int8" else chosen
     named = classes_from_file(Path(classes)) if classes else ()
-    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema)
+    request = to_onnx.Request(model, kind, *size, most, plain, named, ema, batch_free=least < most)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return _quantized(graph, table, method, leave) if chosen == "int8" else graph
 
@@ -231,6 +232,7 @@ def build(
     precision: str | None = None,
     backend: str = "auto",
     size: tuple[int, int] | None = None,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
@@ -250,6 +252,7 @@ def build(
         precision: fp32, fp16 or int8; None: fp16, or the graph's own. INT8 is also made of an FP16 graph.
         backend: auto (TensorRT where an NVIDIA GPU is, else OpenVINO), tensorrt, tensorrt-rtx, openvino, onnxruntime.
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        batch: as `export`; a graph holds its own.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
@@ -279,12 +282,12 @@ def build(
     library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
     backend_module(library).this_target(library)  # before minutes of export for nothing
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema)
+        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema, batch=batch not in (1, (1, 1)))
         graph, kind = _graph_for(Path(model_or_graph), asked, table, method, leave)
     else:
         kind = asked or "fp16"
         int8 = {"table": table, "method": method, "leave": leave}
-        of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
+        of = {"size": size or SIZE, "batch": batch, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
     key = Path(sign) if sign else None
@@ -350,9 +353,9 @@ def _refuse_int8_options(precision: str, table: object, method: object, leave: S
 
 
 def _refuse_with_graph(
-    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False
+    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False, batch: bool = False
 ) -> None:
-    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema}
+    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema, "batch": batch}
     given = [name for name, value in asked.items() if value]
     if given:
         raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")
