@@ -87,6 +87,22 @@ def host_arrays(frame: Any, out: Any = None) -> tuple[np.ndarray, np.ndarray | N
     return frame, out
 
 
+def confident_arrays(frame: Any, out: Any, confidence_out: Any) -> tuple[np.ndarray, np.ndarray | None, Any]:
+    """`host_arrays`, and where the confidence goes as the third.
+
+    Raises:
+        FrameError, ValueError: as `host_arrays`; or mask and confidence would be written over each other.
+    """
+    host, place = host_arrays(frame, out)
+    try:
+        _, other = host_arrays(frame, confidence_out)
+    except ValueError as error:
+        raise ValueError(f"confidence_out: {error}") from None
+    if place is not None and other is not None and _overlap(place, other):
+        raise ValueError("confidence_out: it would be written over the mask")
+    return host, place, other
+
+
 def check_early(frame: Any, out: Any) -> None:
     """Refuse what no backend takes, as `host_arrays` does, before one is free; what lies on a GPU is left to it."""
     if not (on_gpu(frame) or on_gpu(out)):

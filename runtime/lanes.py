@@ -10,7 +10,7 @@ from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 
-from runtime.arrays import check_early, host_array, paired
+from runtime.arrays import check_early, confident_arrays, host_array, on_gpu, paired
 from runtime.backend import Backend, BackendModule, ClosedOnExit, check_frame, checked_engine, prove_before_fit
 from runtime.errors import EngineError
 from runtime.first_use import prove_once
@@ -91,6 +91,13 @@ class Lanes(ClosedOnExit):
         check_frame(frame := host_array(frame))
         with self.lane() as backend:
             return backend.overlay(frame, palette, alpha)
+
+    def confidence(self, frame: Any, out: Any = None, confidence_out: Any = None) -> tuple[Any, Any]:
+        """The mask and the confidence of one frame, when a lane is free; see `Backend.confidence`."""
+        if not any(map(on_gpu, (frame, out, confidence_out))):
+            confident_arrays(frame, out, confidence_out)
+        with self.lane() as backend:
+            return backend.confidence(frame, out, confidence_out)
 
     @contextmanager
     def lane(self) -> Iterator[Backend]:

@@ -7,12 +7,14 @@ lets a kernel skip the arithmetic inside a region of one class. Rounding can sti
 and ties go to the lower one, so a kernel has to look again where the two are within a few units in the last place.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime.errors import FrameError
 from runtime.fit import Box, Span, box_of
+from runtime.labels import IGNORED
 from runtime.spec import ModelSpec, Preprocess, Upsample
 
 # What programs pass in its place, and how a frame is made of it, by the name of its type.
@@ -28,6 +30,9 @@ REMEDIES = {
     "pathlib.": "runtime.read_frame(path) reads a file",
 }
 ROWS_AT_ONCE = 16  # of the upsampled logits, which would be 159 MB at 1024x2048 with 19 classes
+_EDGES = (np.arange(1, 256) - 0.5) / 255
+# float32 (255,): the margin of logits from which on a confidence is 1, 2, ... 255. Kernels compare, and agree on bits.
+CONFIDENCE_STEPS = np.log((1 + _EDGES) / (1 - _EDGES)).astype(np.float32)
 
 
 class AxisTable(NamedTuple):
@@ -220,23 +225,65 @@ def postprocess(
 
     Source: ONNX Resize, coordinate_transformation_mode="half_pixel".
     """
-    coarse = unblock(logits, block)[0].astype(np.float32)
-    box = box or Box(*(Span(0, side, side) for side in coarse.shape[1:]))
-    down = cut_table(coarse.shape[1], height, box.down, upsample)
-    wide = _across(coarse, cut_table(coarse.shape[2], width, box.across, upsample))
     mask = np.empty((height, width), np.uint8)
-    for start in range(0, height, ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        upper, lower = wide[:, down.first[rows]], wide[:, down.second[rows]]
-        mask[rows] = np.argmax(upper * down.weight_first[rows, None] + lower * down.weight_second[rows, None], axis=0)
+    for rows, values in _upsampled(unblock(logits, block)[0], _cut_tables(logits, mask.shape, block, upsample, box)):
+        mask[rows] = np.argmax(values, axis=0)
     return mask
+
+
+def confidence(
+    logits: np.ndarray,
+    height: int,
+    width: int,
+    *,
+    block: int = 1,
+    upsample: Upsample = "half_pixel",
+    box: Box | None = None,
+) -> np.ndarray:
+    """How far the class of every frame pixel is ahead of the second: `255 * tanh(margin / 2)`, the nearest whole value.
+
+    The margin is the largest of the upsampled logits that `postprocess` compares less the second largest, so the share
+    of 255 is (p - q) / (p + q) of their probabilities p and q by a softmax: 85 where the class is twice as probable as
+    the second, 128 three times, 204 nine times. Without a second class it is 255. Where a logit around the pixel is not
+    finite it is 0.
+
+    Args:
+        logits: as `postprocess` takes them, and all that follows.
+
+    Returns:
+        uint8 (height, width).
+    """
+    found = np.empty((height, width), np.uint8)
+    tables = map(_read_once, _cut_tables(logits, found.shape, block, upsample, box))
+    with np.errstate(all="ignore"):
+        for rows, values in _upsampled(unblock(logits, block)[0], tables):
+            second = np.partition(values, -2, axis=0)[-2] if len(values) > 1 else np.float32(-np.inf)
+            steps = np.searchsorted(CONFIDENCE_STEPS, values.max(axis=0) - second, side="right")
+            found[rows] = np.where(np.isfinite(values).all(axis=0), steps, 0)
+    return found
+
+
+def voided(mask: np.ndarray, confidence: np.ndarray, below: int) -> np.ndarray:
+    """The mask without the pixels of less confidence: they are `runtime.labels.IGNORED`.
+
+    Args:
+        mask, confidence: uint8 (H, W), of the same frame.
+        below: 0..255; 0: none is void.
+
+    Returns:
+        uint8 (H, W), a new array.
+    """
+    return np.where(confidence < below, np.uint8(IGNORED), mask)
 
 
 def segment(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -> np.ndarray:
     """`postprocess` with what the spec says of the logits; uint8 of the frame's height and width."""
-    height, width = frame_shape[:2]
-    box = box_of(spec.preprocess, height, width)
-    return postprocess(logits, height, width, block=spec.block, upsample=spec.upsample, box=box)
+    return postprocess(logits, *frame_shape[:2], **_how(spec, frame_shape))
+
+
+def segment_confidence(logits: np.ndarray, spec: ModelSpec, frame_shape: tuple[int, ...]) -> np.ndarray:
+    """`confidence` with what the spec says of the logits; uint8 of the frame's height and width."""
+    return confidence(logits, *frame_shape[:2], **_how(spec, frame_shape))
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
@@ -322,3 +369,31 @@ def _across(values: np.ndarray, table: AxisTable) -> np.ndarray:
     # float32 (..., n_in) -> (..., n_out)
     wide: np.ndarray = values[..., table.first] * table.weight_first + values[..., table.second] * table.weight_second
     return wide
+
+
+def _how(spec: ModelSpec, frame_shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"block": spec.block, "upsample": spec.upsample, "box": box_of(spec.preprocess, *frame_shape[:2])}
+
+
+def _cut_tables(
+    logits: np.ndarray, size: tuple[int, ...], block: int, upsample: Upsample, box: Box | None
+) -> list[AxisTable]:
+    # Down and across.
+    sides = [side * block for side in logits.shape[2:]]
+    spans = box or [Span(0, side, side) for side in sides]
+    return [cut_table(*axis, upsample) for axis in zip(sides, size, spans, strict=True)]
+
+
+def _read_once(table: AxisTable) -> AxisTable:
+    # A sample without weight is not read: nothing times infinity is no number.
+    return table._replace(second=np.where(table.weight_second == 0, table.first, table.second))
+
+
+def _upsampled(coarse: np.ndarray, tables: Iterable[AxisTable]) -> Iterator[tuple[slice, np.ndarray]]:
+    # Some rows at a time, and float32 (C, rows, width) at them.
+    down, across = tables
+    wide = _across(coarse.astype(np.float32), across)
+    for start in range(0, len(down.first), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        upper, lower = wide[:, down.first[rows]], wide[:, down.second[rows]]
+        yield rows, upper * down.weight_first[rows, None] + lower * down.weight_second[rows, None]

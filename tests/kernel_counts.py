@@ -26,7 +26,7 @@ from tests.helpers.project import ROOT
 
 SIZE = (512, 1024)
 STREET = ROOT / "runtime" / "samples" / "street.jpg"
-SOURCE = "runtime/kernels/segment.cu"
+SOURCE, HEADER = "runtime/kernels/segment.cu", "runtime/kernels/layout.cuh"
 COUNTER = cuda_on_cpu.HERE / "cuda_counts.cpp"
 # In the order of the source, so that an address tells what comes before what; nothing is called.
 FLAGS = ("-std=c++17", "-O1", "-fno-reorder-blocks", "-fno-tree-ch", "-ffp-contract=off", "-fPIC", "-w")
@@ -79,6 +79,7 @@ def _compiled(source: str) -> ctypes.CDLL:
     (folder / "segment.cu").write_text(source)
     out, shim, counter = folder / "counted.so", folder / "shim.o", folder / "counter.o"
     last = () if "resize_normalize_last_##" in source else ("-DPLANAR_ALONE",)
+    last += () if "confidence_last_##" in source else ("-DMASKS_ALONE",)
     define = f'-DSEGMENT_CU="{folder / "segment.cu"}"'
     compiler = cuda_on_cpu.compiler()
     told = ("-fsanitize=thread", "-DCOUNTED", define, *last)
@@ -118,18 +119,25 @@ def logits_of(model: str, folder: Path) -> tuple[np.ndarray, int]:
         return backend.logits(read_frame(STREET)).astype(np.float16), backend.spec.block
 
 
+def source_of(revision: str) -> str:
+    """segment.cu of that revision, with its header where it had one."""
+    show = [
+        subprocess.run(["git", "show", f"{revision}:{name}"], cwd=ROOT, capture_output=True, text=True, check=False)
+        for name in (SOURCE, HEADER)
+    ]
+    show[0].check_returncode()
+    return cuda_on_cpu.with_header(show[0].stdout, show[1].stdout)
+
+
 def main(argv: list[str]) -> int:
     """A table: a row a network, a source, a layout and a kernel."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel_counts", description=__doc__)
     parser.add_argument("--against", metavar="REVISION", help="count the kernels of that revision as well")
     parser.add_argument("models", nargs="*", default=["icnet", "enet"], help="default: icnet enet")
     given = parser.parse_args(argv)
-    sources = {"now": (ROOT / SOURCE).read_text()}
+    sources = {"now": cuda_on_cpu.source()}
     if given.against:
-        show = ["git", "show", f"{given.against}:{SOURCE}"]
-        sources = {
-            given.against: subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        } | sources
+        sources = {given.against: source_of(given.against)} | sources
     print("| network | kernels | kernel | warp accesses | of fewer than 32 lanes | lanes busy | sectors |")
     print("|---|---|---|---|---|---|---|")
     for model in given.models:

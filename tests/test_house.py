@@ -32,9 +32,9 @@ HEAVY = (
     "tqdm", "filelock", "plotly", "PIL",
 )  # fmt: skip
 MOST_LINES = 400
-SOURCES = {".py", ".cu", ".h", ".cpp", ".sh"}
+SOURCES = {".py", ".cu", ".cuh", ".h", ".cpp", ".sh"}
 TEXTS = SOURCES | {".md", ".toml", ".yml", ".yaml", ".json", ".txt", ""}
-NAME = re.compile(r"[\w.-]+(?:/|\.(?:py|cu|h|cpp|md|toml|sh))")
+NAME = re.compile(r"[\w.-]+(?:/|\.(?:py|cuh?|h|cpp|md|toml|sh))")
 # Put together here, so that this file does not hold what it looks for.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("work", "tmp", "root", "home")) + ")/")
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from runtime.kernels import cuda
 from tests.helpers import cuda_on_cpu, kernel_runs
 from tests.kernel_counts import Count, Counted
 
@@ -13,7 +12,7 @@ SHAPE = (1, 5, 8, 64)  # one block of threads, two positions each
 
 @pytest.fixture(scope="module")
 def place():
-    return Counted(cuda.SOURCE.read_text())
+    return Counted(cuda_on_cpu.source())
 
 
 def counted(place, logits, **how):

@@ -122,6 +122,20 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
         self.stages_ms = watch.laps_ms
         return [_placed(mask, place) for mask, place in zip(masks, places, strict=True)]
 
+    def _confident(
+        self, frame: np.ndarray, place: np.ndarray | None, other: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        watch = Stopwatch()
+        values = [reference.preprocess(contiguous(frame), self.spec.preprocess)]
+        watch.lap("preprocess")
+        logits = self._infer(values)[:1]
+        watch.lap("network")
+        mask = reference.segment(logits, self.spec, frame.shape)
+        found = reference.segment_confidence(logits, self.spec, frame.shape)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return _placed(mask, place), _placed(found, other)
+
     def _infer(self, frames: list[np.ndarray]) -> np.ndarray:
         # float32 (1, 3, height, width) each -> the graph's own type (batch, channels, h, w), the last frame again for
         # those that are missing

@@ -172,6 +172,17 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         self.stages_ms = watch.laps_ms
         return masks
 
+    def _confident(
+        self, frame: np.ndarray, place: np.ndarray | None, other: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        watch, (height, width) = Stopwatch(), frame.shape[:2]
+        logits = self._infer([frame], watch)[0]
+        mask = self._segmenter.segment(logits, height, width, place)
+        found = self._segmenter.confidence(logits, height, width, other)
+        watch.lap("postprocess")
+        self.stages_ms = watch.laps_ms
+        return mask, found
+
     def _images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         # uint8 (batch, height, width, 3), writable: OpenVINO shares memory only where it could also write.
         if self._at_once == 1:

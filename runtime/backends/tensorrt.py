@@ -15,8 +15,8 @@ from runtime.backend import Backend, ClosedOnExit, check_frame
 from runtime.backends import tensorrt_library
 from runtime.backends.tensorrt_buffers import FrameBuffers, Memory, NetworkBuffers, Pinned, Shades
 from runtime.backends.tensorrt_clock import FrameClock, KernelTimes, time_kernel
+from runtime.backends.tensorrt_confidence import Confident
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
-from runtime.backends.tensorrt_groups import Groups
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
@@ -95,7 +95,7 @@ def _pushed(context: Any, driver: Any) -> Iterator[None]:
         driver.Context.pop()
 
 
-class TensorRT(Groups, ClosedOnExit):
+class TensorRT(Confident, ClosedOnExit):
     """An open engine, as `runtime.backend.Backend` says. Any thread may use it, one at a time."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:

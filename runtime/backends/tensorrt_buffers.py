@@ -14,12 +14,13 @@ from runtime.kernels.cuda import (
     Pixels,
     Tensor,
     coarse_winner,
+    confidence,
     gain_bias,
     resize_normalize,
     samples_of,
     upsample_argmax,
 )
-from runtime.reference import AxisTable, cut_table, fitted_table
+from runtime.reference import CONFIDENCE_STEPS, AxisTable, cut_table, fitted_table
 from runtime.spec import ModelSpec
 
 NUMPY: dict[str, np.dtype[Any]] = {"fp16": np.dtype("f2"), "fp32": np.dtype("f4")}
@@ -164,6 +165,8 @@ class FrameBuffers:
         """
         height, width = pinned.size
         self.key = (height, width, shades)
+        self._memory = memory
+        self._confidence: tuple[np.ndarray, int, int] | None = None
         self._network, preprocess = network, network.spec.preprocess
         self.frame_pinned, mask_pinned = pinned.frame, pinned.mask
         self.frame_dev, self._mask_dev = memory.device(height * width * 3), memory.device(height * width)
@@ -202,6 +205,20 @@ class FrameBuffers:
             coarse_winner(logits, block, network.winners),
             upsample_argmax(logits, block, network.winners, self._outward, mask, self._blend),
         )
+
+    def confidence(self, made_dev: int | None = None) -> tuple[Launch, np.ndarray, int]:
+        """The launch that comes after those for the mask, and where its result lies: page-locked, and on the device.
+
+        Args:
+            made_dev: where it is written; None: in the memory here, which is allocated when it is asked for first.
+        """
+        height, width, _ = self.key
+        if self._confidence is None:
+            pinned, device = self._memory.pinned((height, width)), self._memory.device(height * width)
+            self._confidence = pinned, device, self._memory.upload(CONFIDENCE_STEPS)
+        pinned, device, steps = self._confidence
+        network, made = self._network, Pixels(made_dev or device, height, width)
+        return confidence(network.logits, network.spec.block, self._outward, steps, made), pinned, device
 
 
 def _tensor(memory: Memory, kind: TensorType, batch: int) -> Tensor:

@@ -18,6 +18,7 @@ from runtime.bars import say
 from runtime.fit import Span, box_of
 from runtime.forks import forget, hold
 from runtime.kernels.copies import contiguous
+from runtime.kernels.loops import Cells
 from runtime.spec import ModelSpec, Preprocess, Upsample
 from runtime.threads import count, usable
 
@@ -95,6 +96,35 @@ class Segmenter:
             return made
         np.copyto(out, made)
         return out
+
+    def confidence(self, logits: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
+        """`reference.confidence`, of what `segment` takes.
+
+        Returns:
+            uint8 (height, width): `out`, or a new array.
+        """
+        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+        loops = _confidence_loops() if compiled_loops() else None
+        if loops is None:
+            made = reference.segment_confidence(values.transpose(2, 0, 1)[None], self._spec, (height, width))
+        else:
+            made = np.empty((height, width), np.uint8)
+            self._confide(loops, values, made)
+        if out is None:
+            return made
+        np.copyto(out, made)
+        return out
+
+    def _confide(self, loops: ModuleType, logits: np.ndarray, confidence: np.ndarray) -> None:
+        (h, w), classes = (side * self._block for side in logits.shape[:2]), logits.shape[2] // self._block**2
+        box, steps, block = box_of(self._spec.preprocess, *confidence.shape), reference.CONFIDENCE_STEPS, self._block
+        if box.is_whole and confidence.shape == (h, w):
+            in_bands(self._threads, h, loops.confident_pixels, logits, block, steps, confidence)
+            return
+        axes = zip((h, w), confidence.shape, box, strict=True)
+        cells = [Cells(*cell_table(*axis, self._upsample)) for axis in axes]
+        scratch = np.empty((self._threads, classes), np.uintp)
+        in_bands(self._threads, h, loops.confident_cells, logits, block, *cells, steps, scratch, confidence)
 
     def _made(self, logits: np.ndarray, height: int, width: int, mask: np.ndarray) -> np.ndarray:
         # The mask, in `mask` where the loops are compiled.
@@ -214,6 +244,19 @@ def _compiled_loops() -> ModuleType | None:
         say(f"numba does not load ({error}): pre- and post-processing run in NumPy, slowly")
         return None
     return loops
+
+
+@cache
+def _compiled_confidence() -> ModuleType:
+    from runtime.kernels import confidence
+
+    confidence.compile_loops()
+    return confidence
+
+
+def _confidence_loops() -> ModuleType:
+    with _ONCE:
+        return _compiled_confidence()
 
 
 @cache

@@ -18,6 +18,7 @@ from runtime.reference import AxisTable, axis_table, border, gain_and_bias
 from runtime.spec import Preprocess, Upsample
 
 SOURCE = Path(__file__).with_name("segment.cu")
+HEADER = Path(__file__).with_name("layout.cuh")  # that it includes
 CACHE = user_cache()
 # Without -fmad=false the compiler contracts a * u + b * v, and masks differ from reference.py on ties.
 FLAGS = ("-cubin", "-fmad=false", "-O3", "--std=c++17")
@@ -182,6 +183,23 @@ def upsample_argmax(
     return _launch(f"upsample_argmax{logits.kernels}", "PPiiiiPPiiPPPiP", across, mask.height, arguments, nbytes)
 
 
+def confidence(logits: Tensor, block: int, axes: Axes, steps: int, made: Pixels) -> Launch:
+    """The launch that tells how far the mask's classes are ahead, as `reference.confidence` does.
+
+    Args:
+        logits: (classes * block**2, h, w).
+        block: as in `ModelSpec`.
+        axes: from (h * block, w * block) to the mask's size.
+        steps: where `reference.CONFIDENCE_STEPS` lie.
+        made: uint8 (H, W), written.
+    """
+    channels, height, width = logits.shape
+    network = (logits.address, channels // block**2, block, height, width)
+    arguments = (*network, *axes, made.height, made.width, steps, made.address)
+    across = -(-made.width // PIXELS)
+    return _launch(f"confidence{logits.kernels}", "PiiiiPPiiPP", across, made.height, arguments, made.area)
+
+
 class Kernels:
     """segment.cu on the current context's GPU; dropped with that context."""
 
@@ -221,7 +239,8 @@ def compiled(capability: str, *, cache: Path = CACHE) -> bytes:
     except (OSError, subprocess.CalledProcessError) as error:
         raise LibraryError(f"{compiler} does not work ({error}): install the CUDA toolkit again") from None
     command = [compiler, *FLAGS, f"-arch=sm_{capability.replace('.', '')}"]
-    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), version, " ".join(command).encode()])).hexdigest()
+    parts = [SOURCE.read_bytes(), HEADER.read_bytes(), version, " ".join(command).encode()]
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()
     cubin = cache / f"segment-{key[:32]}.cubin"
     if is_sealed(cubin):
         return cubin.read_bytes()

@@ -2,82 +2,7 @@
 // these kernels give the same bytes. Compile with -fmad=false: one contracted multiply-add changes the last bit of a
 // value, and with it the winner of a tie. The same source runs on a CPU under tests/helpers/cuda_shim.h.
 
-#ifdef __CUDACC__
-#include <cuda_fp16.h>
-#endif
-
-constexpr int PIXELS = 4;                // of one row, for each thread: one vector store of masks or of input values
-constexpr int ACROSS = 32, DOWN = 8;     // threads of a block; a warp lies along a row
-constexpr int THREADS = ACROSS * DOWN;
-constexpr int BLOCKS = 4;               // at once, at least: 64 registers a thread, where the compiler would take more
-constexpr int TILE_WIDTH = PIXELS * ACROSS;
-constexpr int POSITIONS = 2;             // of one row of logits, for each thread of coarse_winner
-constexpr int STAGED_BYTES = 20 << 10;   // of logits, in shared memory
-constexpr int UNDECIDED = 255;           // no class id, see coarse_winner
-constexpr float MARGIN = 1.0f / (1 << 18);
-constexpr float SMALLEST_GAP = 1e-30f;   // below it products underflow, and relative errors say nothing
-
-// One row of reference.axis_table. The host repeats `first` as `second` where the second weight is zero, so that
-// a sample that falls on one value reads nothing else.
-struct alignas(16) AxisSample {
-    int first, second;
-    float weight_first, weight_second;
-};
-
-// Neighbours in memory that are read or written at once: pixels of a row, or the channels of a pixel.
-template <typename T, int N = PIXELS>
-struct alignas(N * sizeof(T)) Strip {
-    T value[N];
-};
-
-// A frame, and from where in it each pixel of another size is taken.
-struct Frame {
-    const unsigned char* pixels;  // (height, width, 3)
-    int height, width;
-    const AxisSample *across, *down;
-};
-
-// Logits (classes * block * block, height, width) or, where LAST, (height, width, classes * block * block), unblocked
-// as reference.unblock does: class 0 of the unblocked pixel (y, x) lies at row(y) + column(x), each class a step on.
-template <typename T, bool LAST>
-struct Logits {
-    const T* values;
-    int classes, block, height, width;
-
-    __device__ int channels() const { return classes * block * block; }
-    __device__ size_t plane() const { return (size_t)height * width; }
-    __device__ size_t step() const { return LAST ? block * block : plane() * block * block; }
-    __device__ size_t row(int y) const {
-        const size_t position = (size_t)(y / block) * width, part = (y % block) * block;
-        return LAST ? position * channels() + part : part * plane() + position;
-    }
-    __device__ size_t column(int x) const {
-        const size_t position = x / block, part = x % block;
-        return LAST ? position * channels() + part : part * plane() + position;
-    }
-};
-
-__device__ inline float to_float(float value) { return value; }
-__device__ inline float to_float(__half value) { return __half2float(value); }
-__device__ inline void store(float* place, float value) { *place = value; }
-__device__ inline void store(__half* place, float value) { *place = __float2half_rn(value); }
-
-__device__ inline float bilinear(float a, float b, float c, float d, AxisSample u, AxisSample v) {
-    return (a * u.weight_first + b * u.weight_second) * v.weight_first +
-           (c * u.weight_first + d * u.weight_second) * v.weight_second;
-}
-
-// A whole strip where the row is stored in strips, else the part of it that is inside the row.
-template <typename T>
-__device__ inline void store_strip(T* row, int x, int width, const Strip<T>& strip) {
-    if (width % PIXELS == 0) {
-        *reinterpret_cast<Strip<T>*>(row + x) = strip;
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < PIXELS; ++i)
-        if (x + i < width) row[x + i] = strip.value[i];
-}
+#include "layout.cuh"
 
 // reference.fit_frame for the pixel (x, y) of the other size: outside of the frame's box the samples have no weight.
 __device__ inline void resized_pixel(Frame frame, int x, AxisSample v, const float* border, unsigned char rgb[3]) {
@@ -365,6 +290,46 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
     if (overlay) blend(frame + 3 * row, shades, keep, x, mask.width, strip, overlay + 3 * row);
 }
 
+// The largest logit at a pixel's place between four less the second largest; not a number where one is not finite.
+template <typename T, bool LAST>
+__device__ inline float lead(Logits<T, LAST> logits, AxisSample u, AxisSample v) {
+    const size_t step = logits.step(), left = logits.column(u.first), right = logits.column(u.second);
+    const T *upper = logits.values + logits.row(v.first), *lower = logits.values + logits.row(v.second);
+    const T *a = upper + left, *b = upper + right, *c = lower + left, *d = lower + right;
+    float best = -INFINITY, second = -INFINITY;
+    bool finite = true;
+#pragma unroll 1  // four pixels at once are enough; twice that spills
+    for (int id = 0; id < logits.classes; ++id, a += step, b += step, c += step, d += step) {
+        const float value = bilinear(to_float(*a), to_float(*b), to_float(*c), to_float(*d), u, v);
+        finite &= fabsf(value) < INFINITY;
+        if (value > second) second = value > best ? best : value;
+        if (value > best) best = value;
+    }
+    return finite ? best - second : NAN;
+}
+
+// How many of the 255 steps, which ascend, are not above a lead.
+__device__ inline unsigned char step_of(float lead, const float* steps) {
+    int count = 0;
+    for (int half = 128; half; half /= 2)
+        if (lead >= steps[count + half - 1]) count += half;
+    return (unsigned char)count;
+}
+
+// reference.confidence: logits -> confidence uint8 (made.height, made.width); `steps` is reference.CONFIDENCE_STEPS.
+//
+// Thread (x, y) makes pixels 4x .. 4x + 3 of row y and reads 4 * classes logits for each, of which neighbours share most
+// through the cache. It runs where it is asked for alone, after `upsample_argmax`, which is none the slower for it.
+template <typename T, bool LAST>
+__device__ void confidence(Logits<T, LAST> logits, Mask made, const float* steps) {
+    const int x = PIXELS * (blockIdx.x * blockDim.x + threadIdx.x), y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= made.width || y >= made.height) return;
+    Strip<unsigned char> strip = {};
+    for (int i = 0; i < PIXELS && x + i < made.width; ++i)
+        strip.value[i] = step_of(lead(logits, made.across[x + i], made.down[y]), steps);
+    store_strip(made.pixels + (size_t)y * made.width, x, made.width, strip);
+}
+
 #define RESIZE_NORMALIZE(T, NAME, FUNCTION)                                                                           \
     extern "C" __global__ void __launch_bounds__(THREADS) NAME(                                                       \
         const unsigned char* frame, int frame_height, int frame_width, const AxisSample* across,                      \
@@ -381,6 +346,14 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
                         {mask, mask_height, mask_width, across, down}, frame, shades, keep, overlay);                 \
     }
 
+#define CONFIDENCE(T, NAME, LAST)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(                                               \
+        const T* logits, int classes, int block, int height, int width, const AxisSample* across,                     \
+        const AxisSample* down, int mask_height, int mask_width, const float* steps, unsigned char* made) {           \
+        confidence(Logits<T, LAST>{logits, classes, block, height, width},                                            \
+                   {made, mask_height, mask_width, across, down}, steps);                                             \
+    }
+
 #define KERNELS_FOR(T, SUFFIX)                                                                                        \
     RESIZE_NORMALIZE(T, resize_normalize_##SUFFIX, resize_normalize)                                                  \
     RESIZE_NORMALIZE(T, resize_normalize_last_##SUFFIX, resize_normalize_last)                                        \
@@ -394,7 +367,9 @@ __device__ void upsample_argmax(Logits<T, LAST> logits, const unsigned char* win
         coarse_winner(Logits<T, true>{logits, classes, block, height, width}, undecided, tile, winners);              \
     }                                                                                                                 \
     UPSAMPLE_ARGMAX(T, upsample_argmax_##SUFFIX, false)                                                               \
-    UPSAMPLE_ARGMAX(T, upsample_argmax_last_##SUFFIX, true)
+    UPSAMPLE_ARGMAX(T, upsample_argmax_last_##SUFFIX, true)                                                           \
+    CONFIDENCE(T, confidence_##SUFFIX, false)                                                                         \
+    CONFIDENCE(T, confidence_last_##SUFFIX, true)
 
 KERNELS_FOR(__half, fp16)
 KERNELS_FOR(float, fp32)

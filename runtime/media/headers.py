@@ -172,7 +172,13 @@ def _printable(name: bytes) -> str:
 
 
 # JPEG: ITU T.81, annex B. Segments are stepped over by their length, so a thumbnail's own end marker is not met.
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """The markers of a JPEG up to its end, and where what belongs to each begins.
+
+    Raises:
+        struct.error: it ends inside.
+        FrameError: there are more than `MOST_PARTS`.
+    """
     at, marker = 2, 0
     for _ in range(MOST_PARTS):
         if marker == JPEG_END:
@@ -188,7 +194,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    for marker, at in _jpeg_segments(data):
+    for marker, at in jpeg_segments(data):
         if marker in JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 3)
             return height, width
@@ -196,12 +202,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_refuse_cut(data: bytes) -> None:
-    for _marker, _at in _jpeg_segments(data):
+    for _marker, _at in jpeg_segments(data):
         pass
 
 
 def _jpeg_refuse_costly(data: bytes) -> None:
-    markers = [(marker, at) for marker, at in _jpeg_segments(data)]
+    markers = [(marker, at) for marker, at in jpeg_segments(data)]
     frames = [at for marker, at in markers if marker in JPEG_FRAMES]
     if len(frames) != 1 or struct.unpack_from(">B", data, frames[0] + 7)[0] not in JPEG_COMPONENTS:
         raise FrameError("damaged: this JPEG holds other than one picture of 1, 3 or 4 components")

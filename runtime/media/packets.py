@@ -15,6 +15,7 @@ from runtime.media.displayed import Deinterlacer, Upright, displayed, turns_side
 from runtime.media.ffmpeg import refusing_video
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
+from runtime.media.jpeg_scan import Scans
 from runtime.media.times import Times
 from runtime.media.vp9 import largest_size
 
@@ -29,6 +30,8 @@ STRICT_CODECS = frozenset({"ffv1", "hevc", "mjpeg"})
 ONE_THREAD = frozenset({"flv", "h263", "mpeg4", "msmpeg4", "msmpeg4v1", "msmpeg4v2", "wmv1", "wmv2"})
 # Decoders that find damage where it is, so that a checksum of a second of film is not needed to leave frames out.
 EXACT = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
+# Decoders that fail at a frame, and hand it on all the same with those that come behind it.
+HANDS_ON = frozenset({"hevc"})
 LIBVPX = "libvpx-vp9"  # it gives a frame for a packet, at once, and does not mark key frames
 # Frames without a key frame among them that are taken for spoilt; film that has none is renewed strip by strip.
 MOST_SPOILT = 300
@@ -84,7 +87,9 @@ class Decoding:
         self._upright = Upright()
         self._damaged: set[int] = set()
         self._ahead: deque[Any] = deque()
+        self._scans = Scans() if self._decoder.name == "mjpeg" else None
         self._spoilt = 0  # frames since the damage, itself too; 0: there is none since the last key frame
+        self._renewing: set[int | None] | None = None  # times of key frames sent after such a failure
         self._shown = self._told = self._doubtful = 0
         self._size: tuple[int, int] | None = None
         self._sound_end_s = 0.0
@@ -130,6 +135,12 @@ class Decoding:
             return next(packets, None)
 
     def _of_packet(self, packet: Any) -> Iterator[TimedFrame | FrameError]:
+        if self._renewing is not None and packet.is_keyframe:
+            self._renewing.add(packet.pts)
+        if self._scans is not None and packet.size and not self._scans.fit(bytes(packet)):
+            self._spoilt = 1
+            yield self._lost(packet.pts)
+            return
         for _ in range(1 if packet.size else MOST_FLUSHED):
             try:
                 with refusing_video(FrameError, self._name):
@@ -140,6 +151,7 @@ class Decoding:
                 if isinstance(error.__cause__, EOFError):
                     return
                 self._spoilt = 1
+                self._renewing = set() if self._decoder.name in HANDS_ON else None
                 yield self._lost(packet.pts)
                 continue  # at the end the threads hold more
             if packet.is_keyframe and self._decoder.name == LIBVPX:
@@ -164,7 +176,10 @@ class Decoding:
             self._spoilt = 1
             return True
         # All that follows is made from what was lost, until a frame that is made from nothing.
-        self._spoilt = 0 if frame.key_frame or not 0 < self._spoilt < MOST_SPOILT else self._spoilt + 1
+        renewed = frame.key_frame and (self._renewing is None or frame.pts in self._renewing)
+        self._spoilt = 0 if renewed or not 0 < self._spoilt < MOST_SPOILT else self._spoilt + 1
+        if not self._spoilt:
+            self._renewing = None
         return self._spoilt > 0
 
     def _note_damage(self, packet: Any) -> None:

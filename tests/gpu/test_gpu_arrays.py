@@ -5,6 +5,7 @@ import gc
 import numpy as np
 import pytest
 
+from runtime import reference
 from runtime.arrays import on_gpu
 from runtime.backend import open_backend
 from runtime.backends import tensorrt_places
@@ -45,6 +46,29 @@ def test_a_frame_on_the_gpu_gives_the_mask_that_it_gives_from_the_host(path, dri
                 assert engine.segment(kind(driver, frame(*size, seed)), out) is out
                 np.testing.assert_array_equal(out.read(), expected)
                 assert list(engine.stages_ms) == ["preprocess", "network", "postprocess"]
+
+
+@pytest.mark.parametrize("kind", [Interface, Dlpack])
+def test_a_confidence_stays_on_the_gpu_or_goes_where_it_is_asked_for(path, driver, kind):
+    with open_backend(path) as engine:
+        for size in SIZES:
+            mask, found = engine.confidence(frame(*size))
+            expected = reference.segment_confidence(engine.logits(frame(*size)), engine.spec, size)
+            np.testing.assert_array_equal(found, expected)
+            out, sure = kind(driver, empty(*size)), kind(driver, empty(*size))
+            host = empty(*size)
+            assert engine.confidence(kind(driver, frame(*size)), out, sure) == (out, sure)
+            assert engine.confidence(frame(*size), out, host)[1] is host
+            made = engine.confidence(kind(driver, frame(*size)))
+            for one, wanted in ((out, mask), (sure, found)):
+                np.testing.assert_array_equal(one.read(), wanted)
+            np.testing.assert_array_equal(host, found)
+            for one, wanted in zip(made, (mask, found), strict=True):
+                copied = np.empty(one.shape, np.uint8)
+                driver.memcpy_dtoh(copied, one.address)
+                np.testing.assert_array_equal(copied, wanted)
+        with pytest.raises(ValueError, match="confidence_out: it would be written over the mask"):
+            engine.confidence(frame(*size), out, out)
 
 
 @pytest.mark.parametrize("kind", [Interface, Dlpack])

@@ -102,3 +102,15 @@ def test_a_full_mask_equals_the_reference_on_every_pixel(device, dtype, last):
     coarse = np.random.default_rng(0).normal(0, 5, (1, 19, LARGE[0] // 4, LARGE[1] // 4)).astype(dtype)
     expected = reference.postprocess(coarse, *LARGE)
     np.testing.assert_array_equal(kernel_runs.postprocess(device, coarse, *LARGE, 1, last=last), expected)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize(("coarse", "size"), kernel_cases.MASK_SIZES, ids=str)
+def test_a_confidence_equals_the_reference_bit_for_bit(device, coarse, size, block, dtype, last):
+    for classes in kernel_cases.CLASSES:
+        for what, logits in kernel_cases.confidence_logits(classes, block, *coarse, dtype).items():
+            expected = reference.confidence(logits, *size, block=block)
+            found = kernel_runs.confidence(device, logits, *size, block, last=last)
+            np.testing.assert_array_equal(found, expected, what)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from runtime.kernels.cuda import SOURCE, Launch
+from runtime.kernels.cuda import HEADER, SOURCE, Launch
 
 HERE = Path(__file__).parent
 SHIM = HERE / "cuda_shim.cpp"
@@ -35,10 +35,20 @@ def compiler() -> str | None:
     return shutil.which("g++") or shutil.which("clang++")
 
 
+def source() -> str:
+    """segment.cu with its header in it: what is broken on purpose may be in either."""
+    return with_header(SOURCE.read_text(), HEADER.read_text())
+
+
+def with_header(text: str, header: str) -> str:
+    """A CUDA source with its header in the place where it is included."""
+    return text.replace('#include "layout.cuh"', header.replace("#pragma once", ""))
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """segment.cu as a shared library."""
-    return compiled(SOURCE.read_text())
+    return compiled(source())
 
 
 def compiled(source: str, *options: str) -> ctypes.CDLL:
@@ -71,3 +81,25 @@ def aligned(array: np.ndarray) -> np.ndarray:
     place = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     place[...] = array
     return place
+
+
+class Cpu:
+    """The place of `kernel_runs` that any machine has."""
+
+    def __init__(self, kernels: ctypes.CDLL | None = None) -> None:
+        self._kernels = kernels
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def put(self, array: np.ndarray) -> int:
+        """The address of a copy of `array`."""
+        copy = aligned(array)
+        self._arrays[copy.ctypes.data] = copy
+        return copy.ctypes.data
+
+    def get(self, address: int, like: np.ndarray) -> np.ndarray:
+        """What lies there."""
+        return self._arrays[address]
+
+    def launch(self, launch: Launch) -> None:
+        """Run it to its end."""
+        run(launch, self._kernels)

@@ -24,6 +24,10 @@ extern "C" int launch_kernel(const char* name, unsigned grid_x, unsigned grid_y,
     TRY_BOTH(resize_normalize_last)
     TRY_BOTH(coarse_winner_last)
     TRY_BOTH(upsample_argmax_last)
+#ifndef MASKS_ALONE  // from before there were confidences
+    TRY_BOTH(confidence)
+    TRY_BOTH(confidence_last)
+#endif
 #endif
     return UNKNOWN_KERNEL;
 }

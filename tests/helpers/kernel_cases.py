@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 
 from runtime.spec import Preprocess
+from tests.helpers.resize_cases import logits_with_ties
 
 # (frame height, width), (network height, width)
 INPUT_SIZES = (
@@ -74,3 +75,13 @@ def logits(classes: int, block: int, height: int, width: int, dtype: type) -> di
         "large": np.clip(noise * 5000, -6e4, 6e4).astype(dtype),
         "tiny": (noise * 1e-6).astype(dtype),
     }
+
+
+def confidence_logits(classes: int, block: int, height: int, width: int, dtype: type) -> dict[str, np.ndarray]:
+    """`logits`, smooth ones, some of a class that is far ahead, and some with values that are no numbers."""
+    smooth = logits_with_ties(classes, height, width, block, step=0.125).astype(dtype)
+    found = logits(classes, block, height, width, dtype) | {"smooth": smooth, "far ahead": smooth * dtype(8)}
+    random = np.random.default_rng(height * width)
+    for ruin in (np.nan, np.inf, -np.inf):
+        found[str(ruin)] = np.where(random.random(smooth.shape) < 0.03, dtype(ruin), smooth)
+    return found

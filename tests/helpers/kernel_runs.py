@@ -71,14 +71,30 @@ def postprocess(
     winners = place.put(np.full((h * block, w * block), 254, np.uint8))
     empty = np.full((height, width), 253, np.uint8)
     mask = place.put(empty)
-    if box:
-        down = reference.cut_table(h * block, height, box.down, upsample)
-        axes = _put(place, down, reference.cut_table(w * block, width, box.across, upsample))
-    else:
-        axes = _axes(place, (h * block, w * block), (height, width), upsample)
+    axes = _outward(place, (h * block, w * block), (height, width), upsample, box)
     place.launch(cuda.coarse_winner(tensor, block, winners))
     place.launch(cuda.upsample_argmax(tensor, block, winners, axes, Pixels(mask, height, width), blend))
     return place.get(mask, empty)
+
+
+def confidence(
+    place: Place,
+    logits: np.ndarray,
+    height: int,
+    width: int,
+    block: int,
+    *,
+    last: bool = False,
+    upsample: Upsample = "half_pixel",
+    box: Box | None = None,
+) -> np.ndarray:
+    """As `reference.confidence`; with `last` the kernel reads the logits with their channels last."""
+    coarse = (logits.shape[2] * block, logits.shape[3] * block)
+    axes = _outward(place, coarse, (height, width), upsample, box)
+    empty = np.full((height, width), 253, np.uint8)
+    made, steps = place.put(empty), place.put(reference.CONFIDENCE_STEPS)
+    place.launch(cuda.confidence(_logits(place, logits, last=last), block, axes, steps, Pixels(made, height, width)))
+    return place.get(made, empty)
 
 
 def native_mask(place: Place, logits: np.ndarray, block: int, *, last: bool = False) -> np.ndarray:
@@ -104,6 +120,12 @@ def overlay(
     blend = Blend(place.put(frame), place.put(shades), int(keep), place.put(empty))
     mask = postprocess(place, logits, *frame.shape[:2], 1, blend)
     return mask, place.get(blend.overlay, empty)
+
+
+def _outward(place: Place, coarse: tuple[int, int], size: tuple[int, int], upsample: Upsample, box: Box | None) -> Axes:
+    if not box:
+        return _axes(place, coarse, size, upsample)
+    return _put(place, *(reference.cut_table(*axis, upsample) for axis in zip(coarse, size, box, strict=True)))
 
 
 def _put(place: Place, down: reference.AxisTable, across: reference.AxisTable) -> Axes:

@@ -1,5 +1,7 @@
 """The definitions, held to other people's implementations of the same operations."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -142,3 +144,52 @@ def test_colours_alone_are_the_palettes_and_black_where_no_class_is():
 def test_what_is_no_palette_or_no_share_is_refused(colors, alpha, said):
     with pytest.raises(ValueError, match=said):
         reference.overlay_shades(colors, alpha)
+
+
+def lead_of(margin: float) -> int:
+    return int(reference.confidence(np.float32([0, margin, -9]).reshape(1, 3, 1, 1), 1, 1)[0, 0])
+
+
+def test_a_confidence_is_the_lead_of_the_best_share_over_the_second():
+    margins = np.arange(0, 8, 1 / 64)
+    shares = [np.exp([0, margin]) / np.exp([0, margin]).sum() for margin in margins]
+    assert [lead_of(margin) for margin in margins] == [round(255 * (q - p)) for p, q in shares]
+    assert [lead_of(np.log(odds)) for odds in (1, 2, 3, 9, 1e6)] == [0, 85, 128, 204, 255]
+
+
+def test_every_byte_is_a_confidence_and_the_steps_are_the_same_on_every_machine():
+    assert [lead_of(step) for step in reference.CONFIDENCE_STEPS] == list(range(1, 256))
+    digest = hashlib.sha256(reference.CONFIDENCE_STEPS.astype("<f4").tobytes()).hexdigest()
+    assert digest.startswith("876ff7ce4972efd5")
+
+
+def test_a_confidence_is_of_the_upsampled_logits_and_not_of_the_winners():
+    # Class 2, second at both ends, wins in the middle: towards each end it is overtaken, and there nothing is ahead.
+    logits = np.array([[[3, 0]], [[0, 3]], [[2, 2]]], np.float32)[None]
+    found, mask = reference.confidence(logits, 1, 512)[0], reference.postprocess(logits, 1, 512)[0]
+    changes = np.flatnonzero(np.diff(mask))
+    assert mask[[0, 256, 511]].tolist() == [0, 2, 1]
+    assert all(found[[at, at + 1]].max() < 3 for at in changes)
+    assert found[[0, 511]].tolist() == [lead_of(1), lead_of(1)]
+    assert 50 < found[256] == found.max(initial=0, where=mask == 2) < lead_of(0.5) + 1
+
+
+@pytest.mark.parametrize("ruin", [np.nan, np.inf, -np.inf])
+def test_where_a_logit_is_not_finite_there_is_no_confidence(ruin):
+    logits = np.full((1, 2, 1, 3), 9, np.float32)
+    logits[0, 1] = 0
+    logits[0, 1, 0, 2] = ruin
+    assert reference.confidence(logits, 1, 3)[0].tolist() == [255, 255, 0]  # without weight it is not read
+    assert reference.confidence(logits, 1, 6)[0].tolist() == [255, 255, 255, 0, 0, 0]
+
+
+def test_one_class_is_sure_and_a_tie_is_not():
+    assert (reference.confidence(np.zeros((1, 1, 2, 2), np.float32), 5, 5) == 255).all()
+    assert (reference.confidence(np.zeros((1, 3, 2, 2), np.float32), 5, 5) == 0).all()
+
+
+def test_what_is_less_than_the_threshold_is_void():
+    mask, found = np.array([[1, 2, 3]], np.uint8), np.array([[0, 99, 100]], np.uint8)
+    assert reference.voided(mask, found, 100).tolist() == [[255, 255, 3]]
+    assert reference.voided(mask, found, 0).tolist() == mask.tolist()
+    assert reference.voided(mask, found, 100).dtype == np.uint8

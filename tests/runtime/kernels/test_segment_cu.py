@@ -12,29 +12,12 @@ from runtime.fit import box_of
 from runtime.kernels import cuda
 from runtime.labels import CAMVID, palette
 from tests.helpers import cuda_on_cpu, kernel_cases, kernel_runs
+from tests.helpers.cuda_on_cpu import Cpu
 
 pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-
-
-class Cpu:
-    """The place of `kernel_runs` that any machine has."""
-
-    def __init__(self, kernels=None):
-        self._kernels, self._arrays = kernels, {}
-
-    def put(self, array):
-        copy = cuda_on_cpu.aligned(array)
-        self._arrays[copy.ctypes.data] = copy
-        return copy.ctypes.data
-
-    def get(self, address, like):
-        return self._arrays[address]
-
-    def launch(self, launch):
-        cuda_on_cpu.run(launch, self._kernels)
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "fp32"])
@@ -173,13 +156,13 @@ BROKEN_TOO = [
     ("seen_in", "right", "wrong"), [*BROKEN, *(pytest.param(*one, marks=pytest.mark.slow) for one in BROKEN_TOO)]
 )
 def test_these_checks_fail_on_a_broken_kernel(seen_in, right, wrong):
-    source = cuda.SOURCE.read_text()
+    source = cuda_on_cpu.source()
     broken = Cpu(cuda_on_cpu.compiled(source.replace(right, wrong), "-O0"))
     assert not all(np.array_equal(run(broken), expected) for run, expected in CHECKS[seen_in]())
 
 
 def test_what_is_broken_is_in_the_source():
-    source = cuda.SOURCE.read_text()
+    source = cuda_on_cpu.source()
     assert not [right for _, right, _ in (*BROKEN, *BROKEN_TOO) if right not in source]
 
 
@@ -190,7 +173,7 @@ def test_the_checks_that_broken_kernels_fail_are_passed_by_the_whole_one(seen_in
 
 def test_threads_that_end_where_others_wait_are_told_and_the_next_launch_runs():
     wait = "        __syncthreads();\n        for (int i = thread; i < queued"
-    source = cuda.SOURCE.read_text()
+    source = cuda_on_cpu.source()
     assert wait in source
     place = Cpu(cuda_on_cpu.compiled(source.replace(wait, f"        if (thread == 3) return;\n{wait}"), "-O0"))
     logits = kernel_cases.logits(3, 1, 6, 10, np.float32)
@@ -208,7 +191,7 @@ def test_an_overlay_moves_the_frame_in_and_out():
 
 
 def test_launches_take_the_strips_of_the_source():
-    assert f"constexpr int PIXELS = {cuda.PIXELS};" in cuda.SOURCE.read_text()
+    assert f"constexpr int PIXELS = {cuda.PIXELS};" in cuda_on_cpu.source()
 
 
 NVCC = ("nvcc", *(flag for flag in cuda.FLAGS if flag != "-cubin"), "-Werror", "all-warnings", cuda.SOURCE)

@@ -1,5 +1,6 @@
 """Frames of damaged videos."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,27 @@ def test_a_video_without_frames_is_an_error(tmp_path):
     (tmp_path / "x.avi").write_bytes(whole[: start + 4].replace(whole[4:8], (start - 4).to_bytes(4, "little")))
     frames, said = read(tmp_path / "x.avi")
     assert frames == {} and len(said) == 1 and ("holds no frame" in said[0] or "cut off" in said[0])
+
+
+def test_what_hevc_hands_on_behind_a_failure_is_left_out_though_it_says_key_frame(tmp_path):
+    # Its pictures carry checksums, and the first one does not fit: FFmpeg fails there, and gives them all later.
+    hashed = {"x265-params": "hash=1:info=0:log-level=none"}
+    path = write_video(tmp_path / "x.mp4", moving(12, SIZE), codec="libx265", key_every=30, extra=hashed)
+    whole, said = read(path)
+    assert len(whole) == 12 and said == []
+    got, said = read(damage(path, at=0.2, count=4))
+    assert any("is damaged and left out" in line for line in said)
+    assert got == {}
+
+
+def test_a_damaged_mjpeg_frame_is_left_out_and_its_neighbours_are_not(tmp_path):
+    path = write_video(tmp_path / "x.avi", moving(12, SIZE), codec="mjpeg", pix_fmt="yuvj420p", full_range=True)
+    whole, _ = read(path)
+    data = path.read_bytes()
+    scans = [found.end() for found in re.finditer(rb"\xff\xda\0\x0c", data)]
+    path.write_bytes(data[: scans[5] + 90] + b"\x55" * 4 + data[scans[5] + 94 :])
+    got, said = read(path)
+    assert len(said) == 1 and "0.20 s is damaged and left out" in said[0]
+    assert sorted(whole.keys() - got.keys()) == [sorted(whole)[5]]
+    for pts, frame in got.items():
+        np.testing.assert_array_equal(frame, whole[pts])
