@@ -7,6 +7,7 @@ import dataclasses
 import fnmatch
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from calib.graphs import load_graph
+from calib.graphs import graph_from_bytes, load_graph
+from calib.likeness import Likeness, held, tell
 from calib.placement import layer_name, layers, place
 from calib.table import CalibrationTable, table_for
 from calib.thresholds import LEVELS, METHODS, Method
@@ -62,18 +64,24 @@ def quantize(model: onnx.ModelProto, table: CalibrationTable, *, correct_bias: b
 
 
 def quantized_graph(
-    graph: Path, table_path: Path | None = None, method: Method | None = None, leave: Sequence[str] = ()
+    graph: Path,
+    table_path: Path | None = None,
+    method: Method | None = None,
+    leave: Sequence[str] = (),
+    *,
+    anyway: bool = False,
 ) -> Path:
-    """The INT8 graph beside an FP16 one; made only if there is none yet of the same key.
+    """The INT8 graph beside an FP16 one, held to it; made only if there is none yet of the same key.
 
     Args:
         graph: FP16.
         table_path: by default the newest of the same weights, or the one shipped.
         method: by default the table's own.
         leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
+        anyway: write it however far it is from its float graph.
 
     Raises:
-        GraphError: graph or table are missing or do not fit each other.
+        GraphError: graph or table are missing or do not fit each other, or INT8 is too far from the float graph.
         ModelError: the graph has no layer that one of them names; it tells the closest.
     """
     model, spec = load_graph(graph, "fp16")
@@ -83,15 +91,18 @@ def quantized_graph(
     names = sorted(set(layers(model.graph).values()))
     left = [name for given in leave for name in fnmatch.filter(names, given) or [one_of(given, names, "layer")]]
     table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *left))))
-    chosen = {"method": table.method, "float_layers": table.float_layers}
+    chosen = {"method": table.method, "float_layers": table.float_layers, "anyway": anyway}
     key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})
     height, width = spec.preprocess.height, spec.preprocess.width
     made = graph.with_name(f"{spec.name}-int8-{height}x{width}-{key}.onnx")
     with locked(made):
         if is_sealed(made):
             log(f"{made} is up to date")
+            found = _likeness_of(made)
         else:
-            write_sealed(made, _described(quantize(model, table), table, path).SerializeToString())
+            int8, table, found = held(model, spec, table, path, partial(quantize, model), anyway=anyway)
+            write_sealed(made, _described(int8, table, path, found).SerializeToString())
+    tell(found, spec.name)
     return made
 
 
@@ -246,16 +257,23 @@ def _scale(largest: np.ndarray, kind: np.dtype) -> np.ndarray:
     return np.where(scale.astype(np.float64) < exact, np.nextafter(scale, kind.type(np.inf)), scale).astype(kind)
 
 
-def _described(model: onnx.ModelProto, table: CalibrationTable, path: Path) -> onnx.ModelProto:
+def _described(model: onnx.ModelProto, table: CalibrationTable, path: Path, found: Likeness) -> onnx.ModelProto:
     entry = model.metadata_props.add()
     entry.key = PROPERTY
     told = {"method": table.method, "float_layers": table.float_layers, "frames": len(table.frames), "seed": table.seed}
-    entry.value = json.dumps({**told, "table_sha256": sha256_of(path)})
+    entry.value = json.dumps({**told, "table_sha256": sha256_of(path), "likeness": found._asdict()})
     return model
 
 
+def _likeness_of(graph: Path) -> Likeness:
+    (told,) = (entry.value for entry in graph_from_bytes(graph.read_bytes()).metadata_props if entry.key == PROPERTY)
+    return Likeness(**json.loads(told)["likeness"])
+
+
 def _code() -> str:
-    return sources_sha256(*(Path(__file__).with_name(name) for name in ("qdq.py", "placement.py", "thresholds.py")))
+    return sources_sha256(
+        *(Path(__file__).with_name(name) for name in ("qdq.py", "likeness.py", "placement.py", "thresholds.py"))
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -271,9 +289,10 @@ def main(argv: Sequence[str]) -> int:
         metavar="LAYER",
         help="layers to leave in FP16, such as conv6_cls or bottleneck5_* (none)",
     )
-    arguments = parser.parse_args(argv)
-    method = one_of(arguments.method, METHODS, "method") if arguments.method else None
-    show(quantized_graph(arguments.graph, arguments.table, method, arguments.leave))
+    parser.add_argument("--anyway", action="store_true", help="however far its logits are from the float graph's")
+    asked = parser.parse_args(argv)
+    method = one_of(asked.method, METHODS, "method") if asked.method else None
+    show(quantized_graph(asked.graph, asked.table, method, asked.leave, anyway=asked.anyway))
     return DONE
 
 

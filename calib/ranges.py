@@ -17,7 +17,7 @@ from calib.graphs import load_graph
 from calib.histogram import Histogram
 from calib.placement import tensors
 from calib.sample import Sample, digest_of, sample_frames
-from calib.table import TABLES, CalibrationTable, save_table, table_or_none
+from calib.table import TABLES, CalibrationTable, keep_frames, save_table, table_or_none
 from calib.thresholds import METHODS, Method, thresholds
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
@@ -67,7 +67,10 @@ def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Pa
             path.touch()  # the newest table is the one that was asked for last
             log(f"{path} is up to date")
         else:
-            save_table(path, _table(model, spec, sample, seed, method))
+            kept = _table(model, spec, sample, seed, method)
+            save_table(path, kept)
+        read = set(kept.frames_sha256)
+        keep_frames(path, kept, [frame for frame, of in zip(sample.frames, sample.sha256, strict=True) if of in read])
     return path
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from calib.thresholds import LEVELS, METHODS, Method
-from runtime.artifacts import ARTIFACTS, checksum_of, refuse_broken_seal, write_atomically
+from runtime.artifacts import ARTIFACTS, checksum_of, key_of, refuse_broken_seal, sha256_of, write_atomically
 from runtime.cli import log
 from runtime.commands import command, network_options
 from runtime.errors import GraphError
@@ -15,6 +16,7 @@ from runtime.spec import NAME, ModelSpec, from_json, to_json
 TABLES = ARTIFACTS / "calib"
 SHIPPED = Path(__file__).parent / "tables"
 VERSION = 1
+KEPT = 2  # frames that an INT8 graph is held to its float graph on
 CHECKSUM = "table_checksum"
 LARGEST = 65504.0  # of half precision, in which the graph computes
 SMALLEST = LEVELS * 2.0**-24  # whose step is half precision's smallest
@@ -40,6 +42,20 @@ class CalibrationTable:
     ranges: dict[str, dict[str, float]]
     means: dict[str, tuple[float, ...]]
     version: int = VERSION
+
+
+def keep_frames(table_path: Path, table: CalibrationTable, frames: Sequence[Path]) -> None:
+    """Note where some frames of a calibration lie: on them an INT8 graph is held to its float graph."""
+    places = "".join(f"{frame.resolve()}\n" for frame in frames[:KEPT])
+    write_atomically(_places(table_path, table), places.encode(errors="surrogateescape"))
+
+
+def calibration_frames(table_path: Path, table: CalibrationTable) -> list[Path]:
+    """Frames of a table's calibration that are still there as they were; none where nothing is noted of them."""
+    place = _places(table_path, table)
+    noted = place.read_bytes().decode(errors="surrogateescape").splitlines() if place.is_file() else []
+    known = set(table.frames_sha256)
+    return [path for path in map(Path, noted) if path.is_file() and sha256_of(path) in known]
 
 
 def save_table(path: Path, table: CalibrationTable) -> None:
@@ -151,6 +167,11 @@ def find_table(model: str, weights_sha256: str, source: str = "") -> Path:
 def _made_by(model: str, source: str) -> str:
     named = network_options(model, source)
     return command("calib", **named, weights=None if "onnx" in named else "path", data="path")
+
+
+def _places(table_path: Path, table: CalibrationTable) -> Path:
+    # By the frames: tables that leave other layers are of the same calibration.
+    return table_path.with_name(f"frames-{key_of({'frames': table.frames_sha256})}.txt")
 
 
 def _lined(value: object) -> str:

@@ -137,6 +137,15 @@ def amount_from_text(text: str) -> int:
     return _whole_from_text(text, 0, MOST_COUNTED, "a count")
 
 
+def byte_from_text(text: str) -> int:
+    """'85' -> 85; an argparse type, of a confidence.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number of 0 to 255.
+    """
+    return _whole_from_text(text, 0, 255, "a confidence")
+
+
 def lanes_from_text(text: str) -> int:
     """'2' -> 2; an argparse type, of frames in an engine at once.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime import cli
+from runtime.backend import refuse_ids
 from runtime.bars import tell
 from runtime.errors import FrameError
 from runtime.fit import Shapes
@@ -24,8 +25,8 @@ from runtime.media.camera import Camera, shown_address
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
 from runtime.media.local_camera import Asked, is_local
-from runtime.media.outputs import Look, outputs_of, prepare_folder
-from runtime.media.pictures import Result, Run, Task, segment_pictures
+from runtime.media.outputs import Look, Seen, outputs_of, prepare_folder
+from runtime.media.pictures import Result, Run, Task, segment_pictures, segment_with
 from runtime.media.pipeline import Clock, one_after_another, overlapped
 from runtime.media.plan import Address, Plan, asked_of, plan_of
 from runtime.media.preview import Preview, Shown, View
@@ -111,7 +112,10 @@ class Session:
         self._shapes = Shapes(lanes.spec.preprocess)
         classes = lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if options.colors == "cityscapes" else classes
-        self._look = Look(palette(shown_classes), options.alpha)
+        void_below = options.void_below or (0 if options.confidence else None)
+        if void_below is not None:
+            refuse_ids(lanes.spec)
+        self._look = Look(palette(shown_classes), options.alpha, void_below)
         self._run: Run = one_after_another if options.sequential else overlapped
 
     def do(self, plan: Plan) -> None:
@@ -243,8 +247,9 @@ class Session:
             limit_s, live = self._options.seconds, stream.live
             until, film_s = ticks(self._stop, limit_s if live else None), None if live else limit_s
             passages = segment_stream(
-                self._lanes, source, counted, until, self._run, stream.clock, live=live, seconds=film_s, at_once=at_once
-            )
+                self._lanes, source, counted, until, self._run, stream.clock, live=live, seconds=film_s,
+                at_once=at_once, void_below=self._look.void_below,
+            )  # fmt: skip
             for done, stages_ms in cli.progress(passages, stream.input if at_once else "segment", frames, "frame"):
                 stream.dropped, stream.reconnects = source.dropped, source.reconnects
                 if isinstance(done, FrameError):
@@ -288,9 +293,12 @@ class Session:
             return
 
     def _warm_up_writing(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
-        # The overlay's loop is compiled or loaded with its first call: 150 to 250 ms that no later frame has.
+        # Loops of overlays and confidences are compiled or loaded with their first call: 150 to 250 ms that no later
+        # frame has.
+        below = self._look.void_below
+        seen = Seen(mask) if below is None else segment_with(self._lanes, frame, below).seen
         with TemporaryDirectory() as folder:
-            self._look.write_pngs({kind: Path(folder) / f"{kind}.png" for kind in outputs}, frame, mask)
+            self._look.write_pngs({kind: Path(folder) / f"{kind}.png" for kind in outputs}, frame, seen)
 
 
 def _places(options: argparse.Namespace, stack: ExitStack) -> list[Preview | Windows]:

@@ -14,7 +14,7 @@ from runtime.json_values import TOLD
 from runtime.media.camera import is_camera
 from runtime.media.frames import add_max_pixels
 from runtime.media.inputs import Shard
-from runtime.media.outputs import SAVES
+from runtime.media.outputs import CONFIDENCE, SAVES
 from runtime.media.reconnecting import PATIENCE_S
 from runtime.signature import add_require_signed
 
@@ -36,6 +36,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("--json is one document, --jsonl a line an input: give one of them")
     if options.regions and not options.stats:
         parser.error("--regions are counted for --stats FILE")
+    if options.confidence:
+        options.save = (*(options.save or ()), CONFIDENCE)
     return options
 
 
@@ -50,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     add("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
     add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
     add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
+    add("--confidence", action="store_true", help="also write how far each pixel's class is ahead of the second, "
+        "0..255, as a grey picture or video")  # fmt: skip
+    add("--void-below", type=cli.byte_from_text, metavar="N", help="pixels of less confidence (0..255) are of "
+        "no class: 255 among the ids, without colour in the overlay (default: 0, none)")  # fmt: skip
     add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
     add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip

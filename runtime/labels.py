@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 IGNORED = 255  # the train id of pixels that count neither in training nor in evaluation
+VOID = "(void)"  # what such pixels of a mask are called where classes are listed
 
 
 class Label(NamedTuple):

@@ -46,7 +46,7 @@ def engine(argv: Sequence[str]) -> int:
     path = stages.build(
         source, precision=asked.precision, backend=asked.backend, size=size, batch=asked.batch,
         weights=asked.weights, classes=classes, ema=asked.ema, plain=asked.plain,
-        table=asked.table, method=asked.method, leave=asked.leave,
+        table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
     show(path)
@@ -69,7 +69,7 @@ def export(argv: Sequence[str]) -> int:
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
         weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
-        table=asked.table, method=asked.method, leave=asked.leave,
+        table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
     return DONE
@@ -114,7 +114,7 @@ def quantize(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
         source, size=size, weights=asked.weights, classes=classes,
-        ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave,
+        ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
     return DONE
@@ -152,6 +152,7 @@ def _add_int8(parser: Parser) -> None:
     add("--table", type=Path, help="the newest of the same weights, or the one shipped")
     add("--method", help=f"{', '.join(METHODS)} (the table's own)")
     add("--leave", nargs="+", default=[], metavar="LAYER", help="layers left in FP16: conv6_cls, bottleneck5_* (none)")
+    add("--anyway", action="store_true", help="take it however far its logits are from the float graph's")
 
 
 def _add_onnx(parser: Parser) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from runtime.artifacts import ARTIFACTS
 from runtime.cli import one_of
@@ -50,6 +50,7 @@ def export(
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
+    anyway: bool = False,
     folder: str | Path = GRAPHS,
 ) -> Path:
     """The checked ONNX graph of a network; made only if there is none yet of the same key.
@@ -66,6 +67,7 @@ def export(
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
         leave: of INT8, as `quantize`.
+        anyway: of INT8, as `quantize`.
         folder: where graphs are kept.
 
     Returns:
@@ -84,14 +86,15 @@ def export(
     if most < 1 or least not in (1, most):
         raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more, or (1, most)")
     chosen = one_of(precision, PRECISIONS, "precision")
-    _refuse_int8_options(chosen, table, method, leave)
+    int8 = _Int8(table, method, leave, anyway)
+    int8.refuse_for(chosen)
     if chosen == "int8" and plain:
         raise ModelError("plain graphs are fp32 or fp16, asked was int8: placement is by the deployed form's layers")
     kind = "fp16" if chosen == "int8" else chosen
     named = classes_from_file(Path(classes)) if classes else ()
     request = to_onnx.Request(model, kind, *size, most, plain, named, ema, batch_free=least < most)
     graph = to_onnx.export(request, _path(weights), Path(folder))
-    return _quantized(graph, table, method, leave) if chosen == "int8" else graph
+    return int8.graph_of(graph) if chosen == "int8" else graph
 
 
 @naming_extras
@@ -201,6 +204,7 @@ def quantize(
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
+    anyway: bool = False,
 ) -> Path:
     """The INT8 graph of a network, beside its FP16 graph.
 
@@ -213,6 +217,7 @@ def quantize(
         table: a calibration table; None: the newest of the same weights, or the one shipped.
         method: minmax, percentile, entropy or mse; None: the table's own.
         leave: layers that stay in FP16, beside those that the table leaves; `*` stands for any characters.
+        anyway: take it however far its logits are from the float graph's.
 
     Returns:
         The graph's path.
@@ -222,7 +227,8 @@ def quantize(
         GraphError: graph or table are missing, or do not fit each other.
         LibraryError: torch or onnx is not installed; it names the extra.
     """
-    return _quantized(_graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema), table, method, leave)
+    graph = _graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema)
+    return _Int8(table, method, leave, anyway).graph_of(graph)
 
 
 @naming_extras
@@ -240,6 +246,7 @@ def build(
     table: str | Path | None = None,
     method: str | None = None,
     leave: Sequence[str] = (),
+    anyway: bool = False,
     prove: bool = True,
     data: str | Path | None = None,
     folder: str | Path = ENGINES,
@@ -260,6 +267,7 @@ def build(
         table: of INT8, as `quantize`.
         method: of INT8, as `quantize`.
         leave: of INT8, as `quantize`.
+        anyway: of INT8, as `quantize`.
         prove: compare what the engine computes with its graph on onnxruntime.
         data: a data set or folder of which some frames are compared too.
         folder: where engines are kept.
@@ -283,10 +291,10 @@ def build(
     backend_module(library).this_target(library)  # before minutes of export for nothing
     if is_graph(model_or_graph):
         _refuse_with_graph(size, weights, classes, plain=plain, ema=ema, batch=batch not in (1, (1, 1)))
-        graph, kind = _graph_for(Path(model_or_graph), asked, table, method, leave)
+        graph, kind = _graph_for(Path(model_or_graph), asked, _Int8(table, method, leave, anyway))
     else:
         kind = asked or "fp16"
-        int8 = {"table": table, "method": method, "leave": leave}
+        int8 = {"table": table, "method": method, "leave": leave, "anyway": anyway}
         of = {"size": size or SIZE, "batch": batch, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
@@ -305,9 +313,7 @@ def is_code(model: Path) -> bool:
     return ".py" in (model.suffix, Path(model.name.partition(":")[0]).suffix)
 
 
-def _graph_for(
-    graph: Path, asked: Precision | None, table: str | Path | None, method: str | None, leave: Sequence[str]
-) -> tuple[Path, Precision]:
+def _graph_for(graph: Path, asked: Precision | None, int8: "_Int8") -> tuple[Path, Precision]:
     from engines.build import graph_precision, read_spec
 
     if not graph.is_file():
@@ -316,11 +322,12 @@ def _graph_for(
     read_spec(onnx)
     own = graph_precision(onnx)
     kind = asked or own
-    _refuse_int8_options(kind, table, method, leave)
+    int8.refuse_for(kind)
     made = kind == "int8" and own == "fp16"
-    if kind == own == "int8" and (table or method or leave):
-        raise ModelError(f"{graph} is INT8 already: table, method and leave are for the FP16 graph that it is made of")
-    return (_quantized(graph, table, method, leave) if made else graph), kind
+    if kind == own == "int8" and int8.given():
+        told = " and ".join(int8.given())
+        raise ModelError(f"{graph} is INT8 already: {told} is of the FP16 graph that it is made of")
+    return (int8.graph_of(graph) if made else graph), kind
 
 
 def _graph_of(
@@ -339,17 +346,25 @@ def _graph_of(
     return export(str(model_or_graph), precision=precision, **of)  # type: ignore[arg-type]
 
 
-def _quantized(graph: Path, table: str | Path | None, method: str | None, leave: Sequence[str]) -> Path:
-    from calib import qdq, thresholds
+class _Int8(NamedTuple):
+    # What is asked of INT8 alone.
+    table: str | Path | None
+    method: str | None
+    leave: Sequence[str]
+    anyway: bool
 
-    chosen = one_of(method, thresholds.METHODS, "method") if method else None
-    return qdq.quantized_graph(graph, _path(table), chosen, leave)
+    def given(self) -> list[str]:
+        return [name for name, value in self._asdict().items() if value]
 
+    def refuse_for(self, precision: str) -> None:
+        if precision != "int8" and self.given():
+            raise ModelError(f"{' and '.join(self.given())}: of precision int8 alone, asked was {precision}")
 
-def _refuse_int8_options(precision: str, table: object, method: object, leave: Sequence[str]) -> None:
-    given = [name for name, value in (("table", table), ("method", method), ("leave", leave)) if value]
-    if given and precision != "int8":
-        raise ModelError(f"{' and '.join(given)}: of precision int8 alone, asked was {precision}")
+    def graph_of(self, graph: Path) -> Path:
+        from calib import qdq, thresholds
+
+        method = one_of(self.method, thresholds.METHODS, "method") if self.method else None
+        return qdq.quantized_graph(graph, _path(self.table), method, self.leave, anyway=self.anyway)
 
 
 def _refuse_with_graph(

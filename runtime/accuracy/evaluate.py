@@ -13,11 +13,11 @@ import numpy as np
 
 from runtime.accuracy.cityscapes import CITYSCAPES_IDS
 from runtime.accuracy.datasets import DATASETS, Dataset, Pair, open_dataset, read_pair
-from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
+from runtime.accuracy.metrics import confusion, confusion_by_confidence, iou, mean_iou, pixel_accuracy
 from runtime.accuracy.seen import look
 from runtime.arguments import Parser
 from runtime.backend import Backend, open_backend
-from runtime.cli import DONE, add_threads, count_from_text, log, progress, show
+from runtime.cli import DONE, add_threads, byte_from_text, count_from_text, log, progress, show
 from runtime.commands import command
 from runtime.errors import EngineError
 from runtime.fit import Shapes, add_fit, with_fit
@@ -40,6 +40,7 @@ class Tally:
 
     matrix: np.ndarray  # int64 (C, C), `runtime.accuracy.metrics.confusion`
     agreeing_px: np.ndarray  # int64 (engines,), of the class that each engine gives
+    by_confidence: np.ndarray  # int64 (256, C, C), `confusion_by_confidence`; without pixels where none is asked for
     frames: int = 0
     seen_px: int = 0  # with those whose label does not count
 
@@ -77,20 +78,30 @@ def evaluate(
     classes: int,
     writer: LabelWriter | None = None,
     shape: float | None = None,
+    *,
+    confident: bool = False,
 ) -> list[Tally]:
     """Every engine on every frame, one frame after the other; with `shape` on the middle that has that width by height.
+
+    With `confident` the pixels are counted by their confidence, too.
 
     Raises:
         DatasetError: a frame or its label cannot be read.
         OutputError: a mask cannot be written.
     """
-    tallies = [Tally(np.zeros((classes, classes), np.int64), np.zeros(len(backends), np.int64)) for _ in backends]
+    tallies = [empty_tally(classes, len(backends)) for _ in backends]
     shapes = [Shapes(backend.spec.preprocess) for backend in backends]
     for pair in progress(pairs, "evaluate", unit="frame"):
         frame, label = (cropped(array, shape) if shape else array for array in read_pair(pair))
         for each in shapes:
             each.add(*label.shape)
-        masks = [backend.segment(frame) for backend in backends]
+        if confident:
+            pairs_of = [backend.confidence(frame) for backend in backends]
+            for tally, (mask, found) in zip(tallies, pairs_of, strict=True):
+                tally.by_confidence += confusion_by_confidence(mask, label, found, classes)
+            masks = [mask for mask, _ in pairs_of]
+        else:
+            masks = [backend.segment(frame) for backend in backends]
         for tally, mask in zip(tallies, masks, strict=True):
             tally.add(mask, label, masks)
         if writer:
@@ -99,6 +110,12 @@ def evaluate(
         if line:
             log(line)
     return tallies
+
+
+def empty_tally(classes: int, engines: int) -> Tally:
+    """Nothing is counted yet."""
+    square = (classes, classes)
+    return Tally(np.zeros(square, np.int64), np.zeros(engines, np.int64), np.zeros((256, *square), np.int64))
 
 
 def cropped(array: np.ndarray, shape: float) -> np.ndarray:
@@ -118,7 +135,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     given = (
         options.engine, options.dataset, options.data, options.split, options.limit, options.save_labels,
-        options.require_signed, options.fit, options.shape,
+        options.require_signed, options.fit, options.shape, options.void_below,
     )  # fmt: skip
     with for_command(options.threads):
         found = evaluated(*given)
@@ -136,6 +153,7 @@ def evaluated(
     require_signed: Path | None = None,
     fit: Fit | None = None,
     shape: float | None = None,
+    void_below: Sequence[int] = (),
 ) -> dict[str, Any]:
     """What engines are worth on a data set, as JSON values; `result` says what of each.
 
@@ -149,6 +167,7 @@ def evaluated(
         require_signed: a public key, whose owner must have signed every engine.
         fit: what becomes of frames of another shape than the network's; None: as each engine says.
         shape: only the middle of each frame that has this width by height; None: all of it.
+        void_below: confidences, for each of which `result` says what masks are worth without the pixels of less.
 
     Raises:
         PipelineError: an engine, the data set or an output is not as it must be.
@@ -163,8 +182,8 @@ def evaluated(
     with ExitStack() as stack:
         opening = (open_backend(path, require_signed=require_signed, fit=fit) for path in paths)
         backends = [stack.enter_context(backend) for backend in opening]
-        tallies = evaluate(backends, chosen, len(opened.classes), writer, shape)
-    results = [result(*each, opened.classes) for each in zip(paths, manifests, tallies, strict=True)]
+        tallies = evaluate(backends, chosen, len(opened.classes), writer, shape, confident=bool(void_below))
+    results = [result(*each, opened.classes, void_below) for each in zip(paths, manifests, tallies, strict=True)]
     return {
         "dataset": opened.name,
         "split": split,
@@ -174,11 +193,15 @@ def evaluated(
     }
 
 
-def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label]) -> dict[str, Any]:
+def result(
+    engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequence[Label], void_below: Sequence[int] = ()
+) -> dict[str, Any]:
     """The figures of one engine as JSON values: shares 0..1, None for a figure that no pixel decides.
 
-    `agreement` is the share of pixels that have the same class in each of the engines, in their order.
+    `agreement` is the share of pixels that have the same class in each of the engines, in their order. `void_below` has
+    for each confidence the share of the labelled pixels that have less, and the figures of those that are left.
     """
+    voids = {"void_below": [kept_above(tally.by_confidence, below) for below in void_below]} if void_below else {}
     return {
         "engine": engine.stem,
         "model": manifest.spec.name,
@@ -193,6 +216,23 @@ def result(engine: Path, manifest: EngineManifest, tally: Tally, classes: Sequen
         "pixel_accuracy": _number(pixel_accuracy(tally.matrix)),
         "agreement": (tally.agreeing_px / tally.seen_px).tolist(),
         "iou": {label.name: _number(share) for label, share in zip(classes, iou(tally.matrix), strict=True)},
+        **voids,
+    }
+
+
+def kept_above(by_confidence: np.ndarray, below: int) -> dict[str, Any]:
+    """What masks are worth without the pixels of less confidence, as JSON values; see `result`.
+
+    Args:
+        by_confidence: int64 (256, C, C), `confusion_by_confidence`.
+        below: 0..255.
+    """
+    kept, labelled = by_confidence[below:].sum(0), by_confidence.sum()
+    return {
+        "below": below,
+        "void": _number(1 - kept.sum() / labelled if labelled else math.nan),
+        "miou": _number(mean_iou(kept)),
+        "pixel_accuracy": _number(pixel_accuracy(kept)),
     }
 
 
@@ -209,7 +249,15 @@ def as_text(found: dict[str, Any]) -> str:
         lines += [_row(f"same mask as {i + 1}", [_percent(engine["agreement"][i]) for engine in engines])]
     lines += [""]
     lines += [_row(name, [_percent(engine["iou"][name]) for engine in engines]) for name in engines[0]["iou"]]
+    for number, engine in enumerate(engines, 1):
+        if "void_below" in engine:
+            lines += ["", _row(f"void below, of {number}", ["void", "mIoU", "accuracy"])]
+            lines += [_void_row(found) for found in engine["void_below"]]
     return "\n".join(lines)
+
+
+def _void_row(found: dict[str, Any]) -> str:
+    return _row(str(found["below"]), [_percent(found[key]) for key in ("void", "miou", "pixel_accuracy")])
 
 
 def _engine_line(number: int, engine: dict[str, Any]) -> str:
@@ -289,6 +337,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shape", type=_shape_from_text, metavar="W:H", help="only the middle of each frame of that shape, as 9:16"
     )
+    parser.add_argument(
+        "--void-below", type=byte_from_text, nargs="+", action="extend", default=[], metavar="N",
+        help="also tell what is left, and how right it is, without the pixels of less confidence, 0..255",
+    )  # fmt: skip
     add_max_pixels(parser)
     add_require_signed(parser)
     add_threads(parser)

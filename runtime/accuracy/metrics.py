@@ -30,6 +30,23 @@ def confusion(mask: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(joint, minlength=classes**2).reshape(classes, classes).astype(np.int64, copy=False)
 
 
+def confusion_by_confidence(mask: np.ndarray, label: np.ndarray, confidence: np.ndarray, classes: int) -> np.ndarray:
+    """`confusion` of the pixels of each confidence: the sum from one on is that of what is not void below it.
+
+    Args:
+        mask: uint8 (H, W) train ids, all of them classes.
+        label: as in `confusion`.
+        confidence: uint8 (H, W).
+        classes: how many there are.
+
+    Returns:
+        int64 (256, classes, classes).
+    """
+    counted = label < classes
+    joint = (confidence[counted].astype(np.intp) * classes + label[counted]) * classes + mask[counted]
+    return np.bincount(joint, minlength=256 * classes**2).reshape(256, classes, classes).astype(np.int64, copy=False)
+
+
 def iou(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of each class; NaN for a class that neither the labels nor the masks hold.
 

@@ -164,13 +164,13 @@ class OpenVinoRival:
         import openvino
         from openvino import opset13
 
-        model = self._core.read_model(self._model, b"")
+        model, upsample = self._core.read_model(self._model, b""), self._spec.upsample
         wide = opset13.interpolate(
             model.outputs[0].get_node().input_value(0),
             np.array(self._frame_size, np.int64),
-            "linear_onnx",
+            "nearest" if upsample == "nearest" else "linear_onnx",
             "sizes",
-            coordinate_transformation_mode="half_pixel",
+            coordinate_transformation_mode="align_corners" if upsample == "align_corners" else "half_pixel",
             axes=np.array([2, 3], np.int64),
         )
         best = opset13.topk(wide, np.int64(1), 1, "max", "none", "i32")

@@ -14,40 +14,58 @@ import numpy as np
 from runtime.artifacts import remove_leftovers
 from runtime.errors import OutputError
 from runtime.kernels.cpu import overlay
+from runtime.labels import IGNORED
 from runtime.media.frames import FrameFile, write_png
 from runtime.media.video import is_video
 from runtime.texts import shown
 
 SAVES = ("ids", "color", "overlay")
+CONFIDENCE = "confidence"  # beside them, where it is asked for: it costs another look at the logits
 OF_A_VIDEO = ("overlay",)  # where nothing is said; class ids and colours of an hour of video are many gigabytes
 # Linux takes 255; behind a name come `_overlay`, `.size2`, and what a video is called while it grows.
 MOST_NAME_BYTES, TOLD_APART = 205, 10
-VIDEO_SUFFIX = {"ids": ".mkv", "color": ".mp4", "overlay": ".mp4"}
-
+VIDEO_SUFFIX = {"ids": ".mkv", "color": ".mp4", "overlay": ".mp4", CONFIDENCE: ".mkv"}
 
 PART = re.compile(r"\.size[0-9]+(?=\.\w+$)")
 
 
+class Seen(NamedTuple):
+    """What was seen in a frame: uint8 (H, W) train ids and, where it was asked for, their confidence."""
+
+    mask: np.ndarray
+    confidence: np.ndarray | None = None
+
+
 class Look(NamedTuple):
-    """How a mask is shown: the classes' colours, uint8 (256, 3) RGB, and their part in the overlay, 0..1."""
+    """How a mask is shown: the classes' colours, uint8 (256, 3) RGB, and their part in the overlay, 0..1.
+
+    A pixel of less confidence than `void_below` is of no class; None: nobody asks for a confidence.
+    """
 
     palette: np.ndarray
     alpha: float
+    void_below: int | None = None
 
-    def pixels(self, kind: str, frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """What is written for one of `SAVES`: uint8 (H, W) for ids, else uint8 (H, W, 3) RGB."""
+    def pixels(self, kind: str, frame: np.ndarray, seen: Seen) -> np.ndarray:
+        """What is written for a kind: uint8 (H, W) for ids and confidence, else uint8 (H, W, 3) RGB."""
         if kind == "ids":
-            return mask
-        return overlay(frame, mask, self.palette, 1.0 if kind == "color" else self.alpha)
+            return seen.mask
+        if kind == CONFIDENCE and seen.confidence is not None:
+            return seen.confidence
+        blended = overlay(frame, seen.mask, self.palette, 1.0 if kind == "color" else self.alpha)
+        if self.void_below and kind == "overlay":
+            void = seen.mask == IGNORED
+            blended[void] = frame[void]
+        return blended
 
-    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray, told: str = "") -> None:
-        """Write each of `outputs`: ids, color, overlay -> where; `told` is their mark.
+    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, seen: Seen, told: str = "") -> None:
+        """Write each of `outputs`: a kind -> where; `told` is their mark.
 
         Raises:
             OutputError: one cannot be written.
         """
         for kind, path in outputs.items():
-            write_png(path, self.pixels(kind, frame, mask), told)
+            write_png(path, self.pixels(kind, frame, seen), told)
 
 
 def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
@@ -59,7 +77,8 @@ def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None
     Args:
         file: a picture or a video, told by its name.
         folder: where all of it goes.
-        saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video.
+        saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video. `CONFIDENCE` at their end is written
+            beside them, alone beside the default.
     """
     stem, extension = file.relative.with_suffix(""), file.relative.suffix.removeprefix(".")
     name = _short(f"{stem.name}_{extension}" if extension else stem.name)
@@ -178,7 +197,9 @@ def _short(name: str) -> str:
 
 
 def _outputs(stem: Path, saves: Sequence[str] | None, video: bool) -> dict[str, Path]:
-    kinds = (OF_A_VIDEO if video else SAVES) if saves is None else saves
+    kinds = (OF_A_VIDEO if video else SAVES) if saves is None else tuple(saves)
+    if kinds == (CONFIDENCE,):
+        kinds = (*(OF_A_VIDEO if video else SAVES), CONFIDENCE)
     return {kind: stem.with_name(f"{stem.name}_{kind}{VIDEO_SUFFIX[kind] if video else '.png'}") for kind in kinds}
 
 

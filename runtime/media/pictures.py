@@ -8,11 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from runtime.errors import FrameError
+from runtime.labels import IGNORED, VOID
 from runtime.lanes import Lanes
 from runtime.media.frames import FrameFile, read_frame
-from runtime.media.outputs import Look
+from runtime.media.outputs import Look, Seen
 from runtime.media.pipeline import Clock, Passage, Stage
 from runtime.media.stats import Counting, Counts
+from runtime.reference import voided
 from runtime.spec import ModelSpec
 from runtime.threads import count
 
@@ -42,10 +44,10 @@ class Result(NamedTuple):
 
 
 class Segmented(NamedTuple):
-    """A frame with its mask, and the milliseconds of the parts of `segment` that the backend tells."""
+    """A frame with what was seen in it, and the milliseconds of the parts of `segment` that the backend tells."""
 
     frame: np.ndarray
-    mask: np.ndarray
+    seen: Seen
     parts_ms: dict[str, float]
 
 
@@ -54,12 +56,15 @@ def workers() -> int:
     return max(1, min(MOST_WORKERS, count() // 2))
 
 
-def segment_with(lanes: Lanes, frame: np.ndarray) -> Segmented:
-    """The mask of one frame from the next free lane."""
+def segment_with(lanes: Lanes, frame: np.ndarray, void_below: int | None = None) -> Segmented:
+    """The mask of one frame from the next free lane; with its confidence where `Look.void_below` asks for it."""
     with lanes.lane() as backend:
-        mask = backend.segment(frame)
+        seen = Seen(backend.segment(frame)) if void_below is None else Seen(*backend.confidence(frame))
         # A copy: the backend's own is overwritten by the next frame.
-        return Segmented(frame, mask, dict(backend.stages_ms))
+        parts_ms = dict(backend.stages_ms)
+    if void_below and seen.confidence is not None:
+        seen = Seen(voided(seen.mask, seen.confidence, void_below), seen.confidence)
+    return Segmented(frame, seen, parts_ms)
 
 
 def segment_pictures(
@@ -86,14 +91,14 @@ def segment_pictures(
         return task, read_frame(task.file.path)
 
     def segment(item: tuple[Task, np.ndarray]) -> tuple[Task, Segmented]:
-        return item[0], segment_with(lanes, item[1])
+        return item[0], segment_with(lanes, item[1], look.void_below)
 
     def encode(item: tuple[Task, Segmented]) -> Result:
-        (file, outputs, told), (frame, mask, parts_ms) = item
-        look.write_pngs(outputs, frame, mask, told)
-        height, width = mask.shape
-        counts = counting.of(mask) if counting else {}
-        return Result(file, outputs, height, width, parts_ms, class_shares(mask, lanes.spec), counts)
+        (file, outputs, told), (frame, seen, parts_ms) = item
+        look.write_pngs(outputs, frame, seen, told)
+        height, width = seen.mask.shape
+        counts = counting.of(seen.mask) if counting else {}
+        return Result(file, outputs, height, width, parts_ms, class_shares(seen.mask, lanes.spec), counts)
 
     each = workers()
     stages = (
@@ -106,7 +111,7 @@ def segment_pictures(
 
 
 def class_shares(mask: np.ndarray, spec: ModelSpec) -> dict[str, float]:
-    """The part of the mask that each class takes, 0..1, in the order of the classes.
+    """The part of the mask that each class takes, 0..1, in the order of the classes; then `VOID`, where there is some.
 
     Args:
         mask: uint8 (H, W) train ids.
@@ -114,7 +119,8 @@ def class_shares(mask: np.ndarray, spec: ModelSpec) -> dict[str, float]:
     import cv2
 
     counts = np.ravel(cv2.calcHist([mask], [0], None, [256], [0, 256]))  # np.bincount takes ten times as long
-    return {label.name: float(counts[i]) / mask.size for i, label in enumerate(spec.classes)}
+    shares = {label.name: float(counts[i]) / mask.size for i, label in enumerate(spec.classes)}
+    return shares | {VOID: float(counts[IGNORED]) / mask.size} if counts[IGNORED] else shares
 
 
 def _timed(result: Result, stages_ms: dict[str, float]) -> Result:

@@ -13,6 +13,7 @@ import numpy as np
 
 from runtime.backend import ClosedOnExit
 from runtime.errors import OutputError
+from runtime.media.outputs import Seen
 
 HOST = "127.0.0.1"
 HOSTS = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?", re.IGNORECASE)
@@ -34,7 +35,7 @@ GUARDS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-Drawn = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Drawn = Callable[[np.ndarray, Seen], np.ndarray]
 
 
 class View:
@@ -44,14 +45,14 @@ class View:
         """Nothing yet."""
         self.name, self._drawn = name, drawn
         self._changed, self._encoding = threading.Condition(), threading.Lock()
-        self._newest: tuple[np.ndarray, np.ndarray] | None = None
+        self._newest: tuple[np.ndarray, Seen] | None = None
         self._number = 0
         self._made: tuple[int, bytes] = (0, b"")
 
-    def see(self, frame: np.ndarray, mask: np.ndarray) -> None:
-        """Take the newest: uint8 (H, W, 3) RGB and uint8 (H, W) train ids; both stay as they are from here on."""
+    def see(self, frame: np.ndarray, seen: Seen) -> None:
+        """Take the newest: uint8 (H, W, 3) RGB and what was seen in it; both stay as they are from here on."""
         with self._changed:
-            self._newest, self._number = (frame, mask), self._number + 1
+            self._newest, self._number = (frame, seen), self._number + 1
             self._changed.notify_all()
 
     def drawn(self, seen: int, wait_s: float) -> tuple[int, np.ndarray] | None:
@@ -65,8 +66,8 @@ class View:
         with self._changed:
             if not self._changed.wait_for(lambda: self._number > seen, wait_s) or self._newest is None:
                 return None
-            number, (frame, mask) = self._number, self._newest
-        pixels = self._drawn(frame, mask)
+            number, newest = self._number, self._newest
+        pixels = self._drawn(*newest)
         scale = LONGEST_SIDE / max(pixels.shape[:2])
         if scale < 1:
             pixels = np.asarray(cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
@@ -95,11 +96,11 @@ class Shown:
         """Frames go to the recording, then to the views."""
         self._recording, self._views = recording, views
 
-    def write(self, frame: Any, mask: Any) -> None:
+    def write(self, frame: Any, seen: Seen) -> None:
         """Take one."""
-        self._recording.write(frame, mask)
+        self._recording.write(frame, seen)
         for view in self._views:
-            view.see(frame.pixels, mask)
+            view.see(frame.pixels, seen)
 
 
 class Preview(ClosedOnExit):

@@ -12,7 +12,7 @@ from runtime.errors import LibraryError, OutputError
 from runtime.forks import Guard
 from runtime.media.claims import Claim
 from runtime.media.ffmpeg import file_name, library, refusing_video
-from runtime.media.outputs import Look, part_path
+from runtime.media.outputs import Look, Seen, part_path
 from runtime.media.packets import TimedFrame
 from runtime.texts import shown
 from runtime.threads import bound
@@ -151,7 +151,7 @@ class Recording(ClosedOnExit):
         """Nothing is made before the first frame is here.
 
         Args:
-            outputs: ids, color, overlay -> where.
+            outputs: a kind, such as overlay -> where.
             look: how they look.
             rate, time_base: see `VideoWriter`.
         """
@@ -162,19 +162,19 @@ class Recording(ClosedOnExit):
         self._shape: tuple[object, ...] = ()
         self._part = 0
 
-    def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
-        """Add what is saved of one frame and its mask.
+    def write(self, frame: TimedFrame, seen: Seen) -> None:
+        """Add what is saved of one frame and what was seen in it.
 
         Raises:
             OutputError: the disk is full, or gone.
         """
-        shape = (*mask.shape, frame.aspect)
+        shape = (*seen.mask.shape, frame.aspect)
         if shape != self._shape:
             self.close()
             self._shape = shape
             self._part += 1
         for kind, path in self._outputs.items():
-            pixels = self._look.pixels(kind, frame.pixels, mask)
+            pixels = self._look.pixels(kind, frame.pixels, seen)
             if kind not in self._writers:
                 self._begin(kind, part_path(path, self._part), pixels, frame.aspect)
             self._writers[kind].write(pixels, frame.pts)

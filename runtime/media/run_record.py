@@ -22,7 +22,7 @@ from runtime.texts import shown
 WITHOUT_EFFECT = frozenset(
     {"inputs", "list", "shard", "resume", "output", "engine", "save", "warmup", "max_pixels", "require_signed", "lanes",
      "threads", "fit", "sequential", "stages", "json", "jsonl", "stats", "regions", "camera_size", "camera_fps",
-     "camera_format", "reconnect", "show", "show_port", "window"}
+     "camera_format", "reconnect", "show", "show_port", "window", "confidence"}
 )  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class Record:
         self._asked["inputs"] = [shown_address(each) if is_camera(each) else each for each in options.inputs]
         self._classes = [{"id": i, "name": n, "color": list(color)} for i, (n, color) in enumerate(spec.classes)]
         effective = {name: value for name, value in self._asked.items() if name not in WITHOUT_EFFECT}
+        if not options.void_below:  # as before there was such an option
+            del effective["void_below"]
         self._folder: Path = options.output
         self._videos = videos_told(self._folder)
         effective["fit"] = spec.preprocess.fit  # the engine's own, where none is given

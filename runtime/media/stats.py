@@ -13,6 +13,7 @@ from runtime.artifacts import LEFTOVER
 from runtime.commands import missing
 from runtime.errors import FrameError, OutputError
 from runtime.json_values import read_json
+from runtime.labels import IGNORED
 from runtime.spec import ModelSpec
 from runtime.texts import shown
 
@@ -45,13 +46,14 @@ class Regions(NamedTuple):
 class Counting:
     """Counts of masks; the regions of a size are drawn once."""
 
-    def __init__(self, spec: ModelSpec, regions: Regions | None = None) -> None:
-        """Of the classes of `spec`, over all of a frame and in each region."""
-        self._classes, self._regions = len(spec.classes), regions
+    def __init__(self, spec: ModelSpec, regions: Regions | None = None, *, void: bool = False) -> None:
+        """Of the classes of `spec` and, with `void`, of none; over all of a frame and in each region."""
+        self._counted_ids = [*range(len(spec.classes)), *[IGNORED] * void]
+        self._regions = regions
         self._drawn: dict[tuple[int, int], dict[str, np.ndarray]] = {}
 
     def of(self, mask: np.ndarray) -> Counts:
-        """Pixels of each class. Thread-safe.
+        """Pixels of each class, the void last. Thread-safe.
 
         Args:
             mask: uint8 (H, W) train ids.
@@ -64,7 +66,7 @@ class Counting:
         return {WHOLE_FRAME: self._counted(mask.ravel()), **inside}
 
     def _counted(self, ids: np.ndarray) -> np.ndarray:
-        return np.bincount(ids, minlength=self._classes)[: self._classes].astype(np.int64)
+        return np.bincount(ids, minlength=256)[self._counted_ids].astype(np.int64)
 
 
 def regions_from_file(path: Path) -> Regions:
@@ -89,15 +91,15 @@ def regions_from_file(path: Path) -> Regions:
 class Table:
     """A file of one row an input, region and class: written beside its name, and given it when it is whole."""
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
-        """Begin it: Parquet where the name ends in .parquet, else CSV.
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        """Begin it: Parquet where the name ends in .parquet, else CSV; `names` are those of what is counted.
 
         Raises:
             OutputError: it cannot be written.
             LibraryError: pyarrow is not installed.
         """
         self.totals: dict[str, np.ndarray] = {}
-        self._path, self._names = path, [label.name for label in spec.classes]
+        self._path, self._names = path, list(names)
         self._growing = path.with_name(f"{LEFTOVER}{secrets.token_hex(8)}.part")
         self._rows: list[tuple[Any, ...]] = []
         try:

@@ -116,6 +116,7 @@ def segment_stream(
     live: bool,
     seconds: float | None = None,
     at_once: int | None = None,
+    void_below: int | None = None,
 ) -> Iterator[Passage]:
     """Segment and record every frame of the source.
 
@@ -129,6 +130,7 @@ def segment_stream(
         live: take a frame only when a lane is free for it, the newest; else some frames are decoded ahead.
         seconds: of film, by its frames' times, from its first.
         at_once: frames of this source in the engine; None: one in each lane.
+        void_below: as in `runtime.media.outputs.Look`.
 
     Yields:
         A `Done`, or the `FrameError` of a frame that is lost.
@@ -143,13 +145,13 @@ def segment_stream(
         return until.within(source.read())
 
     def segment(frame: TimedFrame) -> tuple[TimedFrame, Segmented]:
-        return frame, segment_with(lanes, frame.pixels)
+        return frame, segment_with(lanes, frame.pixels, void_below)
 
     def encode(item: tuple[TimedFrame, Segmented]) -> Done:
         frame, segmented = item
-        recording.write(frame, segmented.mask)
-        height, width = segmented.mask.shape
-        return Done(height, width, segmented.parts_ms, class_shares(segmented.mask, lanes.spec))
+        recording.write(frame, segmented.seen)
+        height, width = segmented.seen.mask.shape
+        return Done(height, width, segmented.parts_ms, class_shares(segmented.seen.mask, lanes.spec))
 
     stages = (
         Stage("decode", decode, 1, 0 if live else DECODED_AHEAD),

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from runtime.labels import VOID
+from runtime.media.outputs import Seen
 from runtime.media.pictures import Task
 from runtime.media.stats import Counting, Counts, Table, regions_from_file
 from runtime.media.video import TimedFrame, is_video
@@ -18,7 +20,7 @@ from runtime.texts import shown
 class Writes(Protocol):
     """What takes the frames and masks of a video."""
 
-    def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
+    def write(self, frame: TimedFrame, seen: Seen) -> None:
         """Take one."""
 
 
@@ -78,10 +80,10 @@ class Counted:
         self.counts: dict[str, np.ndarray] = {}
         self._recording, self._counting = recording, counting
 
-    def write(self, frame: TimedFrame, mask: np.ndarray) -> None:
+    def write(self, frame: TimedFrame, seen: Seen) -> None:
         """Take one."""
-        self._recording.write(frame, mask)
-        for region, pixels in self._counting.of(mask).items() if self._counting else ():
+        self._recording.write(frame, seen)
+        for region, pixels in self._counting.of(seen.mask).items() if self._counting else ():
             self.counts[region] = self.counts.get(region, np.zeros_like(pixels)) + pixels
 
 
@@ -97,8 +99,9 @@ def tally_of(options: argparse.Namespace, spec: ModelSpec) -> Iterator[Tally]:
         yield Tally()
         return
     regions = regions_from_file(options.regions) if options.regions else None
-    table = Table(options.stats, spec)
+    names = [*(label.name for label in spec.classes), *[VOID] * bool(options.void_below)]
+    table = Table(options.stats, names)
     try:
-        yield Tally(table, Counting(spec, regions))
+        yield Tally(table, Counting(spec, regions, void=bool(options.void_below)))
     finally:
         table.close()

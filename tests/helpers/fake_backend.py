@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,9 @@ class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
         mask = self.segment(frame)
         return mask, reference.overlay(frame, mask, palette, alpha)
 
+    def confidence(self, frame: np.ndarray, out: Any = None, confidence_out: Any = None) -> tuple[Any, Any]:
+        return self.segment(frame, out), expected_confidence(frame)
+
     def logits(self, frame: np.ndarray) -> np.ndarray:
         return np.zeros((1, len(self.spec.classes) * 4, 8, 16), np.float32)
 
@@ -71,6 +75,11 @@ class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
 def expected_mask(frame: np.ndarray) -> np.ndarray:
     """What every fake engine gives: the sum of the channels modulo the number of classes."""
     return (frame.sum(axis=2) % len(CAMVID)).astype(np.uint8)
+
+
+def expected_confidence(frame: np.ndarray) -> np.ndarray:
+    """What every fake engine gives: its first channel."""
+    return frame[..., 0].copy()
 
 
 opened: list[FakeBackend] = []

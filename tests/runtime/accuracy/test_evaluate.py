@@ -52,6 +52,27 @@ def test_figures_are_those_that_one_counts_by_hand(here, capsys):
     assert engine["agreement"] == [1.0] and engine["frames"] == found["frames_in_split"] == 2
 
 
+def test_what_is_left_above_a_confidence_is_what_one_counts_by_hand(here, capsys):
+    plain = figures(capsys)["engines"][0]
+    (engine,) = figures(capsys, "--void-below", "0", "1", "--void-below", "2", "255")["engines"]
+    assert engine == plain | {"void_below": engine["void_below"]}
+    whole, sure, surer, none = engine["void_below"]  # a fake engine's confidence is the id
+    assert whole == {"below": 0, "void": 0.0, "miou": plain["miou"], "pixel_accuracy": plain["pixel_accuracy"]}
+    assert sure == {"below": 1, "void": pytest.approx(3 / 9), "miou": 1.0, "pixel_accuracy": 1.0}
+    assert (surer["void"], surer["pixel_accuracy"]) == (pytest.approx(7 / 9), 1.0)
+    assert none == {"below": 255, "void": 1.0, "miou": None, "pixel_accuracy": None}
+
+
+def test_what_is_left_stands_in_a_table_of_its_own(here, capsys):
+    evaluate.main(["--data", "data", "--void-below", "1", "255"])
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert [line.split() for line in table] == [
+        ["void", "below,", "of", "1", "void", "mIoU", "accuracy"],
+        ["1", "33.33%", "100.00%", "100.00%"],
+        ["255", "100.00%", "-", "-"],
+    ]
+
+
 def test_the_document_says_what_was_run_on_what(here, capsys):
     found = figures(capsys)
     assert (found["dataset"], found["split"]) == ("camvid", "val")

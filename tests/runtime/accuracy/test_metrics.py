@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from runtime.accuracy.metrics import confusion, iou, mean_iou, pixel_accuracy
+from runtime.accuracy.metrics import confusion, confusion_by_confidence, iou, mean_iou, pixel_accuracy
 from runtime.labels import IGNORED
 
 # Class 0: 3 right of 4, and one of class 1 taken for it. Class 2: only in the masks. Class 3: nowhere.
@@ -21,6 +21,17 @@ def test_confusion_has_labels_in_rows_and_masks_in_columns():
 def test_pixels_whose_label_does_not_count_are_left_out():
     label = np.array([[0, IGNORED, IGNORED]], np.uint8)
     assert confusion(np.array([[1, 0, 1]], np.uint8), label, 2).tolist() == [[0, 1], [0, 0]]
+
+
+def test_the_confidences_of_all_pixels_that_count_add_up_to_the_confusion():
+    random = np.random.default_rng(0)
+    mask, label = random.integers(0, 3, (2, 9, 11), np.uint8)
+    label[:, 3] = IGNORED
+    confidence = random.integers(0, 256, (9, 11), np.uint8)
+    found = confusion_by_confidence(mask, label, confidence, 3)
+    assert found.shape == (256, 3, 3) and np.array_equal(found.sum(0), confusion(mask, label, 3))
+    sure = np.where(confidence < 100, np.uint8(IGNORED), label)
+    assert np.array_equal(found[100:].sum(0), confusion(mask, sure, 3))
 
 
 def test_as_many_classes_as_a_mask_can_hold_are_counted():

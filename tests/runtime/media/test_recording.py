@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import OutputError
 from runtime.labels import CAMVID, palette
-from runtime.media.outputs import Look
+from runtime.media.outputs import Look, Seen
 from runtime.media.recording import Recording, VideoWriter
 from runtime.media.video import TimedFrame
 from runtime.reference import overlay
@@ -169,7 +169,7 @@ def recorded(tmp_path: Path, frames: list[np.ndarray]) -> Recording:
     outputs = {"ids": tmp_path / "x_ids.mkv", "color": tmp_path / "x_color.mp4", "overlay": tmp_path / "x_overlay.mp4"}
     with Recording(outputs, LOOK, RATE, TIME_BASE) as recording:
         for i, frame in enumerate(frames):
-            recording.write(TimedFrame(frame, 40 * i), mask_of(frame))
+            recording.write(TimedFrame(frame, 40 * i), Seen(mask_of(frame)))
     return recording
 
 
@@ -178,7 +178,7 @@ def test_every_kind_is_recorded(tmp_path):
     given = [np.kron(frame[::12, ::16], np.ones((12, 16, 1), np.uint8)) for frame in moving(6)]
     recorded(tmp_path, given)
     np.testing.assert_array_equal(read_video(tmp_path / "x_ids.mkv", "gray")[0], [mask_of(frame) for frame in given])
-    for kind, expected in (("color", LOOK.pixels("color", given[2], mask_of(given[2]))),
+    for kind, expected in (("color", LOOK.pixels("color", given[2], Seen(mask_of(given[2])))),
                            ("overlay", overlay(given[2], mask_of(given[2]), LOOK.palette, 0.5))):  # fmt: skip
         assert np.abs(read_video(tmp_path / f"x_{kind}.mp4")[0][2].astype(int) - expected).mean() < NEAR
 
