@@ -15,7 +15,7 @@ from runtime.errors import EngineError, GraphError, LibraryError, ModelError, Pi
 from runtime.kernels import nvidia
 from runtime.manifest import read_manifest
 from runtime.spec import Target
-from tests.helpers.engines import built_engine
+from tests.helpers.engines import new_engine
 from tests.helpers.graphs import tiny_graph, tiny_spec
 
 TARGET = Target("openvino", "1", "a CPU", "avx2", "linux-x86_64")
@@ -24,7 +24,7 @@ TARGET = Target("openvino", "1", "a CPU", "avx2", "linux-x86_64")
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_manifest_says_what_was_built_and_what_it_executes(tmp_path, backend, precision):
-    path = built_engine(tmp_path, backend=backend, precision=precision)
+    path = new_engine(tmp_path, backend=backend, precision=precision)
     manifest = read_manifest(path)
     onnx = tiny_graph(None, precision)
     assert manifest.spec == tiny_spec()
@@ -35,7 +35,7 @@ def test_the_manifest_says_what_was_built_and_what_it_executes(tmp_path, backend
 
 
 def test_a_second_build_is_a_hit_that_imports_no_inference_library(tmp_path):
-    path = built_engine(tmp_path)
+    path = new_engine(tmp_path)
     code = f"""
 import sys
 from pathlib import Path
@@ -51,9 +51,9 @@ assert not {{"openvino", "onnx", "onnxruntime", "torch", "numba", "cv2"}} & set(
 
 
 def test_a_damaged_engine_is_built_again(tmp_path):
-    path = built_engine(tmp_path)
+    path = new_engine(tmp_path)
     path.write_bytes(b"damaged")
-    assert built_engine(tmp_path) == path
+    assert new_engine(tmp_path) == path
     assert hashlib.sha256(path.read_bytes()).hexdigest() == read_manifest(path).engine_sha256
 
 
@@ -131,7 +131,7 @@ def test_a_build_that_would_run_in_another_precision_leaves_no_engine(tmp_path, 
     monkeypatch.setattr(openvino_build, "execution_type", lambda precision, capabilities: "bf16")
     monkeypatch.setattr(openvino_build, "compile_options", lambda execution: compile_options("f32"))
     with pytest.raises(EngineError, match="was to run in bf16, but of its weighted layers run 2 in fp32"):
-        built_engine(tmp_path, precision="fp16")
+        new_engine(tmp_path, precision="fp16")
     assert not list(tmp_path.glob("*.engine"))
 
 
@@ -188,7 +188,7 @@ def test_a_backend_can_be_asked_for_before_a_graph_is_made(capsys):
 
 
 def test_fp16_on_onnxruntime_is_recorded_as_the_fp32_that_a_cpu_executes(tmp_path):
-    assert read_manifest(built_engine(tmp_path, backend="onnxruntime", precision="fp16")).executed == {"fp32": 2}
+    assert read_manifest(new_engine(tmp_path, backend="onnxruntime", precision="fp16")).executed == {"fp32": 2}
 
 
 def test_errors_of_users_are_one_family():

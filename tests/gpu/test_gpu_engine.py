@@ -16,7 +16,7 @@ from runtime.labels import CAMVID, palette
 from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
 from tests.helpers.engines import built_engine
-from tests.helpers.gpu_work import CHANGES, FRAMES, HALF, LARGE
+from tests.helpers.gpu_work import CHANGES, FRAMES, HALF, LARGE, OPENINGS
 from tests.helpers.graphs import tiny_spec
 
 pytestmark = pytest.mark.gpu
@@ -58,14 +58,21 @@ def test_logits_are_those_of_onnxruntime_and_the_mask_is_the_reference_of_them(t
             np.testing.assert_array_equal(engine.segment(frame(*size)), reference.segment(got, spec, (*size, 3)))
 
 
+@pytest.fixture(scope="module", params=["enet", "icnet"])
+def judged(request, tmp_path_factory):
+    """A network's graph in fp16, a frame, and its mask by onnxruntime in fp32."""
+    half, single = (export(Request(request.param, precision, *HALF)) for precision in ("fp16", "fp32"))
+    folder, image = tmp_path_factory.mktemp(request.param), frame(*HALF)
+    with open_backend(build_engine(single, "fp32", "onnxruntime", folder, prove=False)) as referee:
+        return half, image, referee.segment(image)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["enet", "icnet"])
-def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, library, model):
-    image = frame(*HALF)
-    half = build_engine(export(Request(model, "fp16", *HALF)), "fp16", library, tmp_path)
-    single = build_engine(export(Request(model, "fp32", *HALF)), "fp32", "onnxruntime", tmp_path)
-    with open_backend(half) as engine, open_backend(single) as referee:
-        assert (engine.segment(image) == referee.segment(image)).mean() >= MASK_AGREEMENT
+def test_fp16_masks_agree_with_onnxruntime_in_fp32(tmp_path, library, judged):
+    graph, image, expected = judged
+    half = build_engine(graph, "fp16", library, tmp_path)
+    with open_backend(half) as engine:
+        assert (engine.segment(image) == expected).mean() >= MASK_AGREEMENT
     assert set(read_manifest(half).executed) == {"fp16"}
 
 
@@ -159,7 +166,7 @@ def test_close_frees_what_was_taken(tmp_path, backend, driver):
     with open_backend(path) as engine:  # the library keeps some memory from its first engine on
         engine.segment(frame(*LARGE))
     free = free_bytes(driver)
-    for _ in range(20):
+    for _ in range(OPENINGS):
         with open_backend(path) as engine:
             engine.segment(frame(*LARGE))
             assert free - free_bytes(driver) >= 4 * LARGE[0] * LARGE[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.kernels.cuda import HEADER, SOURCE, Launch
+from tests.helpers.cuda_driver.nvcc import HALVES
 
 HERE = Path(__file__).parent
 SHIM = HERE / "cuda_shim.cpp"
@@ -18,6 +19,7 @@ SHIM = HERE / "cuda_shim.cpp"
 FLAGS = (
     "-std=c++17",
     "-O2",
+    *HALVES,
     "-ffp-contract=off",
     "-fPIC",
     "-shared",

@@ -19,5 +19,6 @@ LARGE = (128, 256) if IMITATED else (1024, 2048)
 HALF = (64, 128) if IMITATED else (512, 1024)
 VIDEO = (90, 160) if IMITATED else (720, 1280)
 # How often what must take no memory is done.
-FRAMES = 200 if IMITATED else 10_000
+FRAMES = 50 if IMITATED else 10_000
 CHANGES = 5 if IMITATED else 50
+OPENINGS = 4 if IMITATED else 20

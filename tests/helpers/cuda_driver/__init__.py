@@ -11,6 +11,7 @@ from tests.helpers.cuda_driver import nvcc as compiler
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "artifacts" / "cache" / "imitated-cuda"
+BETWEEN = "--"  # what is printed by one of `rules` and by the next
 
 
 def missing() -> str | None:

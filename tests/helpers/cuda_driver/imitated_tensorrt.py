@@ -220,6 +220,7 @@ class ICudaEngine:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # a network runs seldom
         self._model, self._most, self._logger = model, most, logger
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._tensors = {one.name: one for one in (*self._session.get_inputs(), *self._session.get_outputs())}

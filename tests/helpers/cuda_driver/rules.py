@@ -1,9 +1,10 @@
-"""Breaks the rules of cuda.h, one after another, through the real pycuda; `python -m ...rules NAME` breaks one of them.
+"""Breaks the rules of cuda.h through the real pycuda: `python -m ...rules NAME ...`, each in a process of its own.
 
-It prints what the program sees of it; what the driver says of it goes to stderr.
+It prints what the program sees of it; what the driver says of it goes to stderr. `BETWEEN` ends both of each.
 """
 
 import ctypes
+import os
 import sys
 import threading
 
@@ -11,6 +12,7 @@ import numpy as np
 import pycuda.driver as cuda
 
 from runtime.kernels.graph import NON_BLOCKING, Graph
+from tests.helpers.cuda_driver import BETWEEN
 
 
 def missing_wait(stream, device, pinned):
@@ -121,19 +123,33 @@ def nothing(stream, device, pinned):
     """No rule is broken."""
 
 
-def main(name):
+def broken(name):
+    """One rule, from a context made to its end."""
+    global CONTEXT
+    cuda.init()
+    CONTEXT = cuda.Device(0).retain_primary_context()
+    CONTEXT.push()
     stream, device, pinned = cuda.Stream(NON_BLOCKING), cuda.mem_alloc(64), cuda.pagelocked_empty(64, np.uint8)
     found = globals()[name](stream, device, pinned)
     print(list(found) if hasattr(found, "send") else found)
     if name != "free_in_use":
         device.free()
     pinned.base.free()
+    del stream
+    cuda.Context.pop()
+    CONTEXT.detach()
+
+
+def main(names):
+    for name in names:
+        child = os.fork()  # before CUDA is begun
+        if not child:
+            broken(name)
+            sys.exit()  # as any program ends: then the driver tells what is left
+        assert os.waitpid(child, 0)[1] == 0, name
+        for stream in (sys.stdout, sys.stderr):
+            print(BETWEEN, file=stream, flush=True)
 
 
 if __name__ == "__main__":
-    cuda.init()
-    CONTEXT = cuda.Device(0).retain_primary_context()
-    CONTEXT.push()
-    main(sys.argv[1])
-    cuda.Context.pop()
-    CONTEXT.detach()
+    main(sys.argv[1:])
