@@ -73,7 +73,7 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
             import onnxruntime
         except ImportError as error:
             raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
-        self.spec = manifest.spec
+        self.spec, self.at_once = manifest.spec, manifest.spec.batch
         self.stages_ms: dict[str, float] = {}
         with refusing(EngineError, "onnxruntime refuses the engine"):
             usable = providers(onnxruntime.get_available_providers())

@@ -123,17 +123,13 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
         """A request to an openvino.CompiledModel, with buffers of its own."""
-        self.spec = spec
+        self.spec, self.at_once = spec, at_once(spec)
         self.stages_ms: dict[str, float] = {}
         self._request = compiled.create_infer_request()
         self._stack: np.ndarray | None = None  # of an engine that takes several
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
-
-    @property
-    def _at_once(self) -> int:
-        return at_once(self.spec)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
@@ -185,7 +181,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
 
     def _images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         # uint8 (batch, height, width, 3), writable: OpenVINO shares memory only where it could also write.
-        if self._at_once == 1:
+        if self.at_once == 1:
             image = self._resizer.resize(frames[0])
             return (image if image.flags.writeable else image.copy())[None]
         if self._stack is None:

@@ -100,7 +100,7 @@ class TensorRT(Confident, ClosedOnExit):
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
         """Take over the engine and load the kernels, with `context` current; `open_engine` says what can fail."""
-        self.spec = spec
+        self.spec, self.at_once = spec, spec.batch
         self._driver, self._context = driver, context
         self.stages_ms: dict[str, float] = {}
         self._engine: Any = engine

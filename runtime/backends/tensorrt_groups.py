@@ -18,6 +18,7 @@ class Groups:
     """A part of `TensorRT`, which has what is declared here."""
 
     spec: ModelSpec
+    at_once: int
     stages_ms: dict[str, float]
     _guard: Guard
     _driver: Any
@@ -30,7 +31,7 @@ class Groups:
 
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
         """As many at once as the engine takes; see `Backend.segment_batch`."""
-        pairs, size = self._apart(paired(frames, outs)), self.spec.batch
+        pairs, size = self._apart(paired(frames, outs)), self.at_once
         if size == 1:
             return [self.segment(frame, out) for frame, out in pairs]
         groups = (pairs[start : start + size] for start in range(0, len(pairs), size))

@@ -1,14 +1,19 @@
 """Several frames in one call."""
 
+import json
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from runtime import infer
 from runtime.backend import open_backend
 from runtime.cli import batch_from_text
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
-from tests.helpers.engines import built_engine, changed
+from tests.helpers.engines import built_engine, changed, new_engine
 from tests.helpers.graphs import tiny_spec
 
 SIZES = ((32, 64), (1, 1), (17, 31), (32, 64), (40, 50))
@@ -96,7 +101,7 @@ def test_a_thread_that_has_all_lanes_does_not_wait_for_itself(path):
 
 
 def test_an_open_batch_on_openvino_is_a_loop_and_that_is_said(tmp_path, capsys):
-    built_engine(tmp_path, spec=tiny_spec(batch=3, batch_free=True))
+    new_engine(tmp_path, spec=tiny_spec(batch=3, batch_free=True))
     assert "OpenVINO takes one frame at a time: a batch of 1-3 is a loop on this CPU" in capsys.readouterr().err
 
 
@@ -107,3 +112,34 @@ def test_an_engine_of_another_batch_than_its_manifest_says_is_refused(tmp_path, 
     changed(path, spec=specs[1])
     with pytest.raises(EngineError, match=f"the engine takes {said} frames at once, its manifest says {told}; build"):
         open_backend(path)
+
+
+def test_lanes_fill_the_batch_of_their_engine(path):
+    frames = [frame(*size, seed) for seed, size in enumerate(SIZES)]
+    with open_lanes(path, 2) as lanes:
+        groups, one = [], lanes._backends[0].segment_batch
+        for backend in lanes._backends:
+            backend.segment_batch = lambda given, outs, call=backend.segment_batch: (
+                groups.append(len(given)) or call(given, outs)
+            )
+        lanes.segment_batch(frames)
+        size = lanes.at_once
+        expected = [size] * (len(frames) // size) + [len(frames) % size] * (len(frames) % size > 0)
+        assert sorted(groups) == sorted(count for count in expected if count > 1)
+        assert one.__self__.at_once == size
+
+
+def test_many_pictures_go_through_an_engine_of_several_frames_in_their_order(tmp_path, capsys):
+    single, several = (built_engine(tmp_path, spec=tiny_spec(batch=size)) for size in (1, 4))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(7):
+        cv2.imwrite(str(pictures / f"{seed}.png"), frame(20 + seed, 30, seed))
+    written = []
+    for name, engine in (("one", single), ("three", several)):
+        assert infer.main([str(pictures), "-o", str(tmp_path / name), "--engine", str(engine), "--json"]) == 0
+        files = json.loads(capsys.readouterr().out)["files"]
+        assert [Path(each["input"]).name for each in files] == [f"{seed}.png" for seed in range(7)]
+        written.append([cv2.imread(each["outputs"]["ids"], cv2.IMREAD_UNCHANGED) for each in files])
+    for one, other in zip(*written, strict=True):
+        np.testing.assert_array_equal(one, other)
