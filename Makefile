@@ -11,6 +11,7 @@ WEIGHTS ?=
 ONNX ?=
 ADOPT_OPTIONS ?=
 CLASSES ?=
+PREPROCESS ?=
 EMA ?=
 ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell command -v python3.11 || command -v python3)
@@ -31,7 +32,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -39,7 +40,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 $(foreach name,$(INHERITED),$(eval $(name) := $$(value $(name))))
 export $(SETTINGS)
 BENCH_BACKEND := auto
-BENCH_NAME := $(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL))-$(PRECISION)
+BENCH_NAME := $(if $(value ONNX),$(basename $(notdir $(subst $() $(),-,$(value ONNX)))),$(if $(findstring .py,$(MODEL)),$(basename $(notdir $(firstword $(subst :, ,$(MODEL))))),$(MODEL)))-$(PRECISION)
 KERNELS :=
 
 PRUNE_TRAINING := --epochs 60 --lr 0.02
@@ -83,12 +84,15 @@ endif
 network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
 # Another's file has a size of its own, unless one was typed.
 source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
-own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),--size "$$SIZE")
+own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),$${SIZE:+--size "$$SIZE"})
+# What a make inside of this one is told, so that it does not take our default for what was typed.
+inner_size = $(if $(value ONNX),$(if $(filter SIZE,$(TYPED) $(INHERITED)),,SIZE=))
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
 form = --batch "$$BATCH" $${PLAIN:+--plain}
-taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema}
+taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema} $(normalised)
+normalised = $${PREPROCESS:+--preprocess "$$PREPROCESS"}
 # A network of one's own is named after its file.
-NAME_OF = name=$${MODEL\#\#*/}; name=$${name%%.py*}
+NAME_OF = name=$${ONNX:-$$MODEL}; name=$${name\#\#*/}; name=$${name%%.py*}; name=$${name%.onnx}
 
 # What $$engines are worth, in figures/$(1)-MODEL.json.
 keep_accuracy = mkdir -p figures; $(NAME_OF); $(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > "artifacts/$(1)-$$name.json"; mv "artifacts/$(1)-$$name.json" "figures/$(1)-$$name.json"
@@ -108,19 +112,19 @@ $(VENV_TARGET)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV_TARGET)/.installed ## .venv with every package
 
-onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH PLAIN WEIGHTS CLASSES EMA: the checked ONNX graph; prints its path
+onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS: the checked ONNX graph; prints its path
 	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" $(form)
 
-adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
+adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES PREPROCESS ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
 	@$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(own_size) $(taken) "$${ADOPT_OPTIONS[@]}"
 
-calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
 	@$(call split,CALIB_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg calib $(source) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE BATCH PLAIN WEIGHTS CLASSES EMA ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
@@ -139,16 +143,16 @@ evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU
 	if [ "$${#ENGINES[@]}" != 0 ]; then ENGINES=(--engine "$${ENGINES[@]}"); fi
 	$(PY) -m runtime.evaluate "$${ENGINES[@]}" --dataset "$$DATASET" --data "$$DATA"
 
-precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
+precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
 	@engines=()
 	for backend in onnxruntime openvino; do
 	for precision in fp32 fp16 int8; do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= | tail -n 1)")
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION=$$precision BACKEND=$$backend INT8_OPTIONS= $(inner_size) | tail -n 1)")
 	done
 	done
 	$(call keep_accuracy,precisions)
 
-sizes: $(VENV_TARGET)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
+sizes: $(VENV_TARGET)/.installed need-data ## MODEL WEIGHTS CLASSES EMA PREPROCESS BACKEND DATASET DATA SIZES: mIoU at several input sizes, in FP32; figures/sizes-MODEL.json
 	@engines=()
 	$(call split,SIZES)
 	for size in "$${SIZES[@]}"; do
@@ -156,10 +160,10 @@ sizes: $(VENV_TARGET)/.installed need-data ## MODEL WEIGHTS BACKEND DATASET DATA
 	done
 	$(call keep_accuracy,sizes)
 
-train: $(VENV_TARGET)/.installed need-data ## MODEL DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
+train: $(VENV_TARGET)/.installed need-data ## MODEL PREPROCESS DATASET DATA OUT TRAIN_OPTIONS: weights in artifacts/train/MODEL-DATASET, or OUT; goes on where it was stopped
 	@$(call split,TRAIN_OPTIONS)
 	$(NAME_OF)
-	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --out "$${OUT:-artifacts/train/$$name-$$DATASET}" "$${TRAIN_OPTIONS[@]}"
+	$(PY) -m export.train --model "$$MODEL" --dataset "$$DATASET" --data "$$DATA" --out "$${OUT:-artifacts/train/$$name-$$DATASET}" $(normalised) "$${TRAIN_OPTIONS[@]}"
 
 # A start that is there is offered as a copy, which export.prune leaves as it is where it would write the same tensors:
 # the training that began from it goes on. With other weights that training is refused before its start is lost.
@@ -192,24 +196,30 @@ need-data:
 	@if [ -z "$$DATA" ]; then printf "error: name the data set's folder: make %s DATA=path\n" $(call quoted,$(MAKECMDGOALS)) >&2; exit 2; fi
 	[ -d "$$DATA" ] || { printf "error: there is no folder %q: DATA=path is the data set's\n" "$$DATA" >&2; exit 2; }
 
-bench: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
+bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
-	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
-	plain=$$($(PY) -m export.to_onnx --model "$$MODEL" --precision fp32 --plain)
+	$(call split,ADOPT_OPTIONS)
+	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" $(inner_size) INT8_OPTIONS= | tail -n 1)
+	if [ -n "$$ONNX" ]; then
+	plain=$$($(PY) -m streetseg engine $(source) --precision fp32 --backend onnxruntime --folder artifacts/bench)
+	program=
+	else
+	plain=$$($(PY) -m export.to_onnx $(network) --precision fp32 --plain)
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
-	program=$$($(PY) -m export.to_torch --model "$$MODEL")
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" --torch "$$program" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
+	program=$$($(PY) -m export.to_torch $(network))
+	fi
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" $${program:+--torch "$$program"} "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
 	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
-bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
+bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
 	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
-	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$MODEL-$$PRECISION" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
+	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$BENCH_NAME" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
 
-bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
+bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
-	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto SIZE=1024x2048 WEIGHTS= INT8_OPTIONS= | tail -n 1)
-	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$MODEL-$$PRECISION.json"
+	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
+	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$BENCH_NAME.json"
 
 figures: $(VENV_TARGET)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
@@ -226,11 +236,11 @@ docs: $(VENV_TARGET)/.docs ## the documentation in site/, to be read without a n
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 	echo site/index.html
 
-report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
+report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS BACKEND PRECISIONS DATASET DATA: all figures in one HTML file
 	@engines=()
 	$(call split,PRECISIONS)
 	for precision in "$${PRECISIONS[@]}"; do
-	engines+=("$$($(MAKE) --no-print-directory engine PRECISION="$$precision" | tail -n 1)")
+	engines+=("$$($(MAKE) --no-print-directory engine PRECISION="$$precision" $(inner_size) | tail -n 1)")
 	done
 	accuracy=()
 	if [ -n "$$DATA" ]; then
@@ -239,9 +249,9 @@ report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA BACKEND PREC
 	fi
 	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
-regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS REGRESS_OPTIONS: is this tree slower than revision BASE?
+regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(call split,REGRESS_OPTIONS)
-	$(PY) -m engines.revision "$$BASE" --model "$$MODEL" --precision "$$PRECISION" --backend "$$BACKEND" --size "$$SIZE" $(weights) "$${REGRESS_OPTIONS[@]}"
+	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
 	$(PY) -m pytest -m 'not gpu and not data and not package and not cameras and not slow'
@@ -289,12 +299,13 @@ wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	rm -rf build
 	ls artifacts/wheel/*.whl
 
-bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
 	@$(call split,INT8_OPTIONS)
 	graph=$$($(PY) -m streetseg export $(network) --precision "$${PRECISION/#int8/fp16}")
 	if [ "$$PRECISION" = int8 ]; then graph=$$($(PY) -m streetseg quantize "$$graph" "$${INT8_OPTIONS[@]}"); fi
 	wheel=$$($(MAKE) --no-print-directory wheel)
-	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$MODEL-$$PRECISION-$$SIZE}"
+	$(NAME_OF)
+	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$name-$$PRECISION-$$SIZE}"
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build

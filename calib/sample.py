@@ -10,6 +10,7 @@ import numpy as np
 
 from runtime.accuracy.datasets import open_dataset
 from runtime.accuracy.seen import look
+from runtime.accuracy.tools import recognised
 from runtime.artifacts import sha256_of
 from runtime.cli import log
 from runtime.commands import data_option
@@ -40,7 +41,8 @@ def sample_frames(data: Path, count: int, seed: int, *, few: bool = False) -> Sa
     """`count` frames of a data set or a folder, or all where there are fewer; the same ones for the same seed.
 
     Of Cityscapes (`leftImg8bit/train`) every city gives its share, of CamVid and its like the `train` folder is taken,
-    of a user's own classes the training frames that its classes.json names, of any other folder all images below it.
+    of a user's own classes, and of what a tool left, the training frames that its files name, of any other folder all
+    images below it.
     Validation and test frames are never taken.
 
     Args:
@@ -74,7 +76,7 @@ def digest_of(sha256: Sequence[str]) -> str:
 
 def _groups(data: Path) -> list[list[Path]]:
     # the frames by city, or all in one group; each sorted
-    if (data / OWN_CLASSES).is_file():
+    if (data / OWN_CLASSES).is_file() or recognised(data):
         dataset = open_dataset("own", data)
         pairs = dataset.pairs("train")
         look(pairs, dataset.classes, f"{dataset.name} train")

@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from runtime.measure.scratch import REPOSITORY, TREE, ended_as_interrupted, scra
 from runtime.measure.worker import OWN_GROUP
 
 ROOT = Path(__file__).parents[1]
+SIZE = "1024x2048"
 
 
 class NoBase(Exception):
@@ -96,11 +98,9 @@ def main(argv: Sequence[str]) -> int:
     """
     options, rest = _parser().parse_known_args(argv)
     parsed(["BASE", "CANDIDATE", *rest], regress.__doc__)  # a mistake is told now, not after two builds
-    weights = [f"WEIGHTS={options.weights.resolve()}"] if options.weights else []
-    variables = [
-        f"MODEL={options.model}", f"PRECISION={options.precision}", f"BACKEND={options.backend}",
-        f"SIZE={options.size}", *weights,
-    ]  # fmt: skip
+    size = options.size or ("" if options.onnx else SIZE)
+    variables = [*_network(options), f"PRECISION={options.precision}", f"BACKEND={options.backend}"]
+    variables += [*[f"SIZE={size}"] * bool(size), *_of_network(options)]
     log("building this tree's engine")
     candidate = built_engine(ROOT, variables)
     try:
@@ -110,6 +110,30 @@ def main(argv: Sequence[str]) -> int:
     except NoBase as reason:
         show(f"no baseline\n  {reason}")
         return regress.NO_BASELINE
+
+
+def _whole(model: str) -> str:
+    # A network's own file by its whole path, with the function behind it.
+    file, code, function = model.partition(".py")
+    return f"{Path(file + code).resolve()}{function}" if code and Path(file + code).is_file() else model
+
+
+def _of_network(options: argparse.Namespace) -> Iterator[str]:
+    # Files by their whole paths: the other tree's make runs in its own folder. A preset of --preprocess is no file.
+    for name in ("weights", "classes", "preprocess"):
+        given = getattr(options, name)
+        if given is not None:
+            yield f"{name.upper()}={Path(given).resolve() if Path(given).exists() else given}"
+    if options.ema:
+        yield "EMA=1"
+
+
+def _network(options: argparse.Namespace) -> list[str]:
+    # Make runs in either tree: what lies beside the user is named so that both find it.
+    if not options.onnx:
+        return [f"MODEL={_whole(options.model)}"]
+    words = [str(Path(word).resolve()) if Path(word).is_file() else word for word in shlex.split(options.adopt_options)]
+    return [f"ONNX={options.onnx.resolve()}", f"ADOPT_OPTIONS={shlex.join(words)}"]
 
 
 def _base(tree: Path, variables: Sequence[str]) -> Path:
@@ -136,8 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="icnet", help="default: %(default)s")
     parser.add_argument("--precision", default="fp16", help="default: %(default)s")
     parser.add_argument("--backend", default="auto", help="default: %(default)s")
-    parser.add_argument("--size", default="1024x2048", help="of the network, HEIGHTxWIDTH (%(default)s)")
+    parser.add_argument("--size", help=f"of the network, HEIGHTxWIDTH ({SIZE}; a file's own)")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="anyone's ONNX file, in place of --model")
+    parser.add_argument("--adopt-options", default="", metavar="TEXT", help="how it is taken, in one text")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one that each tree ships)")
+    parser.add_argument("--classes", type=Path, metavar="JSON", help="names and colours of the checkpoint's classes")
+    parser.add_argument("--ema", action="store_true", help="the average of the weights, of a checkpoint with both")
+    parser.add_argument("--preprocess", metavar="FILE", help="of a network of one's own: a preset, or a JSON file")
     return parser
 
 

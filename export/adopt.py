@@ -83,7 +83,7 @@ def adopt(path: Path, asked: Asked = NOTHING_ASKED, folder: Path = ARTIFACTS / "
 def adopted(source: "Source", asked: Asked) -> Adopted:
     """Work out what a file is, cut what the runtime does better, and hold the result to the file."""
     from export.adopting import meaning, untouched
-    from export.adopting.endings import take_ending, threshold_of
+    from export.adopting.endings import gives_ids, take_ending, threshold_of
     from export.adopting.interface import input_of, output_of, refuse_other_size
     from export.adopting.prefix import take_prefix
     from export.adopting.simplify import name_layers, simplified
@@ -100,6 +100,7 @@ def adopted(source: "Source", asked: Asked) -> Adopted:
     outside = _outside(known, prefix, given)
     frame = read_frame(STREET)
     results = untouched.run_file(source, given, outside, frame)
+    results = {name: values.astype("int64") if gives_ids(graph, name) else values for name, values in results.items()}
     classes = classes_from_file(asked.classes) if asked.classes else ()
     output, dropped = output_of(source, results, given.size, asked.output, len(classes))
     mask = untouched.mask_of(results[output], given.size, threshold[output])

@@ -18,7 +18,7 @@ from export.adopting.options import PRESETS
 from export.network import Network, Normalization
 from export.own_code import Source, code_of, is_beside, package_root
 from runtime.cli import log
-from runtime.commands import OWN
+from runtime.commands import OWN, option
 from runtime.errors import ModelError
 from runtime.libraries import refusing
 from runtime.texts import shown
@@ -27,25 +27,29 @@ NORMALIZATIONS = {name: Normalization(**values) for name, values in PRESETS.item
 SIZE_MULTIPLE = 32  # where the network does not say another
 MAIN = ("out", "logits", "main", "pred", "seg", "masks")  # of a dictionary of outputs, the one that segments
 PROBED = 2, 3  # numbers of classes that a network is tried with
-_LOADED: dict[tuple[Source, str], Network] = {}
+_LOADED: dict[tuple[Source, str, Normalization | None], Network] = {}
 _BROUGHT: set[str] = set()  # modules that stand beside the user's file, as sys.modules has them
 
 
-def network_of(source: Source) -> Network:
+def network_of(source: Source, said: Normalization | None = None) -> Network:
     """The network that a user's function builds, tried once on a small frame of zeros.
+
+    Args:
+        source: of the function.
+        said: how frames are normalised; None: as the code says.
 
     Raises:
         ModelError: the code raises, or what it builds does not say how frames are normalised, or gives no logits.
     """
-    key = source, code_of(source.given)
+    key = source, code_of(source.given), said
     if key not in _LOADED:
         module = _module(source)
         build = _function(source, module)
-        _LOADED[key] = _tried(source, module, build)
+        _LOADED[key] = _tried(source, module, build, said)
     return _LOADED[key]
 
 
-def _tried(source: Source, module: ModuleType, build: Callable[..., Any]) -> Network:
+def _tried(source: Source, module: ModuleType, build: Callable[..., Any], given: Normalization | None) -> Network:
     made = partial(built, source, build)
     network = made(PROBED[0])
 
@@ -53,7 +57,7 @@ def _tried(source: Source, module: ModuleType, build: Callable[..., Any]) -> Net
         # By the network, by the function, or by the file in capitals.
         return getattr(network, name, getattr(build, name, getattr(module, name.upper(), default)))
 
-    normalization = _normalization(source, said("normalization"))
+    normalization = given or _normalization(source, said("normalization"))
     multiple = said("size_multiple", SIZE_MULTIPLE)
     if type(multiple) is not int or not 0 < multiple <= 1024:
         raise ModelError(f"{source.given}: size_multiple is {multiple!r}, expected a number of pixels, 1 to 1024")
@@ -135,8 +139,9 @@ def _normalization(source: Source, said: Any) -> Normalization:
     values = said._asdict() if isinstance(said, Normalization) else said
     if not isinstance(values, Mapping) or not {"mean", "std"} <= values.keys() <= set(Normalization._fields):
         raise ModelError(
-            f"{source.given} does not say how frames are normalised: give the network, or the function, an attribute "
-            f"normalization: one of {', '.join(PRESETS)}, or {{scale, mean, std, channel_order}}"
+            f"{source.given} does not say how frames are normalised: give {option('preprocess', 'imagenet')} (one of "
+            f"{', '.join(PRESETS)}, or a JSON file), or the network an attribute normalization: such a name, or "
+            "{scale, mean, std, channel_order}"
         )
     with refusing(ModelError, f"{source.given}: normalization is {dict(values)!r:.200}"):
         mean, std = ((float(a), float(b), float(c)) for a, b, c in (values["mean"], values["std"]))

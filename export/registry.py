@@ -32,19 +32,25 @@ def register(network: Network) -> None:
     _NETWORKS[network.name] = network
 
 
-def find(name: str) -> Network:
+def find(name: str, said: Normalization | None = None) -> Network:
     """The network of that name, or a user's own (`export.own_code`): `path/to/net.py:build`, or an entry point.
+
+    Args:
+        name: of the network.
+        said: how frames are normalised for a user's own (`export.own_normalization`); None: as its code says.
 
     Raises:
         ModelError: there is none; it names the closest, and the page that tells how to bring one. Or a user's own
-            cannot be loaded.
+            cannot be loaded. Or one of ours is asked to take frames normalised in another way than it does.
     """
     if name in _NETWORKS:
+        if said not in (None, _NETWORKS[name].normalization):
+            raise ModelError(f"{name} normalises frames in its own way; --preprocess is for a network of your own")
         return _NETWORKS[name]
     source = own_source(name)
     if source is None:
         raise ModelError(f"{closest(name, _NETWORKS, 'model')}. For one of your own: {OWN_PAGE}")
-    return network_of(source)
+    return network_of(source, said)
 
 
 def names() -> tuple[str, ...]:

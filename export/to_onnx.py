@@ -3,15 +3,18 @@
 `python -m export.to_onnx --model icnet --precision fp16` prints the path of the graph.
 """
 
+import dataclasses
 import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from export.adopting.options import add_normalization, given_by
 from export.checkpoints.own_names import add_checkpoint, classes_from_file
 from export.checkpoints.sources import check_file, default_weights, export_key
 from export.own_code import name_of
+from export.own_normalization import Said, agreed, said_by
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
 from runtime.cli import DONE, batch_from_text, log, one_of, run, show, size_from_text
@@ -40,7 +43,8 @@ class Request(NamedTuple):
 
     `classes` names those of the checkpoint, or how many a network with random weights has; empty: as the checkpoint
     says. `averaged` takes the average of the weights (EMA) of a checkpoint that holds both. `fit` says what becomes of
-    frames of another shape (`runtime.spec.Preprocess`). `batch_free` leaves open how many up to `batch` it takes.
+    frames of another shape (`runtime.spec.Preprocess`), `normalization` how they are for a user's own network, where
+    neither its weights nor its code do. `batch_free` leaves open how many up to `batch` it takes.
     """
 
     model: str
@@ -52,6 +56,7 @@ class Request(NamedTuple):
     classes: "tuple[Label, ...]" = ()
     averaged: bool = False
     fit: Fit = BUILT_FIT
+    normalization: Said | None = None
     batch_free: bool = False
 
 
@@ -78,7 +83,7 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     name = f"{name_of(request.model)}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
     path = folder / name
     if not path.is_file():
-        check_request(request)
+        check_request(request, weights)
     with locked(path):
         if is_sealed(path):
             log(f"{path} is up to date")
@@ -87,16 +92,19 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     return path
 
 
-def check_request(request: Request) -> None:
+def check_request(request: Request, weights: Path | None = None) -> None:
     """Refuse what no graph can be made of, before anything is left under its name.
 
     Raises:
         ModelError: an unknown network or a size it cannot take.
+        WeightsError: they were trained on frames normalised otherwise than is asked.
         ValueError: an unknown precision.
     """
     from export import registry
 
-    registry.check_size(registry.find(request.model), request.height, request.width)
+    registry.check_size(
+        registry.find(request.model, agreed(request.normalization, weights)), request.height, request.width
+    )
     if request.precision not in PRECISIONS:
         raise ValueError(f"precision {request.precision!r} is none of {PRECISIONS}")
 
@@ -106,13 +114,12 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     from export.batches import check_batch, free_batch
     from export.check import check_graph
     from export.half import half_from_float
-    from export.last_upsample import tell_last_upsample
 
     entry, network, spec = loaded_network(request, weights_path)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
     graph = trace(network if request.plain or entry.deploy is None else deployed(entry, network), spec)
-    if entry.own and entry.output_stride == 1:
-        tell_last_upsample(graph)
+    if entry.own and entry.output_stride == 1 and not request.plain:
+        graph, spec = _without_last_upsample(graph, spec)
     if request.precision == "fp16":
         graph = half_from_float(graph)
     log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
@@ -120,6 +127,17 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
         graph = free_batch(graph, spec.name)
         check_batch(graph, spec)
     return graph
+
+
+def _without_last_upsample(graph: "onnx.ModelProto", spec: ModelSpec) -> "tuple[onnx.ModelProto, ModelSpec]":
+    from export.last_upsample import left_to_runtime
+
+    coarse = left_to_runtime(graph, (spec.preprocess.height, spec.preprocess.width))
+    if coarse is None:
+        return graph, spec
+    spec = dataclasses.replace(spec, output_stride=coarse.output_stride, upsample=coarse.upsample)
+    _note(coarse.graph, spec)
+    return coarse.graph, spec
 
 
 def loaded_network(request: Request, weights_path: Path | None) -> tuple["Network", "nn.Module", ModelSpec]:
@@ -130,7 +148,7 @@ def loaded_network(request: Request, weights_path: Path | None) -> tuple["Networ
     from export.checkpoints.weights import RANDOM_SEED, load, random_weights, read_weights
     from runtime.labels import CITYSCAPES
 
-    entry = registry.find(request.model)
+    entry = registry.find(request.model, agreed(request.normalization, weights_path))
     torch.manual_seed(RANDOM_SEED)
     if weights_path is None:
         log(f"no weights for {entry.name}: its masks will mean nothing. Give a checkpoint: {option('weights')}")
@@ -170,10 +188,14 @@ def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
     # Constants that the network computes from its size alone, such as the pyramid's matrices, are as large as its maps.
     model = optimize(program.model_proto, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES)
     model.producer_name = "street-segmentation"
+    _note(model, spec)
+    return model
+
+
+def _note(model: "onnx.ModelProto", spec: ModelSpec) -> None:
     forget_sources(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = SPEC_KEY, to_json(spec)
-    return model
 
 
 def forget_sources(model: "onnx.ModelProto") -> None:
@@ -226,14 +248,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
     add_fit(parser, BUILT_FIT)
     add_checkpoint(parser)
+    add_normalization(parser)
     arguments = parser.parse_args(argv)
     if arguments.weights is not None:
         check_file(arguments.weights)
     one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
     classes = classes_from_file(arguments.classes) if arguments.classes else ()
+    said = said_by(given_by(arguments))
     least, most = arguments.batch
-    form = most, arguments.plain, classes, arguments.ema, arguments.fit, least < most
+    form = most, arguments.plain, classes, arguments.ema, arguments.fit, said, least < most
     request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE

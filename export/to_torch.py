@@ -7,8 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from export.adopting.options import add_normalization, given_by
+from export.checkpoints.own_names import add_checkpoint, classes_from_file
 from export.checkpoints.sources import check_file, default_weights, export_key
 from export.own_code import name_of
+from export.own_normalization import said_by
 from export.to_onnx import Request, check_request, loaded_network
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, sources_sha256, write_sealed
@@ -35,8 +38,8 @@ def export_program(request: Request, weights: Path | None = None, folder: Path =
         ModelError: an unknown network or a size it cannot take.
         WeightsError: the checkpoint is unreadable or does not fit.
     """
-    check_request(request)
     weights = weights or default_weights(request.model)
+    check_request(request, weights)
     form = {"form": "torch program", "form_code": sources_sha256(*CODE)}
     key = export_key({**request._asdict(), **form}, weights)
     path = folder / f"{name_of(request.model)}-{request.height}x{request.width}-{key}.pt2"
@@ -65,14 +68,18 @@ def program_bytes(request: Request, weights: Path | None) -> bytes:
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = Parser(prog="python -m export.to_torch", description=__doc__)
-    parser.add_argument("--model", required=True, help="enet, icnet, or the network of a published checkpoint")
+    parser.add_argument("--model", required=True, help="enet, icnet, or path/to/net.py:build")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
+    add_checkpoint(parser)
+    add_normalization(parser)
     arguments = parser.parse_args(argv)
     if arguments.weights is not None:
         check_file(arguments.weights)
     height, width = arguments.size
-    show(export_program(Request(arguments.model, "fp32", height, width, plain=True), arguments.weights))
+    classes = classes_from_file(arguments.classes) if arguments.classes else ()
+    of = {"classes": classes, "averaged": arguments.ema, "normalization": said_by(given_by(arguments))}
+    show(export_program(Request(arguments.model, "fp32", height, width, plain=True, **of), arguments.weights))
     return DONE
 
 

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from export.adopting.options import add_options, asked_from, refuse_options
+from export.adopting.options import add_normalization, add_options, asked_from, given_by, refuse_options
 from export.checkpoints.own_names import add_checkpoint
 from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, batch_from_text, count_from_text, seed_from_text, show, size_from_text
@@ -45,7 +45,7 @@ def engine(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
         source, precision=asked.precision, backend=asked.backend, size=size, batch=asked.batch,
-        weights=asked.weights, classes=classes, ema=asked.ema, plain=asked.plain,
+        weights=asked.weights, classes=classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
@@ -65,10 +65,11 @@ def export(argv: Sequence[str]) -> int:
     _add_batch(parser)
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
     _add_int8(parser)
+    add_normalization(parser)
     asked = parser.parse_args(argv)
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
-        weights=asked.weights, classes=asked.classes, ema=asked.ema, plain=asked.plain,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
@@ -94,7 +95,8 @@ def calib(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp32")
     path = stages.calibrate(
         source, data=asked.data, size=size, weights=asked.weights,
-        classes=classes, ema=asked.ema, frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
+        classes=classes, ema=asked.ema, preprocess=_said(asked),
+        frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
     return DONE
@@ -114,7 +116,8 @@ def quantize(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
         source, size=size, weights=asked.weights, classes=classes,
-        ema=asked.ema, table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
+        ema=asked.ema, preprocess=_said(asked), table=asked.table, method=asked.method, leave=asked.leave,
+        anyway=asked.anyway,
     )  # fmt: skip
     show(path)
     return DONE
@@ -172,6 +175,12 @@ def _adopted(
     from export import adopt
 
     return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None, None
+
+
+def _said(asked: Namespace) -> dict[str, object] | None:
+    # Of the normalisation; of another's ONNX file it was taken by then.
+    said = {name: value for name, value in given_by(asked)._asdict().items() if value is not None}
+    return None if vars(asked).get("onnx") else said or None
 
 
 def _source(parser: Parser, asked: Namespace) -> str | Path:

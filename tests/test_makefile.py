@@ -66,7 +66,7 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
         ),
         ("engine DATASET=own", "make engine takes no DATASET; it takes MODEL"),
         ("demo size=64x128", "make demo takes no size; it takes no variable"),
-        ("bench WEIGHTS=x", "make bench takes no WEIGHTS; it takes MODEL PRECISION BENCH_OPTIONS"),
+        ("bench BATCH=4", "make bench takes no BATCH; it takes MODEL PRECISION SIZE WEIGHTS CLASSES"),
         ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
         ("lint test FOO=1", "make lint test takes no FOO; it takes no variable"),
     ],
@@ -167,3 +167,51 @@ def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(argument
     assert given[given.index("--onnx") + 1] == "my net.onnx" and not {"--model", "--size"} & set(given)
     assert given[given.index("--preprocess") + 1] == "pre a.json"
     assert "--size" in arguments("engine", "ONNX=net.onnx", "SIZE=64x128")[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "engines", "told"),
+    [
+        ("precisions", 6, "--dataset camvid --data"),
+        ("report", 2, "-o artifacts/report.html"),
+        ("bench", 2, "--json figures/bench-my-net-fp16.json"),
+        ("regress", 0, "--onnx my net.onnx --adopt-options --preprocess imagenet"),
+    ],
+)
+@pytest.mark.parametrize("size", [(), ("SIZE=64x128",)])
+def test_what_measures_takes_an_onnx_file_like_a_network(make, tmp_path, target, engines, told, size):
+    given = ["ONNX=my net.onnx", "ADOPT_OPTIONS=--preprocess imagenet", *size]
+    given += ["DATA=."] if target in ("precisions", "report") else []
+    (tmp_path / "artifacts").mkdir()
+    code, said, calls = make(target, *given)
+    assert code == 0, said
+    built = [call for call in calls if "streetseg engine" in call]
+    assert len(built) == engines and any(told in call for call in calls)
+    for call in [*built, *(call for call in calls if "engines.revision" in call)]:
+        assert "--onnx my net.onnx" in call and "--preprocess imagenet" in call and "--model" not in call
+        assert ("--size 64x128" in call) == bool(size) and "--size 1024" not in call
+    assert not any("to_torch" in call or "--torch" in call for call in calls)
+    if target == "precisions":
+        assert (tmp_path / "figures" / "precisions-my net.json").is_file()
+
+
+OWN = ("MODEL=nets/net.py:build", "WEIGHTS=w.pth", "CLASSES=c.json", "EMA=1", "PREPROCESS=imagenet")
+ASKED = ("--weights w.pth", "--classes c.json", "--ema", "--preprocess imagenet")
+
+
+@pytest.mark.parametrize(
+    "target", ["onnx", "engine", "bench", "bench-files", "report", "regress", "precisions", "sizes"]
+)
+def test_weights_classes_average_and_normalisation_are_taken_wherever_a_network_is(make, tmp_path, target):
+    (tmp_path / "artifacts").mkdir()
+    code, said, calls = make(target, *OWN, *(["DATA=."] if target in ("precisions", "sizes") else []))
+    made = [call for call in calls if "nets/net.py:build" in call]
+    assert (
+        code == 0 and said == [] and len(made) == {"bench": 3, "report": 2, "precisions": 6, "sizes": 4}.get(target, 1)
+    )
+    assert all(words in call for call in made for words in ASKED)
+    assert not (tmp_path / "figures/nets").exists()
+
+
+def test_a_training_takes_the_normalisation(make):
+    assert "--preprocess minus1to1" in make("train", "MODEL=a.py", "DATA=.", "PREPROCESS=minus1to1")[2][0]

@@ -78,6 +78,17 @@ def threshold_of(model: onnx.ModelProto, output: str) -> float:
     return 0.5 if node is not None and node.op_type == "Sigmoid" else 0.0
 
 
+def gives_ids(model: onnx.ModelProto, output: str) -> bool:
+    """Whether a float output holds whole numbers: an ArgMax, or other integers, cast to float."""
+    editor = Editor(model)
+    node = editor.producer.get(output)
+    while node is not None and node.op_type in PASSES:
+        if editor.kind(node.input[0]) in INTEGERS:
+            return True
+        node = editor.producer.get(node.input[0])
+    return False
+
+
 def _peeled(editor: Editor, output: str, size: tuple[int, int]) -> _State:
     state = _State(output)
     while (node := editor.producer.get(state.tensor)) is not None:

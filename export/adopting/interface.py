@@ -91,7 +91,20 @@ def output_of(
         told = ", ".join(f"{name} {shown(results[name].shape)}" for name in able)
         raise GraphError(f"several outputs of {source.path} could segment ({told}): name one with --output")
     chosen = asked or able[0]
+    if asked is None:
+        _refuse_prototypes(source, results, chosen)
     return chosen, [name for name in results if name != chosen]
+
+
+def _refuse_prototypes(source: Source, results: Mapping[str, np.ndarray], chosen: str) -> None:
+    # Instance segmentation: a list of detections, and maps that each of them weighs. Those maps are no classes.
+    for name, values in results.items():
+        if name != chosen and values.dtype.kind == "f" and values.ndim == 3 and min(values.shape[1:]) > 1:
+            raise GraphError(
+                f"{source.path} gives {name} {shown(values.shape)} beside {chosen} {shown(results[chosen].shape)}: a "
+                f"list, as of detections whose masks are made of prototypes; those are not taken. Where {chosen} is a "
+                f"map of classes, say so: --output {chosen}"
+            )
 
 
 def _layout(lengths: tuple[int, ...]) -> str | None:

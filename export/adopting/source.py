@@ -1,6 +1,7 @@
 """An ONNX file of anyone's, as it lies on disk: what it is if it is none, and what of it is not taken."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,11 @@ from runtime.libraries import refusing
 
 LEAST_OPSET = 11
 STANDARD = ("", "ai.onnx")
-QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger")
+QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger",
+             "QLinearMatMul", "MatMulInteger")  # fmt: skip
+WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+# What onnxruntime computes no convolution in: there is nothing to hold an adopted graph to.
+NOT_COMPUTED = {TensorProto.DOUBLE: "float64", TensorProto.BFLOAT16: "bfloat16"}
 # How files begin that are no ONNX, and what to do with them.
 BEGINNINGS = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: git lfs pull",
@@ -104,9 +109,10 @@ def _refuse_content(path: Path, model: onnx.ModelProto) -> int:
     if any(entry.key == "model_spec" for entry in model.metadata_props):
         raise GraphError(f"{path} is a graph of ours already: build its engine as it is (streetseg engine {path.name})")
     own = {(function.domain, function.name) for function in model.functions}
+    nodes = [node for nodes in (model.graph.node, *(each.node for each in model.functions)) for node in _nodes(nodes)]
     custom = {
         f"{node.domain}.{node.op_type}".lstrip(".")
-        for node in model.graph.node
+        for node in nodes
         if (node.domain, node.op_type) not in own and not _is_standard(node, opset)
     }
     if custom:
@@ -114,9 +120,22 @@ def _refuse_content(path: Path, model: onnx.ModelProto) -> int:
             f"{path} holds operators that are not ONNX's own: {', '.join(sorted(custom))}. Export it without "
             "plugins, custom symbols and onnxruntime's optimizer"
         )
-    if any(node.op_type in QUANTIZED for node in model.graph.node):
+    if any(node.op_type in QUANTIZED for node in nodes):
         raise GraphError(f"{path} is quantized already: give the float file, INT8 is made from it here")
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    for node in nodes:
+        if node.op_type in WEIGHTED and (kind := NOT_COMPUTED.get(kinds.get(node.input[1], 0))):
+            raise GraphError(f"{path} computes in {kind}, as onnxruntime does not: export it in float32 or float16")
     return opset
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    # Those inside of branches and loops, too.
+    for node in nodes:
+        yield node
+        for each in node.attribute:
+            for graph in (each.g, *each.graphs):
+                yield from _nodes(graph.node)
 
 
 def _is_standard(node: onnx.NodeProto, opset: int) -> bool:

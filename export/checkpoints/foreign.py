@@ -15,11 +15,17 @@ KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\s*<\?xml", "are an XML document, as a download leaves that failed"),
         (rb"\x89HDF", "are an HDF5 file, as Keras writes; save the network's tensors with torch.save or safetensors"),
         (rb"\x1f\x8b|BZh|\xfd7zXZ|(?-i:\x28\xb5\x2f\xfd)|7z\xbc\xaf", "are a compressed archive; unpack it first"),
+        (
+            rb".{4}TFL3",
+            "are a TensorFlow Lite model and no checkpoint; export the network itself to ONNX, and give that",
+        ),
         (rb".{257}ustar", "are a tar archive; unpack it first"),
         # ModelProto: field 1 (ir_version), then producer, domain, opset or graph. Source: onnx/onnx.proto.
         (rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42]", "are an ONNX graph and no checkpoint; give it as one"),
     )
 )
+PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}$")  # as transformers names them
+PARTS_JOINED = "join them: load the network with its own program, then torch.save(network.state_dict(), FILE)"
 
 
 def foreign_kind(path: Path) -> str:
@@ -32,7 +38,26 @@ def foreign_kind(path: Path) -> str:
         first = file.read(FIRST)
     if not first:
         return "are empty: 0 bytes"
+    if path.suffix == ".pb":
+        return "are a TensorFlow graph and no checkpoint; convert it to ONNX (tf2onnx), and give that"
+    if path.name.endswith(".index.json") or PART.search(path.stem):
+        return f"are one of the parts of a checkpoint, or list them; {PARTS_JOINED}"
     return next((said for pattern, said in KINDS if pattern.match(first)), "") or _other_zip(path, first)
+
+
+def folder_kind(path: Path) -> str:
+    """What a folder is that was given for a checkpoint, and what makes a file of it; empty: nothing known."""
+    names = {each.name for each in path.iterdir()}
+    if ".metadata" in names or any(name.endswith(".distcp") for name in names):
+        join = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch DIR FILE"
+        return f"is a distributed checkpoint (FSDP); join it: {join}"
+    if "zero_to_fp32.py" in names or any(name.startswith("global_step") for name in names):
+        return "is a checkpoint of DeepSpeed; join it: python DIR/zero_to_fp32.py DIR FILE"
+    if any(name.endswith(".index.json") for name in names):
+        return f"is a checkpoint in parts; {PARTS_JOINED}"
+    if "saved_model.pb" in names:
+        return "is a SavedModel of TensorFlow; convert it to ONNX (tf2onnx), and give that"
+    return ""
 
 
 def is_safetensors(path: Path) -> bool:
@@ -60,6 +85,8 @@ def _other_zip(path: Path, first: bytes) -> str:
         return ""  # its reader says how it is damaged
     if any(name.endswith("/constants.pkl") for name in names):
         return "are a TorchScript program; keep its tensors: torch.save(torch.jit.load(path).state_dict(), path)"
+    if any(name.endswith("/archive_format") for name in names):
+        return "are a program of torch.export; keep its tensors: torch.save(torch.export.load(path).state_dict, path)"
     if any(name.endswith("data.pkl") for name in names) or not names:
         return ""
     if all(name.endswith(".npy") for name in names):

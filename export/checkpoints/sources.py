@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import runtime
+from export.checkpoints.foreign import folder_kind
 from export.own_code import code_of
 from runtime.artifacts import key_of, sha256_of, sources_sha256
 from runtime.commands import option
@@ -24,9 +25,12 @@ CODE = (
             "network.py",
             "own_network.py",
             "own_code.py",
+            "own_normalization.py",
             "to_onnx.py",
             "half.py",
             "check.py",
+            "last_upsample.py",
+            "adopting",
         )
     ),
     *(RUNTIME / name for name in ("spec.py", "labels.py", "reference.py")),
@@ -45,6 +49,8 @@ def check_file(weights: Path) -> None:
     Raises:
         WeightsError: missing, or a folder.
     """
+    if weights.is_dir() and (kind := folder_kind(weights)):
+        raise WeightsError(f"weights {weights}: it {kind}")
     if not weights.is_file():
         what = "is a folder" if weights.is_dir() else "does not exist"
         raise WeightsError(f"weights {weights} {what}; give the checkpoint's file: {option('weights')}")

@@ -20,6 +20,7 @@ from torch import nn
 
 from export.checkpoints.sources import check_file
 from export.checkpoints.weights import CLASSIFIERS, Weights, load, read_weights
+from export.own_normalization import noted_in
 from export.registry import Network, build_like, find, names
 from export.training.batches import Frames, load_split
 from export.training.checkpoint import check_out, metadata_of, save_weights
@@ -145,7 +146,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     check_file(args.weights)
     check_out(args.out, args.weights)
-    network = find(args.model)
+    network = find(args.model, noted_in(args.weights))
     weights = read_weights(args.weights, network.build)
     dataset = open_dataset(args.dataset, args.data)
     if [label.name for label in dataset.classes] != [label.name for label in weights.classes]:

@@ -8,7 +8,9 @@ from typing import get_args
 
 import torch
 
+from export.adopting.options import add_normalization, given_by
 from export.checkpoints.sources import check_file
+from export.own_normalization import agreed, said_by
 from export.registry import Network, find, names, nearest_size
 from export.training.losses import LossAt
 from export.training.recipe import DEFAULTS, OTHERS, Recipe
@@ -46,7 +48,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    if wrong := refused(args, find(args.model)) or out_of_range(args):
+    if args.start:
+        check_file(args.start)
+    said = agreed(said_by(given_by(args)), args.start)
+    if wrong := refused(args, find(args.model, said)) or out_of_range(args):
         parser.error(wrong)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise LibraryError(
@@ -55,9 +60,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
     if args.start:
-        check_file(args.start)
         chosen["start_sha256"] = sha256_of(args.start)
-    return args, Recipe(**{key: getattr(args, key) for key in AS_GIVEN}, **chosen)
+    return args, Recipe(
+        normalization=(*said,) if said else None, **{key: getattr(args, key) for key in AS_GIVEN}, **chosen
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -78,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=count_from_text, default=1, help="threads that make batches (%(default)s)")
     parser.add_argument("--compile", action="store_true", help="the loss; of ENet the network too, after minutes")
     add_recipe(parser)
+    add_normalization(parser)
     return parser
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from export.own_normalization import Said
 from export.training.losses import LossAt
 from export.training.muon import MOMENTUM, Muon
 
@@ -42,6 +43,7 @@ class Recipe:
     width: int | None = None  # of a network that can have several; None: the start's, or the usual one
     color: float = 0.0  # of `export.training.augment.random_view`
     dataset: str = ""  # whose frames; empty where nobody said
+    normalization: Said | None = None  # of the frames, for a user's own network; None: as its code says
 
 
 class Step(NamedTuple):

@@ -21,6 +21,7 @@ from torch import nn
 
 from export.checkpoints.weights import read_weights
 from export.models.enet import ENet
+from export.own_normalization import normalization_of, note_of
 from export.registry import Network, build_like, find
 from export.training.augment import NEAR, SCALES
 from export.training.batches import Batch, Frames, batches, load_split, normalize
@@ -233,6 +234,7 @@ def metadata(job: Job, mious: dict[str, float]) -> dict[str, str]:
         "model": job.network.name,
         "dataset": job.dataset,
         "classes": json.dumps(job.classes),
+        **(note_of(job.network.normalization) if job.network.own else {}),
         "source": f"trained on {job.dataset} by export.train{pruned_text(pruning_of(started))}",
         "seed": str(job.recipe.seed),
         "command": job.command,
@@ -303,7 +305,8 @@ def job_of(args: argparse.Namespace, recipe: Recipe, command: str) -> Job:
         DatasetError: a training frame, or a validation frame of those kept in memory, cannot be read or does not fit
             its label.
     """
-    network, dataset = find(args.model), open_dataset(args.dataset, args.data)
+    said = normalization_of(recipe.normalization) if recipe.normalization else None
+    network, dataset = find(args.model, said), open_dataset(args.dataset, args.data)
     data, val = load_split(dataset, "train"), load_split(dataset, "val")
     # Frames too, of which the weights need none: one that cannot be read ends a training here, not after hours.
     labels = (label for _, label in progress(data, "class weights", unit="frame"))

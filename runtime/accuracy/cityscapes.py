@@ -47,11 +47,11 @@ def find_labelled(root: Path, split: str) -> list[Labelled]:
     Raises:
         DatasetError: a folder is missing, a frame has no label, or a label no frame.
     """
-    frames = _named(_split_of(root, ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_rain"), split), FRAME)
+    frames = named(_split_of(root, ("leftImg8bit", "leftImg8bit_foggy", "leftImg8bit_rain"), split), FRAME)
     folder = _split_of(root, ("gtFine", "gtCoarse"), split)
     if "gtCoarse" in folder.parts[len(root.parts) :]:
         log(f"cityscapes: there is no gtFine/{split}, its coarse labels are taken: gtCoarse/{split}")
-    labels = _named(folder, LABEL)
+    labels = named(folder, LABEL)
     bases = {_base(FRAME, key) for key in frames}
     by_kind = {kind: _of_kind(labels, kind) for kind in ("labelTrainIds", "labelIds")}
     kind = next((kind for kind, found in by_kind.items() if bases and found.keys() >= bases), "labelIds")
@@ -85,7 +85,12 @@ def _split_of(root: Path, names: tuple[str, ...], split: str) -> Path:
     raise DatasetError(f"there is no folder {shown(root / names[0] / split)}")
 
 
-def _named(folder: Path, pattern: re.Pattern[str]) -> Images:
+def named(folder: Path, pattern: re.Pattern[str]) -> Images:
+    """The pictures below a folder whose names are of that pattern, by their names.
+
+    Raises:
+        DatasetError: two have one name.
+    """
     found: Images = {}
     for path in (path for path in pictures_below(folder) if pattern.match(path.stem)):
         if path.stem in found:

@@ -8,11 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from runtime.accuracy.bundled import plain_name, read_bundled
 from runtime.accuracy.cityscapes import cityscapes_table, find_labelled
-from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values
-from runtime.accuracy.pairing import pairs_in
+from runtime.accuracy.drawn import background_of, read_drawn
+from runtime.accuracy.own import Color, OwnClasses, own_classes_from_values, refuse_contradictions
+from runtime.accuracy.pairing import DRAWN, drawn_below, images_below, pairs_in
 from runtime.accuracy.readings import OUT_OF_RANGE, ids_of, plain_values
+from runtime.accuracy.shapes import UNREAD
 from runtime.accuracy.stored import decoded, read_stored
+from runtime.accuracy.tools import Found, recognised
 from runtime.cli import closest, log
 from runtime.commands import data_option
 from runtime.errors import DatasetError
@@ -22,6 +26,7 @@ from runtime.media.decoding import frame_from_bytes
 from runtime.media.frames import whole_bytes
 from runtime.texts import shown
 
+TOLD = 30  # classes named in a line
 LOOKED = 100  # labels of a split that are read before it is used: a second or two
 
 
@@ -33,6 +38,8 @@ class Pair(NamedTuple):
     table: tuple[int, ...]  # 256 entries: stored value -> train id, IGNORED or OUT_OF_RANGE
     colors: dict[Color, int] | None = None  # RGB -> train id, or IGNORED; None where labels hold no colours
     reading: str | None = None  # one of `own.READINGS`; None: as each file tells
+    names: dict[str, int] | None = None  # class -> train id, or IGNORED: of labels that are drawn (`drawn`)
+    part: str = ""  # the frame's name in a label's file that holds many (`bundled`)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -83,17 +90,24 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def read_label(
-    path: Path, table: tuple[int, ...], colors: dict[Color, int] | None = None, reading: str | None = None
+    path: Path,
+    table: tuple[int, ...],
+    colors: dict[Color, int] | None = None,
+    reading: str | None = None,
+    names: dict[str, int] | None = None,
+    part: str = "",
 ) -> np.ndarray:
     """A label as uint8 (height, width) train ids, `IGNORED` where a pixel does not count.
 
     Args:
-        path: an image, as `stored.read_stored` takes it.
-        table, colors, reading: those of `Pair`.
+        path: an image, as `stored.read_stored` takes it, or where `names` is given JSON, as `drawn.read_drawn`.
+        table, colors, reading, names, part: those of `Pair`.
 
     Raises:
         DatasetError: the file is no such image, or holds what the dataset does not take.
     """
+    if names is not None and is_drawn(path):
+        return read_drawn(path, names, part)
     return ids_of(path, read_stored(path), table, colors, reading)
 
 
@@ -149,29 +163,95 @@ def _open_cityscapes(root: Path) -> Dataset:
 
 
 def _open_own(root: Path) -> Dataset:
-    path = root / "classes.json"
+    path, found = root / "classes.json", recognised(root)
     if not path.is_file():
-        raise DatasetError(f"own: there is no {shown(path)}, the names and colours of the classes")
+        if found is None:
+            raise DatasetError(f"own: there is no {shown(path)}, the names and colours of the classes")
+        own = _told(root, found)
+        return Dataset(root.resolve().name, root, own.classes, _find_own(own, found))
     try:
         own = own_classes_from_values(read_json(path))
     except ValueError as error:
         raise DatasetError(f"{shown(path)}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{shown(path)} cannot be read ({error.strerror})") from None
-    return Dataset(root.resolve().name, root, own.classes, _find_own(own))
+    return Dataset(root.resolve().name, root, own.classes, _find_own(own, found))
 
 
-def _find_own(own: OwnClasses) -> Callable[[Path, str], list[Pair]]:
+def _told(root: Path, found: Found) -> OwnClasses:
+    try:
+        refuse_contradictions(found.own)
+    except ValueError as error:
+        raise DatasetError(f"{shown(root)}, taken for {found.tool}: {error}; say it in a classes.json") from None
+    names = [label.name for label in found.own.classes]
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    log(f"{shown(root)} is taken for {found.tool}: {', '.join(names[:TOLD])}{more}; a classes.json would say otherwise")
+    return found.own
+
+
+def _find_own(own: OwnClasses, tool: Found | None) -> Callable[[Path, str], list[Pair]]:
     table, colors = identity_table(len(own.classes), own.ignored_ids), own.colors()
+    names = {label.name: i for i, label in enumerate(own.classes)}
 
     @cache  # what was looked at once is told once
     def find(root: Path, split: str) -> list[Pair]:
-        frames, labels = own.folders.get(split, (split, f"{split}annot"))
-        paths = pairs_in(root / frames, root / labels)
-        found = [Pair(*each, table, colors, own.labels) for each in paths]
+        if tool and split not in own.folders:
+            painted = tool.colors if tool.colors and tool.own.classes == own.classes else colors
+            found = [Pair(*each, table, painted, own.labels, names) for each in tool.pairs(split)]
+        else:
+            found = _in_folders(root, own, split, Pair(root, root, table, colors, own.labels, names))
+        if any(is_drawn(pair.label) for pair in found):
+            log(f"{shown(root)} {split}: labels are drawn (JSON); what no shape covers {_uncovered(names)}")
+            return found
         return _of_white(found, own) if own.labels is None and IGNORED not in own.ignored_ids else found
 
     return find
+
+
+def _in_folders(root: Path, own: OwnClasses, split: str, like: Pair) -> list[Pair]:
+    frames, labels = own.folders.get(split, (split, f"{split}annot"))
+    # labelme writes its JSON beside the frames.
+    beside = split not in own.folders and not (root / labels).exists() and drawn_below(root / frames)
+    if whole := _of_many(root / frames, root / labels):
+        return [like._replace(frame=frame, label=whole, part=part) for frame, part in _of_whole(root / frames, whole)]
+    paths = pairs_in(root / frames, root / (frames if beside else labels))
+    return [like._replace(frame=frame, label=label) for frame, label in paths]
+
+
+def _of_many(frames: Path, labels: Path) -> Path | None:
+    # The one file with the labels of many frames: named in "folders", SPLITannot.json, or as Roboflow has it.
+    given = (labels, labels.with_name(f"{labels.name}{DRAWN}"), frames / "_annotations.coco.json")
+    return next((path for path in given if is_drawn(path) and path.is_file()), None)
+
+
+def _of_whole(frames: Path, labels: Path) -> list[tuple[Path, str]]:
+    try:
+        parts = {plain_name(name): name for name in read_bundled(labels).drawings}
+    except OSError as error:
+        raise DatasetError(f"{shown(labels)} cannot be read ({error.strerror})") from None
+    except UNREAD as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f"{shown(labels)} is no JSON of Label Studio or COCO that is read: {why[:200]}") from None
+    there = list(images_below(frames).values())
+    found = {plain_name(path.name): path for path in there}
+    if len(found) < len(there):
+        raise DatasetError(f"{shown(frames)} has two frames of one name, and {shown(labels)} names no folders")
+    alone = sorted([*(found.keys() - parts.keys()), *(parts.keys() - found.keys())])
+    if alone:
+        raise DatasetError(
+            f"{shown(labels)} and {shown(frames)} differ by {len(alone)} frames, {alone[0]!r} among them"
+        )
+    return [(found[name], parts[name]) for name in sorted(found)]
+
+
+def _uncovered(names: dict[str, int]) -> str:
+    background = background_of(names)
+    return "does not count" if background == IGNORED else f"is {list(names)[background]}"
+
+
+def is_drawn(path: Path) -> bool:
+    """Whether a label is JSON and no picture."""
+    return path.suffix.lower() == DRAWN
 
 
 def _of_white(pairs: list[Pair], own: OwnClasses) -> list[Pair]:

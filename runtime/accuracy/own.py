@@ -61,7 +61,7 @@ def own_classes_from_values(content: Any) -> OwnClasses:
     if content.get("labels") not in (None, *READINGS):
         raise ValueError(f'"labels" is {told(content["labels"])}, expected one of {", ".join(READINGS)}')
     own = OwnClasses(tuple(map(_label, rows)), ids, colors, _folders(content), content.get("labels"))
-    _refuse_contradictions(own)
+    refuse_contradictions(own)
     return own
 
 
@@ -86,7 +86,8 @@ def _packed(colors: np.ndarray) -> np.ndarray:
     return np.asarray(colors.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32))
 
 
-def _refuse_contradictions(own: OwnClasses) -> None:
+def refuse_contradictions(own: OwnClasses) -> None:
+    """Raises ValueError: two classes have one name or colour, or one is ignored."""
     _refuse_twice("named", [label.name for label in own.classes])
     _refuse_twice("of colour", [*(label.color for label in own.classes), *own.ignored_colors])
     taken = [value for value in own.ignored_ids if value < len(own.classes)]

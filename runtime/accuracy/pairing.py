@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from runtime.errors import DatasetError
@@ -16,6 +16,8 @@ LABEL_SUFFIX = re.compile(
     re.I,
 )
 FRAME_SUFFIX = re.compile(r"[_.-](image|img|frame|rgb|sat|leftimg8bit)$", re.I)
+OF_A_TASK = re.compile(r"task-\d+-annotation-\d+-by-.*\.png$")  # Label Studio: a file for each task and tag
+DRAWN = ".json"
 NOT_OURS = "__MACOSX"  # what macOS puts beside the files of an archive
 
 
@@ -38,7 +40,12 @@ def images_below(folder: Path, but: Path | None = None) -> Images:
     return found
 
 
-def pictures_below(folder: Path) -> list[Path]:
+def drawn_below(folder: Path) -> Images:
+    """The JSON files of a folder and of those in it, as `images_below`: labels of labelme and Supervisely."""
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in pictures_below(folder, {DRAWN})}
+
+
+def pictures_below(folder: Path, kinds: Collection[str] = EXTENSIONS) -> list[Path]:
     """Every file that is a picture by its name, in order; hidden ones aside. Linked folders are entered, once each."""
     found, entered = [], set()
     for where, folders, files in os.walk(folder, followlinks=True):
@@ -48,25 +55,29 @@ def pictures_below(folder: Path) -> list[Path]:
             folders.clear()
         else:
             entered.add(real)
-            found += [Path(where, name) for name in files if _is_picture(name) and Path(where, name).is_file()]
+            found += [Path(where, name) for name in files if _is_of(name, kinds) and Path(where, name).is_file()]
     return sorted(found)
 
 
-def _is_picture(name: str) -> bool:
-    return name[0] != "." and Path(name).suffix.lower() in EXTENSIONS
+def _is_of(name: str, kinds: Collection[str]) -> bool:
+    return name[0] != "." and Path(name).suffix.lower() in kinds
 
 
 def pairs_in(frames: Path, labels: Path) -> list[tuple[Path, Path]]:
     """Each frame with its label, in the order of the frames' paths.
 
     A label has the name of its frame; or that with a suffix (`_mask`, `_L`), or behind the frame's whole name
-    (`x.jpg.png`); or either in other capitals. In one folder a label is told by its suffix.
+    (`x.jpg.png`); or either in other capitals. In one folder a label is told by its suffix. Where no picture is a
+    label, JSON files are.
 
     Raises:
         DatasetError: a frame has no label, or a label no frame.
     """
     if frames.resolve() == labels.resolve():
-        return matched(*_apart(images_below(frames)))
+        apart = _apart(images_below(frames))
+        return matched(apart[0], apart[1] or drawn_below(frames))
+    if labels.is_dir() and not pictures_below(labels):
+        return matched(images_below(frames, but=labels), drawn_below(labels))
     return matched(images_below(frames, but=labels), images_below(labels, but=frames))
 
 
@@ -85,7 +96,11 @@ def matched(frames: Images, labels: Images) -> list[tuple[Path, Path]]:
             del lone[ours[name]]
     alone = sorted([*((path, "label") for path in lone.values()), *((path, "frame") for path in left.values())])
     if alone:
-        path, other = alone[0]
+        path, other = next((each for each in alone if OF_A_TASK.match(each[0].name)), alone[0])
+        if OF_A_TASK.match(path.name):
+            raise DatasetError(
+                f"{shown(path)} is of Label Studio's PNG export, which tells no frame's name: export JSON"
+            )
         raise DatasetError(f"{shown(path)} has no {other} of the same name; {len(alone)} files are unpaired")
     return [(frames[key], found[key]) for key in sorted(frames)]
 
@@ -121,6 +136,10 @@ def _bare_frame(key: str, _: Path) -> str:
     return FRAME_SUFFIX.sub("", key)
 
 
+def _as_label(key: str, _: Path) -> str:
+    return key.replace("_camera_", "_label_")  # of A2D2
+
+
 def _folded(rule: Callable[[str, Path], str]) -> Callable[[str, Path], str]:
     return lambda key, path: rule(key, path).casefold()
 
@@ -130,6 +149,7 @@ _RULES = (
     (_whole, _key),
     (_key, _bare_label),
     (_bare_frame, _bare_label),
+    (_as_label, _key),
     (_folded(_whole), _folded(_key)),
     (_folded(_bare_frame), _folded(_bare_label)),
 )

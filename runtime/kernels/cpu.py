@@ -117,14 +117,15 @@ class Segmenter:
 
     def _confide(self, loops: ModuleType, logits: np.ndarray, confidence: np.ndarray) -> None:
         (h, w), classes = (side * self._block for side in logits.shape[:2]), logits.shape[2] // self._block**2
-        box, steps, block = box_of(self._spec.preprocess, *confidence.shape), reference.CONFIDENCE_STEPS, self._block
+        box, block = box_of(self._spec.preprocess, *confidence.shape), self._block
+        steps = reference.CONFIDENCE_STEPS, loops.first_of_bins(reference.CONFIDENCE_STEPS)
         if box.is_whole and confidence.shape == (h, w):
-            in_bands(self._threads, h, loops.confident_pixels, logits, block, steps, confidence)
+            in_bands(self._threads, h, loops.confident_pixels, logits, block, *steps, confidence)
             return
         axes = zip((h, w), confidence.shape, box, strict=True)
         cells = [Cells(*cell_table(*axis, self._upsample)) for axis in axes]
-        scratch = np.empty((self._threads, classes), np.uintp)
-        in_bands(self._threads, h, loops.confident_cells, logits, block, *cells, steps, scratch, confidence)
+        scratch = np.empty((self._threads, 4, classes), np.float32), np.empty((self._threads, classes), np.uintp)
+        in_bands(self._threads, h, loops.confident_cells, logits, block, *cells, *steps, *scratch, confidence)
 
     def _made(self, logits: np.ndarray, height: int, width: int, mask: np.ndarray) -> np.ndarray:
         # The mask, in `mask` where the loops are compiled.

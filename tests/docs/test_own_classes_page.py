@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +62,25 @@ def one_name_twice(root):
     (root / "classes.json").write_text(SHORT.replace("tram", "rail"))
 
 
+def another_shape(root):
+    shutil.rmtree(root / "trainannot")
+    shape = {"label": "bus", "shape_type": "rectangle", "points": [[0, 0], [9, 9]]}
+    content = {"shapes": [shape], "imageHeight": 96, "imageWidth": 128}
+    (root / "train/0001.json").write_text(json.dumps(content))
+
+
+def without_images(root):
+    (root / "SegmentationClass").mkdir()
+
+
 MISTAKES = {
     "a value that is no class": a_value,
     "a colour that is not named": a_colour,
     "a frame without its label": a_frame_alone,
     "classes counted from 1": counted_from_one,
     "another size": another_size,
+    "a shape of another class": another_shape,
+    "a tool's export without its images": without_images,
     "two classes of one name or colour": one_name_twice,
 }
 

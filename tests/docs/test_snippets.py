@@ -91,7 +91,7 @@ def test_a_block_is_of_a_language_that_is_checked_or_is_only_shown(block):
         ("make engine MODEL=enet PRECISION=int8", ""),
         ("make engine model=enet", "make engine takes no model"),
         ("make engin", "make has no target engin"),
-        ("make bench WEIGHTS=x", "make bench takes no WEIGHTS"),
+        ("make bench BATCH=4", "make bench takes no BATCH"),
         ("python -m runtime.infer a.png b.mp4 --lanes 2", ""),
         ("python -m runtime.infer a.png --lane", "has no option --lane"),
         ("python -m runtime.infer a.png --lanes many", "argument --lanes: "),

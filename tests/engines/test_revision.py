@@ -83,6 +83,19 @@ def test_both_engines_are_compared_and_other_options_are_passed_on(project, monk
     assert compared == ["old\n", "new\n", "--base-code", "--budget-ms", "33.3"]
 
 
+def test_what_is_said_of_a_network_reaches_both_trees_its_files_by_their_whole_paths(project, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(revision, "built_engine", lambda tree, variables: built.append(variables) or tree / "Makefile")
+    monkeypatch.setattr(regress, "main", lambda argv: 0)
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.py", "w.pth", "c.json"):
+        Path(name).touch()
+    given = ["--weights", "w.pth", "--classes", "c.json", "--ema", "--preprocess", "imagenet"]
+    assert main(["HEAD~1", "--model", "net.py:build", *given]) == 0
+    files = [f"WEIGHTS={tmp_path}/w.pth", f"CLASSES={tmp_path}/c.json", "PREPROCESS=imagenet", "EMA=1"]
+    assert built[0] == built[1] and built[0][0] == f"MODEL={tmp_path}/net.py:build" and built[0][-4:] == files
+
+
 def test_a_revision_that_is_not_there_is_no_baseline(project, capsys):
     assert main(["HEAD~7"]) == regress.NO_BASELINE
     assert capsys.readouterr().out.startswith("no baseline\n  git cannot take HEAD~7: ")
@@ -166,3 +179,13 @@ def test_a_mistake_in_the_gates_options_is_told_before_anything_is_built(project
 def test_outside_of_git_there_is_no_baseline(tmp_path):
     with pytest.raises(NoBase, match="git cannot take HEAD"), worktree("HEAD", tmp_path):
         pass
+
+
+def test_an_onnx_file_and_what_its_options_name_are_found_from_either_tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my classes.json").write_text("[]")
+    given = ["HEAD", "--onnx", "net.onnx", "--adopt-options", "--preprocess imagenet --classes 'my classes.json'"]
+    options = revision._parser().parse_args(given)
+    options_text = f"ADOPT_OPTIONS=--preprocess imagenet --classes '{tmp_path / 'my classes.json'}'"
+    assert revision._network(options) == [f"ONNX={tmp_path / 'net.onnx'}", options_text]
+    assert revision._network(revision._parser().parse_args(["HEAD"])) == ["MODEL=icnet"]

@@ -32,7 +32,8 @@ def readers(folder: Path) -> dict[str, Reader]:
     """
     return {
         "pictures": _pictures(), "labels": _labels(), "videos": _videos(folder), "checkpoints": _checkpoints(folder),
-        "graphs": _graphs(), "tables": _tables(), "classes.json": _classes(), **_documents(), **_engines(folder),
+        "graphs": _graphs(), "tables": _tables(), "classes.json": _classes(),
+        "drawn labels": _drawn(), **_documents(), **_engines(folder),
     }  # fmt: skip
 
 
@@ -146,6 +147,18 @@ def _classes() -> Reader:
     return Reader(
         {"classes.json": json.dumps(classes).encode()}, lambda path: open_dataset("own", path.parent), mutated_json
     )
+
+
+def _drawn() -> Reader:
+    from runtime.accuracy.drawn import read_drawn
+
+    shapes = [{"label": "a", "shape_type": kind, "points": [[1, 2], [9, 3], [5, 7]]} for kind in ("polygon", "circle")]
+    labelme = {"shapes": shapes, "imageHeight": 16, "imageWidth": 32}
+    points = {"exterior": [[0, 0], [9, 0], [9, 9]], "interior": []}
+    drawn = {"classTitle": "a", "geometryType": "polygon", "points": points}
+    supervisely = {"size": {"height": 16, "width": 32}, "objects": [drawn]}
+    samples = {f"{i}.json": json.dumps(each).encode() for i, each in enumerate((labelme, supervisely))}
+    return Reader(samples, lambda path: read_drawn(path, {"a": 0}), mutated_json)
 
 
 def _documents() -> dict[str, Reader]:

@@ -48,6 +48,11 @@ def script():
         (lambda: archive("word/document.xml"), r'a ZIP archive of other files \("word/document.xml"\)'),
         (lambda: archive("a.npy"), r"are arrays of NumPy; name the file .npz"),
         (script, "a TorchScript program"),
+        (
+            lambda: archive("net/archive_format", "net/data/weights/weight_0"),
+            "a program of torch.export; keep its tensors",
+        ),
+        (lambda: b"\x1c\0\0\0TFL3", "a TensorFlow Lite model"),
         (tar, "a tar archive"),
         (lambda: b"\x1f\x8b\x08\0", "a compressed archive"),
         (lambda: b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
@@ -60,3 +65,33 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, content, said, nam
     with pytest.raises(WeightsError, match=said) as raised:
         read_weights(path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("saved_model.pb", "a TensorFlow graph"),
+        ("model.safetensors.index.json", "one of the parts of a checkpoint, or list them; join them"),
+        ("model-00001-of-00002.safetensors", "one of the parts of a checkpoint"),
+    ],
+)
+def test_some_are_told_by_their_names(tmp_path, name, said):
+    with pytest.raises(WeightsError, match=said):
+        read_weights(write(tmp_path / name, b"\x08\x01\x12\0"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (".metadata", "is a distributed checkpoint .FSDP.; join it"),
+        ("global_step5", "is a checkpoint of DeepSpeed; join it"),
+        ("pytorch_model.bin.index.json", "is a checkpoint in parts; join them"),
+        ("saved_model.pb", "is a SavedModel of TensorFlow"),
+        ("a.txt", "is a folder; give the checkpoint's file"),
+    ],
+)
+def test_a_folder_is_called_what_it_is(tmp_path, name, said):
+    write(tmp_path / name, b"x")
+    with pytest.raises(WeightsError, match=said) as raised:
+        read_weights(tmp_path)
+    assert "\n" not in str(raised.value)

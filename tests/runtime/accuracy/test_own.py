@@ -131,3 +131,11 @@ def test_a_data_set_is_named_by_its_folder_wherever_one_stands(tmp_path, monkeyp
     (tmp_path / "classes.json").write_text('{"classes": [{"name": "rail", "color": [1, 2, 3]}]}')
     monkeypatch.chdir(tmp_path)
     assert open_dataset("own", Path()).name == tmp_path.name
+
+
+def test_255_classes_are_the_most(tmp_path):
+    rows = [{"name": f"c{i}", "color": [i % 256, i // 256, 7]} for i in range(256)]
+    write_label(tmp_path, np.array([[0, 254, 255]]))
+    assert labels(own(tmp_path, classes=rows[:255])) == [[0, 254, IGNORED]]
+    with pytest.raises(DatasetError, match="not a list of 1 to 255"):
+        own(tmp_path, classes=rows)

@@ -58,3 +58,9 @@ def test_a_linked_folder_is_entered_once(tmp_path):
     (tmp_path / "f/city").symlink_to(tmp_path / "real")
     (tmp_path / "real/back").symlink_to(tmp_path / "real")
     assert names_in(tmp_path) == [("f/b.jpg", "l/b.png"), ("f/city/a.jpg", "l/city/a.png")]
+
+
+def test_label_studios_pngs_tell_no_frame(tmp_path):
+    touch(tmp_path, "train/a.png", "trainannot/task-1-annotation-2-by-1-tag-Road-0.png")
+    with pytest.raises(DatasetError, match=r"tag-Road-0\.png is of Label Studio's PNG export, .*: export JSON"):
+        pairs_in(tmp_path / "train", tmp_path / "trainannot")

@@ -101,16 +101,25 @@ def test_without_compiled_loops_the_definition_does_the_work(monkeypatch):
 
 
 def test_what_is_far_ahead_in_a_cell_is_not_interpolated():
-    corners = [np.float32([9, 1, 0]), np.float32([9, 0, 1]), np.float32([8.5, 0, 0]), np.float32([9, 1, 1])]
+    corners = np.float32([[9, 1, 0], [9, 0, 1], [8.5, 0, 0], [9, 1, 1]])
     classes = np.zeros(3, np.uintp)
     enough = reference.CONFIDENCE_STEPS[-1]
-    assert confidence._rivals(*corners, enough, classes) == 0
-    for corner in corners:
-        corner[1] = 5
-    assert confidence._rivals(*corners, enough, classes) == 2
+    assert confidence._rivals(corners, enough, classes) == 0
+    corners[:, 1] = 5
+    assert confidence._rivals(corners, enough, classes) == 2
     assert classes[:2].tolist() == [0, 1]
-    corners[0][0] = np.nan
-    assert confidence._rivals(*corners, enough, classes) == 3
+    corners[0, 0] = np.nan
+    assert confidence._rivals(corners, enough, classes) == 3
+
+
+def test_no_two_steps_lie_in_one_bin_and_each_step_counts_from_itself_on():
+    steps = reference.CONFIDENCE_STEPS
+    first = confidence.first_of_bins(steps)
+    bins = (steps * confidence.BINS).astype(int)
+    assert (np.diff(bins) > 0).all() and len(first) == bins[-1] + 1
+    leads = np.concatenate([steps, np.nextafter(steps, np.float32(0)), np.float32([0, 9, np.inf, np.nan])])
+    expected = [*range(1, 256), *range(255), 0, 255, 255, 0]
+    assert [confidence._step(lead, steps, first) for lead in leads] == expected
 
 
 # What is broken on purpose, in the kernel and in the loops.
