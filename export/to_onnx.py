@@ -226,6 +226,7 @@ def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -
         batch=request.batch,
         weights_sha256=weights.sha256,
         source=f"{source}; {weights.source}",
+        upsample=entry.upsample,
         batch_free=request.batch_free,
     )
 

@@ -158,7 +158,7 @@ def main(argv: Sequence[str]) -> int:
     for label, offset in zip(weights.classes, offsets, strict=True):
         show(f"{label.name:<16}{offset:+.3f}")
     for name, size in measured_sizes(network, val[0][0]).items():
-        miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size)))
+        miou = mean_iou(evaluate(net, val, len(weights.classes), preprocess_at(network, size), network.upsample))
         metadata[f"miou_{name}"] = f"{miou:.4f}"
         show(f"{args.model} {args.dataset} val at {name}: mIoU {100 * miou:.2f}, {len(val)} frames")
     save_weights(args.out, net, metadata)

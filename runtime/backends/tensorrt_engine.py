@@ -32,7 +32,7 @@ def shapes(spec: ModelSpec) -> tuple[Shape, Shape]:
     """(channels, height, width) of a network's input and of its logits."""
     height, width = spec.preprocess.height, spec.preprocess.width
     step = spec.output_stride * spec.block
-    return (3, height, width), (len(spec.classes) * spec.block**2, height // step, width // step)
+    return (3, height, width), (len(spec.classes) * spec.block**2, -(-height // step), -(-width // step))
 
 
 class Engine:

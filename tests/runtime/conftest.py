@@ -1,9 +1,14 @@
 import pytest
 
-from tests.helpers import fake_gpu
+from tests.helpers import cuda_driver
 
 
 @pytest.fixture
-def fake(monkeypatch, tmp_path):
-    """A function that puts a GPU's fakes in place: (backend, precision, block) -> driver, module, manifest."""
-    return fake_gpu.installer(monkeypatch, tmp_path)
+def imitated(monkeypatch, tmp_path):
+    """A function that puts an imitated GPU in place: (backend, precision, block) -> `imitated_gpu.Imitated`."""
+    if cuda_driver.missing():
+        pytest.skip(cuda_driver.missing())
+    from tests.helpers import imitated_gpu  # onnx, which few of these tests want
+
+    with imitated_gpu.installed(monkeypatch, tmp_path) as install:
+        yield install

@@ -17,9 +17,7 @@ from runtime.health.on_gpu import GpuTrial
 from runtime.health.steps import Step, in_turn
 from runtime.kernels import cuda, nvcc, nvidia
 from runtime.lanes import Lanes
-from tests.helpers import cuda_on_cpu
-from tests.helpers.fake_gpu import GPU
-from tests.helpers.fake_tensorrt import ENGINE
+from tests.helpers.imitated_gpu import GPU
 
 ROOT = Path(__file__).parents[2]
 GPU_STEPS = [step.name for step in GpuTrial(None).steps()]
@@ -111,62 +109,60 @@ def test_without_numpy_it_still_tells_what_to_mend(tmp_path):
 
 
 @pytest.fixture
-def gpu_trial(fake, monkeypatch, tmp_path):
-    """A function that tries all steps on a made-up GPU: driver, module, outcomes by name."""
-    if cuda_on_cpu.compiler() is None:
-        pytest.skip("no C++ compiler")
+def gpu_trial(imitated, monkeypatch, tmp_path):
+    """A function that tries all steps on an imitated GPU: what it is, and outcomes by name."""
     path = tmp_path / "made-up.engine"
 
-    def run(spoil=lambda driver, trt: None):
-        driver, trt, made_of = fake()
-        trt.__version__ = "11.4"
+    def run(spoil=lambda gpu: None):
+        gpu = imitated()
+        gpu.trt.__version__ = "11.4"
         monkeypatch.setattr(tensorrt_library, "installed_version", lambda *names: "11.4")
         monkeypatch.setattr(nvcc, "_candidates", lambda: [Path(sys.executable)])
         monkeypatch.setattr(
-            "runtime.lanes.open_lanes", lambda _, count: Lanes(tensorrt.open_lanes(ENGINE, made_of, count))
+            "runtime.lanes.open_lanes", lambda _, count: Lanes(tensorrt.open_lanes(gpu.engine, gpu.manifest, count))
         )
-        spoil(driver, trt)
+        spoil(gpu)
         trial = GpuTrial(path)
         try:
             outcomes = {outcome.name: outcome for outcome in in_turn(trial.steps())}
         finally:
             trial.close()
-        return driver, trt, outcomes
+        return gpu, outcomes
 
     return run
 
 
 def test_on_a_gpu_each_step_is_tried_and_nothing_is_left(gpu_trial):
-    driver, _, outcomes = gpu_trial()
+    gpu, outcomes = gpu_trial()
     assert {name: each.state for name, each in outcomes.items()} == dict.fromkeys(GPU_STEPS, "ok"), outcomes
-    assert not driver.live and not driver.library.graphs and driver.depth() == 0
+    assert gpu.live() == gpu.pushed == 0
     assert GPU.name in outcomes["GPU"].told
 
 
-def no_memory(driver, trt):
-    driver.left = 0
+def no_memory(gpu):
+    gpu.leave(0)
 
 
-def no_capture(driver, trt):
-    driver.library.fails = "cuStreamBeginCapture_v2"
+def no_capture(gpu):
+    gpu.fails("cuStreamBeginCapture_v2")
 
 
-def no_engine(driver, trt):
-    trt.tensors["logits"] = ("fp16", (1, 7, 4, 8))
+def no_engine(gpu):
+    gpu.calls(gpu.trt.ICudaEngine, "get_tensor_shape", lambda *_: (1, 7, 4, 8))
 
 
-def no_run(driver, trt):
-    trt.fails = True
+def no_run(gpu):
+    gpu.calls(gpu.trt.IExecutionContext, "execute_async_v3", lambda *_: False)
 
 
-def other_memory(driver, trt):
-    real = driver.memcpy_dtoh_async
+def other_memory(gpu):
+    def spoilt(dest, src, stream):
+        copy(dest, src, stream)
+        stream.synchronize()
+        dest.reshape(-1)[0] ^= 1
 
-    def spoilt(dest, src, stream=None):
-        real(dest, src, stream)
-        stream.add("spoil", lambda: dest.reshape(-1).__setitem__(0, dest.reshape(-1)[0] ^ 1))
-
-    driver.memcpy_dtoh_async = spoilt
+    copy = gpu.driver.memcpy_dtoh_async
+    gpu.calls(gpu.driver, "memcpy_dtoh_async", spoilt)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +176,12 @@ def other_memory(driver, trt):
     ],
 )
 def test_the_first_step_that_fails_is_told_and_none_after_it_is_tried(gpu_trial, spoil, name, told):
-    driver, _, outcomes = gpu_trial(spoil)
+    gpu, outcomes = gpu_trial(spoil)
     states = [outcomes[each].state for each in GPU_STEPS]
     at = GPU_STEPS.index(name)
     assert states == ["ok"] * at + ["failed"] + ["skipped"] * (len(states) - at - 1), outcomes
     assert told in outcomes[name].told
-    assert not driver.live and driver.depth() == 0
+    assert gpu.live() == gpu.pushed == 0
 
 
 def test_a_kernel_that_makes_another_mask_is_found(gpu_trial, monkeypatch):
@@ -193,7 +189,7 @@ def test_a_kernel_that_makes_another_mask_is_found(gpu_trial, monkeypatch):
 
     real = reference.postprocess
     monkeypatch.setattr(reference, "postprocess", lambda *a, **k: np.minimum(real(*a, **k), 9))
-    _, _, outcomes = gpu_trial()
+    _, outcomes = gpu_trial()
     assert outcomes["kernels"].state == "failed" and "the GPU's mask is the reference's in" in outcomes["kernels"].told
 
 
@@ -225,5 +221,5 @@ def test_the_steps_compile_the_kernels(gpu_trial, monkeypatch):
         raise LibraryError("nvcc cannot compile segment.cu")
 
     monkeypatch.setattr(cuda, "compiled", refuse)
-    _, _, outcomes = gpu_trial(lambda *_: monkeypatch.setattr(cuda, "compiled", refuse))
+    _, outcomes = gpu_trial(lambda *_: monkeypatch.setattr(cuda, "compiled", refuse))
     assert outcomes["nvcc"].told == "nvcc cannot compile segment.cu"

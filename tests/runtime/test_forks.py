@@ -13,7 +13,6 @@ import pytest
 
 from runtime import forks
 from runtime.backend import open_backend
-from runtime.backends import tensorrt
 from runtime.errors import EngineError
 from runtime.forks import Guard
 from runtime.kernels import cpu
@@ -21,10 +20,9 @@ from runtime.lanes import Lanes, open_lanes
 from runtime.media.camera import Camera
 from runtime.media.pipeline import Clock, Stage, overlapped
 from runtime.media.video import VideoReader
-from tests.helpers import cuda_on_cpu, fake_gpu, videos
+from tests.helpers import imitated_gpu, videos
 from tests.helpers.children import in_child
 from tests.helpers.engines import built_engine
-from tests.helpers.fake_tensorrt import ENGINE
 
 BACKENDS = ("openvino", "onnxruntime")
 REFUSED = r"^{} was opened by process \d+, and \d+ was forked from it, without its threads: open one of its own here$"
@@ -253,23 +251,21 @@ def test_two_threads_in_one_engine_get_right_masks_or_are_refused(engines, backe
         assert engine.segment(frame).shape == frame.shape[:2]
 
 
-@pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
-def test_two_threads_in_one_engine_of_tensorrt_get_right_masks_or_are_refused(fake):
-    _, _, made_of = fake()
-    frame = fake_gpu.frame(20, 30, 0)
-    with tensorrt.open_engine(ENGINE, made_of) as engine:
-        assert refusals(engine, frame, fake_gpu.expected("fp16", 1, frame)[1])
+def test_two_threads_in_one_engine_of_tensorrt_get_right_masks_or_are_refused(imitated):
+    gpu = imitated()
+    frame = imitated_gpu.frame(20, 30, 0)
+    with gpu.open() as engine:
+        assert refusals(engine, frame, imitated_gpu.expected("fp16", 1, frame)[1])
 
 
-def engine_of(kind, engines, fake):
-    return tensorrt.open_engine(ENGINE, fake()[2]) if kind == "tensorrt" else open_backend(engines[kind])
+def engine_of(kind, engines, imitated):
+    return imitated().open() if kind == "tensorrt" else open_backend(engines[kind])
 
 
-@pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize("kind", [*BACKENDS, "tensorrt"])
-def test_every_use_of_an_engine_that_another_thread_uses_is_refused(kind, engines, fake):
-    frame, colors = fake_gpu.frame(20, 30, 0), np.zeros((256, 3), np.uint8)
-    engine = engine_of(kind, engines, fake)
+def test_every_use_of_an_engine_that_another_thread_uses_is_refused(kind, engines, imitated):
+    frame, colors = imitated_gpu.frame(20, 30, 0), np.zeros((256, 3), np.uint8)
+    engine = engine_of(kind, engines, imitated)
     calls = [engine.segment, engine.logits, lambda it: engine.overlay(it, colors, 0.5), lambda _: engine.close()]
     expected = engine.segment(frame)
     with engine._guard, ThreadPoolExecutor(1) as pool:  # as during a frame

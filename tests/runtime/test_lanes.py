@@ -12,10 +12,9 @@ import runtime
 from runtime.backends import openvino, tensorrt
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import Lanes
-from tests.helpers import cuda_on_cpu, fake_backend, fake_gpu
+from tests.helpers import fake_backend, imitated_gpu
 from tests.helpers.engines import built_engine
 from tests.helpers.fake_backend import SPEC, FakeBackend, write_fake_engine
-from tests.helpers.fake_tensorrt import ENGINE
 from tests.helpers.pictures import gradient
 
 THREADS = 4
@@ -158,21 +157,13 @@ def test_openvino_likes_two(tmp_path):
         assert lanes.count == openvino.LANES == 2
 
 
-@pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
-def test_two_lanes_of_tensorrt_share_nothing(fake, monkeypatch):
-    alone, run = threading.Lock(), cuda_on_cpu.run
-
-    def one_at_a_time(*arguments):
-        with alone:  # the CPU's stand-in for a GPU has one threadIdx
-            run(*arguments)
-
-    monkeypatch.setattr(cuda_on_cpu, "run", one_at_a_time)
-    _, _, made_of = fake()
-    images = [fake_gpu.frame(20 + i % 3, 30 + i % 2, i) for i in range(24)]
-    opened = [tensorrt.open_engine(ENGINE, made_of) for _ in range(2)]
+def test_two_lanes_of_tensorrt_share_nothing(imitated):
+    gpu = imitated()
+    images = [imitated_gpu.frame(20 + i % 3, 30 + i % 2, i) for i in range(24)]
+    opened = [gpu.open() for _ in range(2)]
     with Lanes(opened) as lanes, ThreadPoolExecutor(THREADS) as pool:
         for image, mask in zip(images, pool.map(lanes.segment, images), strict=True):
-            np.testing.assert_array_equal(mask, fake_gpu.expected("fp16", 1, image)[1])
+            np.testing.assert_array_equal(mask, imitated_gpu.expected("fp16", 1, image)[1])
 
 
 RACE = """

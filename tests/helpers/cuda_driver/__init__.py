@@ -40,6 +40,11 @@ def environment(folder: Path = CACHE) -> dict[str, str]:
     }
 
 
+def driver_file() -> Path:
+    """The library, for a process that has another environment."""
+    return Path(environment()["LD_LIBRARY_PATH"], library.NAME)
+
+
 def _toolkit(folder: Path) -> Path:
     nvcc = folder / "toolkit" / "bin" / "nvcc"
     # Every engine that is opened asks for the version: the shell answers that.

@@ -16,6 +16,8 @@ CUcontext primary_context() { return handle(); }
 
 bool context_is_current() { return state().retained > 0 && !pushed.empty() && pushed.back() == handle(); }
 
+int contexts_pushed() { return static_cast<int>(pushed.size()); }
+
 static std::string setting(const char* name, const char* otherwise) {
     const char* given = std::getenv(name);
     return given ? given : otherwise;
@@ -29,7 +31,7 @@ EXPORTED CUresult cuInit(unsigned) {
 
 EXPORTED CUresult cuDriverGetVersion(int* version) {
     ENTER(cuDriverGetVersion);
-    *version = 13000;
+    *version = 13020;
     return CUDA_SUCCESS;
 }
 

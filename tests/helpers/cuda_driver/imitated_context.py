@@ -1,11 +1,13 @@
 """An execution context over the imitated driver: a network that a stream runs, with memory of its own on the device."""
 
 import ctypes
+import gc
 import itertools
-import sys
 import weakref
 
 import numpy as np
+
+from runtime.kernels import graph
 
 SCRATCH = 1 << 20  # bytes
 NUMPY = {"tensor(float16)": np.float16, "tensor(float)": np.float32}
@@ -18,14 +20,9 @@ class Range(ctypes.Structure):
     _fields_ = (("start", ctypes.c_void_p), ("size", ctypes.c_size_t))
 
 
-def driver():
-    """The imitated driver's library."""
-    return ctypes.CDLL("libcuda.so.1")
-
-
 def violation(text):
     """Told as the driver tells what it finds."""
-    print(f"[imitated CUDA] VIOLATION TensorRT: {text}", file=sys.stderr, flush=True)
+    graph.library().imitated_violate(b"TensorRT", text.encode())
 
 
 @HostFunction
@@ -45,14 +42,14 @@ class IExecutionContext:
         self._frames = None if engine._most else engine.get_tensor_shape(engine.get_tensor_name(0))[0]
         # As the library has it: of several contexts the first takes the profile by itself.
         self.active_optimization_profile = -1 if any(one._engine is engine for one in CONTEXTS.values()) else 0
-        self._number = next(NUMBERS)
+        self._driver, self._number = graph.library(), next(NUMBERS)
         CONTEXTS[self._number] = self
         self._scratch = ctypes.c_uint64()
-        code = driver().cuMemAlloc_v2(ctypes.byref(self._scratch), ctypes.c_size_t(SCRATCH))
+        code = self._driver.cuMemAlloc_v2(ctypes.byref(self._scratch), ctypes.c_size_t(SCRATCH))
         assert code == 0, f"cuMemAlloc answers {code}"
 
     def __del__(self):
-        if driver().cuMemFree_v2(self._scratch):
+        if self._driver.cuMemFree_v2(self._scratch):
             violation("a context's memory cannot be freed: it goes without a CUDA context, or in a capture")
 
     def set_tensor_address(self, name, memory):
@@ -83,11 +80,14 @@ class IExecutionContext:
             return self._refused("an input has no shape")
         if set(self._addresses) != set(self._engine._tensors):
             return self._refused("a tensor has no address")
-        if not self._ran and self._captures(stream_handle):
-            return self._refused("the first call of a context cannot be captured")
+        if self._captures(stream_handle):
+            if not self._ran:
+                return self._refused("the first call of a context cannot be captured")
+            if gc.isenabled():
+                violation("what is collected may end the capture")
         self._ran = True
         uses = (Range * 2)(*(Range(self._addresses[name], self._nbytes(name)) for name in self._addresses))
-        code = driver().imitated_launch(
+        code = self._driver.imitated_launch(
             ctypes.c_void_p(stream_handle), b"network", _run, ctypes.c_void_p(self._number), uses, len(uses)
         )
         return code == 0 or self._refused(f"CUDA error {code}")
@@ -98,7 +98,7 @@ class IExecutionContext:
 
     def _captures(self, stream_handle):
         status = ctypes.c_int()
-        driver().cuStreamIsCapturing(ctypes.c_void_p(stream_handle), ctypes.byref(status))
+        self._driver.cuStreamIsCapturing(ctypes.c_void_p(stream_handle), ctypes.byref(status))
         return status.value != 0
 
     def _nbytes(self, name):

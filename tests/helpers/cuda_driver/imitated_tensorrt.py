@@ -204,6 +204,7 @@ class Runtime:
 
     def deserialize_cuda_engine(self, serialized_engine):
         if not serialized_engine.startswith(MAGIC):
+            self._logger.log(ILogger.Severity.WARNING, "not the cause")
             for message in ("the plan file\nis corrupt", "a consequence"):
                 self._logger.log(ILogger.Severity.ERROR, message)
             return None
@@ -212,17 +213,22 @@ class Runtime:
         return ICudaEngine(rest[TENSORS + 1 :], last, most, self._logger)
 
 
+def session(model):
+    """The graph on onnxruntime, as it stands: a network runs seldom here."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class ICudaEngine:
     num_io_tensors = TENSORS
 
     def __init__(self, model, channels_last, most, logger):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # a network runs seldom
         self._model, self._most, self._logger = model, most, logger
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = session(model)
         self._tensors = {one.name: one for one in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._last = dict(zip(self._tensors, channels_last, strict=True))
         self._inputs = {one.name for one in self._session.get_inputs()}

@@ -17,6 +17,7 @@ static CUresult allocate(const char* call, size_t size, bool pinned, char** made
     std::memset(block, UNTOUCHED, whole);
     std::memset(*made, GARBAGE, size);
     state().memory[*made] = {block, whole, size, pinned};
+    ++state().made;
     if (!pinned) state().used += size;
     return CUDA_SUCCESS;
 }

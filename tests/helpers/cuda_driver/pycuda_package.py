@@ -13,6 +13,7 @@ import numpy as np
 
 from runtime.artifacts import locked
 from tests.helpers.cuda_driver import headers
+from tests.helpers.cuda_driver.library import NAME
 
 VERSION = "2026.1"
 BOOST = "bpl-subset/bpl_subset"
@@ -34,7 +35,7 @@ def built(folder: Path) -> Path:
         RuntimeError: it cannot be fetched, or does not compile.
     """
     tag = f"{sysconfig.get_config_var('SOABI')}-numpy{np.__version__.split('.')[0]}"
-    made = folder / f"pycuda-{VERSION}-{tag}"
+    made = folder / f"pycuda-{VERSION}-{tag}-imitated"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(made):
         if not (made / "pycuda").is_dir():
@@ -87,9 +88,9 @@ def _compiled(source: Path, name: str, flags: list[str]) -> str:
 
 
 def _named_driver(source: Path) -> str:
-    # An empty library of the driver's name: which one it is, is settled where pycuda is loaded.
-    out = str(source / "libcuda.so.1")
-    _run(["g++", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c++", "/dev/null", "-o", out])
+    # An empty library of that name: the one that is compiled is found where pycuda is loaded.
+    out = str(source / NAME)
+    _run(["g++", "-shared", f"-Wl,-soname,{NAME}", "-x", "c++", "/dev/null", "-o", out])
     return out
 
 

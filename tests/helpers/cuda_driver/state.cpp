@@ -86,7 +86,8 @@ bool used_by_work(const char* start, size_t size) {
     return false;
 }
 
-// What tests ask and tell. `kind`: device, pinned, streams, events, graphs, modules or contexts.
+// What tests ask and tell. `kind`: device, pinned, streams, events, graphs, modules or contexts; what was ever made;
+// pushed, of contexts on this thread.
 static int live(const std::string& kind) {
     int pinned = 0;
     for (const auto& [start, allocation] : state().memory) pinned += allocation.pinned;
@@ -96,6 +97,8 @@ static int live(const std::string& kind) {
     if (kind == "events") return static_cast<int>(state().events.size());
     if (kind == "graphs") return static_cast<int>(state().graphs.size() + state().executables.size());
     if (kind == "modules") return static_cast<int>(state().modules.size());
+    if (kind == "made") return state().made;
+    if (kind == "pushed") return contexts_pushed();
     return kind == "contexts" ? state().retained : -1;
 }
 
@@ -116,16 +119,32 @@ EXPORTED int imitated_refusal(const char* call) {
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
-// Lets `call` answer `code` and do nothing, until it is told to answer 0.
+// A rule of a library above the driver that was broken.
+EXPORTED void imitated_violate(const char* who, const char* why) {
+    Lock lock(state().mutex);
+    violate(who, why);
+}
+
+// Lets `call` answer `code` and do nothing, until it is told to answer 0, or all are by the name of none.
 EXPORTED void imitated_fail(const char* call, int code) {
     Lock lock(state().mutex);
     state().told.erase(call);
+    if (!*call) state().told.clear();
     if (code) state().told[call] = static_cast<CUresult>(code);
 }
 
-EXPORTED void imitated_limit(size_t bytes) {
+// Events and graphs are left on purpose: the calls that give them back were told to fail.
+EXPORTED void imitated_forget() {
     Lock lock(state().mutex);
-    state().limit = bytes;
+    state().events.clear();
+    state().graphs.clear();
+    state().executables.clear();
+}
+
+// How many bytes are left on the device from now on.
+EXPORTED void imitated_leave(size_t bytes) {
+    Lock lock(state().mutex);
+    state().limit = state().used + bytes;
 }
 
 // The names of what ran since it was asked last, one a line, and how many bytes they are; cut to `most`.

@@ -83,6 +83,7 @@ struct State {
     int opened_by = 0;  // process
     int retained = 0;   // of the primary context
     size_t used = 0, limit = size_t(8) << 30;
+    int made = 0;  // allocations, those that were given back too
     std::map<const char*, Allocation> memory;
     std::set<Stream*> streams;
     Stream legacy;
@@ -108,6 +109,7 @@ CUresult entered_safely(const char* call);      // of those calls that end a cap
 bool inside(const void* start, size_t size, bool pinned);
 bool used_by_work(const char* start, size_t size);
 bool context_is_current();
+int contexts_pushed();  // on this thread
 CUcontext primary_context();  // its handle, of context.cpp
 
 // stream.cpp

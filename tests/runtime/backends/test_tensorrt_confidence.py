@@ -4,24 +4,20 @@ import numpy as np
 import pytest
 
 from runtime import reference
-from runtime.backends import tensorrt
 from runtime.errors import EngineError
 from runtime.fit import with_fit
-from tests.helpers import cuda_on_cpu
-from tests.helpers.fake_gpu import frame
-from tests.helpers.fake_tensorrt import ENGINE
+from tests.helpers.imitated_gpu import frame
 
-pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
 SIZES = ((16, 32), (37, 20), (1, 1), (8, 16))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("block", [1, 2])
 @pytest.mark.parametrize("last", [False, True], ids=["planes", "channels last"])
-def test_a_confidence_is_the_references_and_its_mask_the_same_as_without(fake, precision, block, last):
-    _, _, made_of = fake(precision=precision, block=block, last=last)
+def test_a_confidence_is_the_references_and_its_mask_the_same_as_without(imitated, precision, block, last):
+    gpu = imitated(precision=precision, block=block, last=last)
     for fit in ("stretch", "pad"):
-        with tensorrt.open_engine(ENGINE, with_fit(made_of, fit)) as backend:
+        with gpu.open(with_fit(gpu.manifest, fit)) as backend:
             for size in SIZES:
                 for seed in range(3):  # the second frame of a size is a graph without it
                     image = frame(*size, seed)
@@ -32,23 +28,25 @@ def test_a_confidence_is_the_references_and_its_mask_the_same_as_without(fake, p
                     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_mask_without_it_launches_what_it_launched_before(fake):
-    driver, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_a_mask_without_it_launches_what_it_launched_before(imitated):
+    gpu = imitated()
+    with gpu.open() as backend:
         backend.segment(frame(20, 30))
-        alone = [name for name in driver.done if name != "upload"]
+        gpu.ran()
+        backend.segment(frame(20, 30))
+        alone = gpu.ran()
         backend.confidence(frame(20, 30))
-        del driver.done[:]
+        gpu.ran()
         backend.segment(frame(20, 30))
-        assert [name for name in driver.done if name != "upload"] == alone
+        assert gpu.ran() == alone
         assert not [name for name in alone if "confidence" in name]
         assert list(backend.stages_ms) == ["preprocess", "network", "postprocess"]
 
 
-def test_it_is_written_where_the_caller_says(fake):
-    _, _, made_of = fake()
+def test_it_is_written_where_the_caller_says(imitated):
+    gpu = imitated()
     image = frame(20, 30)
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+    with gpu.open() as backend:
         expected = backend.confidence(image)
         mask, found = np.zeros((20, 30), np.uint8), np.zeros((20, 60), np.uint8)[:, ::2]
         given = backend.confidence(image, mask, found)
@@ -63,8 +61,8 @@ def test_it_is_written_where_the_caller_says(fake):
         backend.confidence(image)
 
 
-def test_a_graph_that_gives_ids_has_none(fake):
-    _, _, made_of = fake()
-    ids = dataclasses.replace(made_of, spec=dataclasses.replace(made_of.spec, upsample="nearest"))
-    with tensorrt.open_engine(ENGINE, ids) as backend, pytest.raises(EngineError, match="icnet has no confidence"):
+def test_a_graph_that_gives_ids_has_none(imitated):
+    gpu = imitated()
+    ids = dataclasses.replace(gpu.manifest, spec=dataclasses.replace(gpu.manifest.spec, upsample="nearest"))
+    with gpu.open(ids) as backend, pytest.raises(EngineError, match="icnet has no confidence"):
         backend.confidence(frame(20, 30))

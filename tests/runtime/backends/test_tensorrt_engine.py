@@ -1,8 +1,9 @@
 import pytest
 
+from runtime.backends import tensorrt
 from runtime.backends.tensorrt_engine import Engine, TensorType
 from runtime.errors import EngineError
-from tests.helpers.fake_tensorrt import ENGINE, TensorFormat
+from tests.helpers.cuda_driver.imitated_tensorrt import TensorFormat
 
 FRAME, LOGITS = (3, 16, 32), (11, 4, 8)
 PLANES = TensorType(FRAME, "fp16"), TensorType(LOGITS, "fp16")
@@ -10,20 +11,22 @@ LAST = TensorType((4, 16, 32), "fp16", channels_last=True), TensorType(LOGITS, "
 
 
 @pytest.fixture
-def types(fake, tmp_path):
+def types(imitated, tmp_path):
     """What the runtime takes an engine's tensors for, of their dimensions and formats: (input, logits)."""
 
     def of(shapes, formats=()):
-        driver, trt, made_of = fake()
-        trt.tensors = dict(zip(("frame", "logits"), (("fp16", shape) for shape in shapes), strict=True))
-        trt.formats = dict(zip(("frame", "logits"), formats, strict=False))
-        context = driver.Device(0).retain_primary_context()
+        gpu = imitated()
+        dimensions, orders = (dict(zip(("frame", "logits"), each, strict=False)) for each in (shapes, formats))
+        gpu.calls(gpu.trt.ICudaEngine, "get_tensor_shape", lambda _, name: dimensions[name])
+        gpu.calls(gpu.trt.ICudaEngine, "get_tensor_format", lambda _, name: orders.get(name, TensorFormat.LINEAR))
+        context = tensorrt.primary_context(gpu.driver)
         context.push()
         try:
-            engine = Engine(ENGINE, made_of, tmp_path / "jit")
+            engine = Engine(gpu.engine, gpu.manifest, tmp_path / "jit")
             return engine.input, engine.logits
         finally:
-            driver.Context.pop()
+            engine = None
+            gpu.driver.Context.pop()
 
     return of
 
@@ -57,8 +60,8 @@ def test_no_other_order_is_taken_for_one_that_is_known(types, shapes, formats, n
         types(shapes, formats)
 
 
-def test_logits_of_equal_sides_are_planes_unless_their_format_says_otherwise(fake):
+def test_logits_of_equal_sides_are_planes_unless_their_format_says_otherwise(imitated):
     engine, cube = object.__new__(Engine), (5, 5, 5)
-    _, engine._trt, _ = fake()
+    engine._trt = imitated().trt
     assert engine._forms(cube, 5)[(1, *cube), TensorFormat.LINEAR] == (cube, False)
     assert engine._forms(cube, 5)[(1, *cube), TensorFormat.HWC] == (cube, True)

@@ -5,12 +5,8 @@ import pytest
 
 from runtime.backends import tensorrt
 from runtime.labels import CAMVID, palette
-from tests.helpers import cuda_on_cpu
-from tests.helpers.fake_gpu import expected, frame
-from tests.helpers.fake_tensorrt import ENGINE
+from tests.helpers.imitated_gpu import expected, frame
 from tests.helpers.outs import outs
-
-pytestmark = pytest.mark.skipif(cuda_on_cpu.compiler() is None, reason="no C++ compiler")
 
 
 @pytest.fixture
@@ -22,9 +18,9 @@ def copied(monkeypatch):
     return count
 
 
-def test_a_frame_in_the_backend_s_buffer_is_not_copied_and_the_mask_is_written_in_place(fake, copied):
-    _, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_a_frame_in_the_backend_s_buffer_is_not_copied_and_the_mask_is_written_in_place(imitated, copied):
+    gpu = imitated()
+    with gpu.open() as backend:
         buffer, mask = backend.frame_buffer(20, 30), backend.mask_buffer(20, 30)
         for seed in range(4):
             buffer[...] = frame(20, 30, seed)
@@ -39,18 +35,18 @@ def test_a_frame_in_the_backend_s_buffer_is_not_copied_and_the_mask_is_written_i
         assert copied == []
 
 
-def test_another_view_of_the_buffer_is_read_before_it_is_written_over(fake):
-    _, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_another_view_of_the_buffer_is_read_before_it_is_written_over(imitated):
+    gpu = imitated()
+    with gpu.open() as backend:
         buffer = backend.frame_buffer(20, 30)
         for turn in (np.s_[::-1], np.s_[:, ::-1], np.s_[..., ::-1], np.s_[::-1, ::-1, ::-1]):
             buffer[...] = frame(20, 30)
             np.testing.assert_array_equal(backend.segment(buffer[turn]), expected("fp16", 1, frame(20, 30)[turn])[1])
 
 
-def test_a_mask_is_written_where_it_is_told(fake):
-    _, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_a_mask_is_written_where_it_is_told(imitated):
+    gpu = imitated()
+    with gpu.open() as backend:
         wide = np.full((20, 30, 2), 77, np.uint8)
         for out in (np.zeros((20, 30), np.uint8), wide[::-1, :, 0]):
             assert backend.segment(frame(20, 30), out) is out
@@ -64,9 +60,9 @@ def test_a_mask_is_written_where_it_is_told(fake):
                 backend.frame_buffer(*size)
 
 
-def test_buffers_that_are_held_outlive_another_size_and_the_engine(fake, copied):
-    driver, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_buffers_that_are_held_outlive_another_size_and_the_engine(imitated, copied):
+    gpu = imitated()
+    with gpu.open() as backend:
         buffer, mask = backend.frame_buffer(20, 30), backend.mask_buffer(20, 30)
         buffer[...] = frame(20, 30)
         other = backend.frame_buffer(7, 9)
@@ -75,22 +71,22 @@ def test_buffers_that_are_held_outlive_another_size_and_the_engine(fake, copied)
         assert copied == []
         np.testing.assert_array_equal(backend.segment(buffer, mask), expected("fp16", 1, frame(20, 30))[1])
         assert copied == [1]  # no longer the backend's own, an array like any other
-    assert len(driver.live) == 3
+    assert gpu.live() == gpu.live("pinned") == 3
     np.testing.assert_array_equal(buffer, frame(20, 30))
     np.testing.assert_array_equal(mask, expected("fp16", 1, frame(20, 30))[1])
     with pytest.raises(ValueError, match="closed"):
         backend.frame_buffer(20, 30)
     del buffer, mask, other
-    assert driver.live == {}
+    assert gpu.live() == 0
 
 
-def test_a_first_frame_copies_nothing_and_its_memory_is_pinned_once(fake):
-    driver, _, made_of = fake()
-    with tensorrt.open_engine(ENGINE, made_of) as backend:
+def test_a_first_frame_copies_nothing_and_its_memory_is_pinned_once(imitated):
+    gpu = imitated()
+    with gpu.open() as backend:
         buffer = backend.frame_buffer(20, 30)
-        pinned = driver.made
+        pinned = gpu.made
         buffer[...] = 5
         backend.segment(buffer)
-        made = driver.made
+        made = gpu.made
         backend.segment(buffer)
-        assert driver.made == made > pinned
+        assert gpu.made == made > pinned

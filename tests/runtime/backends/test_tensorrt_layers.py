@@ -9,7 +9,7 @@ from runtime.backends.tensorrt_layers import keep_layers, kept_layers, layers_pa
 from runtime.errors import EngineError
 from runtime.manifest import write_engine
 from runtime.measure.gate.proxies import changes, count
-from tests.helpers.fake_gpu import manifest
+from tests.helpers.imitated_gpu import manifest
 
 LAYERS = (Layer("work", 10), Layer("reorder", 4), Layer("work", 2**40))
 BYTES = b"an engine"
