@@ -247,7 +247,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=batch_from_text, default=(1, 1), help="frames in one input: 4, or 1-8 (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
-    add_fit(parser, BUILT_FIT)
+    add_fit(parser, built=True)
     add_checkpoint(parser)
     add_normalization(parser)
     arguments = parser.parse_args(argv)
@@ -258,7 +258,8 @@ def main(argv: Sequence[str]) -> int:
     classes = classes_from_file(arguments.classes) if arguments.classes else ()
     said = said_by(given_by(arguments))
     least, most = arguments.batch
-    form = most, arguments.plain, classes, arguments.ema, arguments.fit, said, least < most
+    fit = arguments.fit or BUILT_FIT
+    form = most, arguments.plain, classes, arguments.ema, fit, said, least < most
     request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE

@@ -11,6 +11,7 @@ from export.adopting.options import add_normalization, add_options, asked_from, 
 from export.checkpoints.own_names import add_checkpoint
 from runtime.arguments import Parser, add_device
 from runtime.cli import DONE, batch_from_text, count_from_text, seed_from_text, show, size_from_text
+from runtime.fit import add_fit
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
 from streetseg import stages
@@ -45,7 +46,8 @@ def engine(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
         source, precision=asked.precision, backend=asked.backend, size=size, batch=asked.batch,
-        weights=asked.weights, classes=classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
+        weights=asked.weights, classes=classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
@@ -69,7 +71,8 @@ def export(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
-        weights=asked.weights, classes=asked.classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
@@ -95,7 +98,7 @@ def calib(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp32")
     path = stages.calibrate(
         source, data=asked.data, size=size, weights=asked.weights,
-        classes=classes, ema=asked.ema, preprocess=_said(asked),
+        classes=classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
         frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
@@ -116,8 +119,8 @@ def quantize(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
         source, size=size, weights=asked.weights, classes=classes,
-        ema=asked.ema, preprocess=_said(asked), table=asked.table, method=asked.method, leave=asked.leave,
-        anyway=asked.anyway,
+        ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
     return DONE
@@ -142,6 +145,7 @@ def _add_network(parser: Parser) -> None:
     parser.add_argument("--model", help=f"a network (streetseg models), or path/to/net.py:build ({DEFAULT_MODEL})")
     parser.add_argument("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
+    add_fit(parser, built=True)
     add_checkpoint(parser)
 
 
@@ -170,11 +174,17 @@ def _adopted(
     if not asked.onnx:
         refuse_options(asked, str(asked.graph or asked.model or DEFAULT_MODEL))
         return _source(parser, asked), asked.size, asked.classes
-    if other := asked.graph or asked.model or asked.weights or ("--ema" if asked.ema else None):
+    if other := asked.graph or asked.model or asked.weights or _of_a_name(asked):
         parser.error(f"{other} and --onnx: give one of them")
     from export import adopt
 
     return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None, None
+
+
+def _of_a_name(asked: Namespace) -> str | None:
+    if asked.fit:
+        return f"--fit {asked.fit} (of another's file its Preprocess says it)"
+    return "--ema" if asked.ema else None
 
 
 def _said(asked: Namespace) -> dict[str, object] | None:

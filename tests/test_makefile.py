@@ -80,6 +80,13 @@ def test_what_a_target_takes_by_the_targets_that_it_makes_is_taken(make):
     assert make("bench", "PRECISION=int8", "BENCH_OPTIONS=--rounds 1", "PYTHON=python3")[0] == 0
 
 
+@pytest.mark.parametrize("target", ["onnx", "engine", "calib", "evaluate", "bench"])
+def test_a_fit_reaches_what_a_target_runs_once(make, target, tmp_path):
+    code, said, calls = make(target, "FIT=pad", *([f"DATA={tmp_path}"] if target in ("calib", "evaluate") else []))
+    assert code == 0, said
+    assert sum("--fit pad" in call for call in calls) == 1
+
+
 def test_a_revision_is_built_with_the_packages_of_another_tree(make):
     code, said, calls = make("--silent", "engine", "VENV=.venv", "MODEL=enet", "SIZE=64x128")  # `engines.revision`
     assert (code, said) == (0, []) and calls
