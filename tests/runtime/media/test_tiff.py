@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -118,7 +119,13 @@ def test_samples_that_need_13_bits_have_16(tmp_path):
     assert read(tmp_path, tiff(np.full((20, 20), 4096, np.uint16), GREY)).max() == 16
 
 
-@pytest.mark.parametrize("compression", ["zstd", "lzma", "tiff_lzw"])
+# In the wheels from 12 on; those of before may crash in the next file after one that they refused to write.
+ZSTD = pytest.param(
+    "zstd", marks=pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 12, reason="Pillow before 12")
+)
+
+
+@pytest.mark.parametrize("compression", [ZSTD, "lzma", "tiff_lzw"])
 def test_compressions_that_opencv_lacks_are_read(tmp_path, compression):
     file = io.BytesIO()
     Image.fromarray(gradient()).save(file, "TIFF", compression=compression)
