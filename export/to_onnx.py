@@ -111,7 +111,7 @@ def check_request(request: Request, weights: Path | None = None) -> None:
 
 def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto":
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
-    from export.batches import check_batch, free_batch
+    from export.open_batch import check_batch, free_batch
     from export.check import check_graph
     from export.half import half_from_float
 

@@ -14,7 +14,7 @@ from calib.graphs import spec_of
 from engines import tensorrt_plan
 from engines.contract import refuse_other_contract
 from export import to_onnx
-from export.batches import BATCH, check_batch, free_batch
+from export.open_batch import BATCH, check_batch, free_batch
 from runtime.errors import GraphError
 from runtime.spec import to_json
 from tests.helpers.graphs import tiny_graph, tiny_spec
