@@ -111,9 +111,9 @@ def check_request(request: Request, weights: Path | None = None) -> None:
 
 def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto":
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
-    from export.open_batch import check_batch, free_batch
     from export.check import check_graph
     from export.half import half_from_float
+    from export.open_batch import check_batch, free_batch
 
     entry, network, spec = loaded_network(request, weights_path)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
