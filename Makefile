@@ -6,6 +6,7 @@ DEVICE ?= auto
 SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
+PLAIN ?=
 WEIGHTS ?=
 ONNX ?=
 ADOPT_OPTIONS ?=
@@ -32,7 +33,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -88,6 +89,7 @@ own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),$${SIZE:+--size "$$SIZE"})
 # What a make inside of this one is told, so that it does not take our default for what was typed.
 inner_size = $(if $(value ONNX),$(if $(filter SIZE,$(TYPED) $(INHERITED)),,SIZE=))
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
+form = --batch "$$BATCH" $${PLAIN:+--plain}
 fit = $${FIT:+--fit "$$FIT"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema} $(normalised)
 normalised = $${PREPROCESS:+--preprocess "$$PREPROCESS"}
@@ -112,8 +114,8 @@ $(VENV_TARGET)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV_TARGET)/.installed ## .venv with every package
 
-onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS CLASSES EMA PREPROCESS FIT: the checked ONNX graph; prints its path
-	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" --batch "$$BATCH"
+onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS FIT: the checked ONNX graph; prints its path
+	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" $(form)
 
 adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES PREPROCESS ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
 	@$(call split,ADOPT_OPTIONS)
@@ -124,11 +126,11 @@ calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EM
 	$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg calib $(source) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
-	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
+	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" $(form) "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo

@@ -10,7 +10,7 @@ from pathlib import Path
 from export.adopting.options import add_normalization, add_options, asked_from, given_by, refuse_options
 from export.checkpoints.own_names import add_checkpoint
 from runtime.arguments import Parser, add_device
-from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
+from runtime.cli import DONE, batch_from_text, count_from_text, seed_from_text, show, size_from_text
 from runtime.fit import add_fit
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
@@ -32,6 +32,7 @@ def engine(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
     add_device(parser)
+    _add_batch(parser)
     parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
     _add_int8(parser)
     parser.add_argument(
@@ -44,7 +45,7 @@ def engine(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
-        source, precision=asked.precision, backend=asked.backend, size=size,
+        source, precision=asked.precision, backend=asked.backend, size=size, batch=asked.batch,
         weights=asked.weights, classes=classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
         plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
@@ -63,7 +64,7 @@ def export(argv: Sequence[str]) -> int:
     parser = _parser("export", "The checked ONNX graph of a network.")
     _add_network(parser)
     parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (%(default)s)")
-    parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (%(default)s)")
+    _add_batch(parser)
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
     _add_int8(parser)
     add_normalization(parser)
@@ -146,6 +147,11 @@ def _add_network(parser: Parser) -> None:
     parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
     add_fit(parser, built=True)
     add_checkpoint(parser)
+
+
+def _add_batch(parser: Parser) -> None:
+    what = "frames in one input: 4 for exactly so many, 1-8 for any number up to that (1)"
+    parser.add_argument("--batch", type=batch_from_text, default=(1, 1), help=what)
 
 
 def _add_int8(parser: Parser) -> None:

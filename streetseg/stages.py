@@ -44,7 +44,7 @@ def export(
     *,
     precision: str = "fp16",
     size: tuple[int, int] = SIZE,
-    batch: int = 1,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
@@ -63,7 +63,7 @@ def export(
         model: a registered network, `streetseg.models()` lists them; or one of your own: `path/to/net.py:build`.
         precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
         size: (height, width) of the network's input, in pixels.
-        batch: frames in one input, for `segment_batch`; an engine of 1 is the one that is found by itself.
+        batch: frames in one input, for `segment_batch`: exactly so many, or (1, most) for any number up to that.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
@@ -90,8 +90,9 @@ def export(
     from export.checkpoints.own_names import classes_from_file
     from export.own_normalization import given_from, said_by
 
-    if batch < 1:
-        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
+    least, most = batch if isinstance(batch, tuple) else (batch, batch)
+    if most < 1 or least not in (1, most):
+        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more, or (1, most)")
     chosen = one_of(precision, PRECISIONS, "precision")
     int8 = _Int8(table, method, leave, anyway)
     int8.refuse_for(chosen)
@@ -101,7 +102,7 @@ def export(
     named = classes_from_file(Path(classes)) if classes else ()
     said = said_by(given_from(preprocess))
     fitted = one_of(fit, FITS, "fit") if fit else BUILT_FIT
-    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema, fitted, said)
+    request = to_onnx.Request(model, kind, *size, most, plain, named, ema, fitted, said, least < most)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return int8.graph_of(graph) if chosen == "int8" else graph
 
@@ -257,6 +258,7 @@ def build(
     precision: str | None = None,
     backend: str = "auto",
     size: tuple[int, int] | None = None,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
@@ -279,6 +281,7 @@ def build(
         precision: fp32, fp16 or int8; None: fp16, or the graph's own. INT8 is also made of an FP16 graph.
         backend: auto (TensorRT where an NVIDIA GPU is, else OpenVINO), tensorrt, tensorrt-rtx, openvino, onnxruntime.
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        batch: as `export`; a graph holds its own.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
@@ -312,11 +315,18 @@ def build(
     backend_module(library).this_target(library)  # before minutes of export for nothing
     of = {"weights": weights, "classes": classes, "plain": plain, "ema": ema, "fit": fit, "preprocess": preprocess}
     if is_graph(model_or_graph):
-        _refuse_with_graph(size=size, **of)
+        _refuse_with_graph(size=size, batch=batch not in (1, (1, 1)), **of)
         graph, kind = _graph_for(Path(model_or_graph), asked, _Int8(table, method, leave, anyway))
     else:
         kind = asked or "fp16"
-        int8 = {"size": size or SIZE, "table": table, "method": method, "leave": leave, "anyway": anyway}
+        int8 = {
+            "size": size or SIZE,
+            "batch": batch,
+            "table": table,
+            "method": method,
+            "leave": leave,
+            "anyway": anyway,
+        }
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
     key = Path(sign) if sign else None

@@ -64,7 +64,7 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
             "engine model=enet",
             "make engine takes no model (did you mean MODEL?); it takes MODEL PRECISION BACKEND SIZE",
         ),
-        ("engine BATCH=4", "make engine takes no BATCH; it takes MODEL"),
+        ("engine DATASET=own", "make engine takes no DATASET; it takes MODEL"),
         ("demo size=64x128", "make demo takes no size; it takes no variable"),
         ("bench BATCH=4", "make bench takes no BATCH; it takes MODEL PRECISION SIZE WEIGHTS CLASSES"),
         ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
