@@ -28,6 +28,8 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     """
     with _refusing(spec):
         model = core().read_model(onnx, b"")
+    if spec.batch_free:
+        log(f"OpenVINO takes one frame at a time: a batch of {spec.batch_shown} is a loop on this CPU")
     return compiled(model, spec, precision)
 
 
@@ -62,6 +64,8 @@ def compiled_model(
         execution: as `runtime.backends.openvino.execution_type` gives it.
         options: of the plugin, beside those that every engine has.
     """
+    if spec.batch_free:
+        model.reshape([1, *list(model.input(0).partial_shape)[1:]])
     model = _with_frame_input(model, spec, logits_type(spec, execution))
     read_in_blocks(model)
     if precision == "int8":
@@ -83,12 +87,15 @@ def without_a_kernel(read: Any, wanted: str) -> int:
 
     The plugin has no kernel of 16 bits for some of their shapes. Nothing that is changed in the graph's types helps.
     """
-    kinds = [layer.get_rt_info() for layer in read.get_runtime_model().get_ops()]
-    found = [info["runtimePrecision"].astype(str) for info in kinds if info["layerType"].astype(str) == "Deconvolution"]
-    count = found.count("f32") if wanted in ("fp16", "bf16") else 0
-    if count:
-        log(f"OpenVINO has no {wanted} kernel for {count} deconvolutions of this graph: they run in fp32")
-    return count
+    infos = [layer.get_rt_info() for layer in read.get_runtime_model().get_ops()]
+    told = [
+        tuple(info[of].astype(str) for of in ("layerType", "runtimePrecision", "originalLayersNames")) for info in infos
+    ]
+    names = [name for layer, kind, name in told if (layer, kind) == ("Deconvolution", "f32")]
+    if not names or wanted not in ("fp16", "bf16"):
+        return 0
+    log(f"OpenVINO has no {wanted} kernel for {len(names)} deconvolutions: they run in fp32 ({', '.join(names)})")
+    return len(names)
 
 
 def refuse_other_precision(name: str, executed: dict[str, int], wanted: str, without_kernel: int = 0) -> None:

@@ -90,7 +90,7 @@ def compare(
     for what, logits in (("network", expected), ("graph", got)):
         if not np.isfinite(logits).all():
             raise GraphError(f"the {what} of {spec.name} gives logits that are not finite: look at the weights")
-    masks = [reference.postprocess(logits, height, width) for logits in (expected, got)]
+    masks = [reference.postprocess(logits, height, width, upsample=spec.upsample) for logits in (expected, got)]
     error = float(np.abs(expected - got).max() / max(np.ptp(expected), SMALLEST_RANGE))
     return Agreement(error, float((masks[0] == masks[1]).mean()), replayed.slack if replayed else 0.0)
 

@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from runtime.spec import Upsample
+
 
 class Normalization(NamedTuple):
     """What a network was trained on: `(value * scale - mean) / std`, channels in `channel_order`."""
@@ -33,5 +35,6 @@ class Network(NamedTuple):
     source: str
     normalization: Normalization = Normalization()
     size_offset: int = 0  # 1 where corners are aligned, so that sizes halve to whole cells
+    upsample: Upsample = "half_pixel"  # how its logits become as large as the frame
     width_of: Callable[[Mapping[str, Tensor]], int] | None = None
     own: bool = False  # a user's, from outside of this project

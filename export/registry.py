@@ -4,12 +4,24 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from export.models.ddrnet import DDRNet23Slim, deployed_ddrnet
+from export.models.deeplab import (
+    deeplab_mmseg_r50,
+    deeplab_mobilenetv2,
+    deeplab_xception41,
+    deeplab_xception65,
+    deeplab_xception65_os8,
+    deeplab_xception71,
+    deployed_deeplab,
+)
 from export.models.enet import DeployedENet, ENet
 from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
+from export.models.fast_scnn import FastSCNN, deployed_fast_scnn, fast_scnn_mmseg
 from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
+from export.models.pspnet import DeployedPSPNet, PSPNet, pspnet50_caffe, pspnet50_mmseg
 from export.network import Network, Normalization
 from export.own_code import own_source
 from export.own_network import network_of
@@ -102,10 +114,65 @@ register(
         size_offset=1, width_of=width_of,
     )
 )  # fmt: skip
+IMAGENET = Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", icnet_mmseg_r50)):
     register(
         Network(
             _name, _build, DeployedICNetMmseg, 32, 8, 1, "open-mmlab/mmsegmentation, configs/icnet, Apache-2.0",
-            Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+            IMAGENET,
         )
     )  # fmt: skip
+DEEPLAB, TENSORFLOW = "Chen et al. 2018, arXiv:1802.02611", Normalization(2 / 255, (1.0, 1.0, 1.0))
+for _name, _made in (
+    ("deeplabv3plus-xception41", deeplab_xception41),
+    ("deeplabv3plus-xception65", deeplab_xception65),
+    ("deeplabv3plus-xception65-os8", deeplab_xception65_os8),
+    ("deeplabv3plus-xception71", deeplab_xception71),
+):
+    register(
+        Network(
+            _name, _made, deployed_deeplab, 16, 4, 1, f"{DEEPLAB}, tensorflow/models, Apache-2.0", TENSORFLOW,
+            1, "align_corners",
+        )
+    )  # fmt: skip
+register(
+    Network(
+        "deeplabv3plus-mobilenetv2", deeplab_mobilenetv2, deployed_deeplab, 16, 4, 1,
+        f"{DEEPLAB}, VainF/DeepLabV3Plus-Pytorch, MIT", IMAGENET,
+    )
+)  # fmt: skip
+register(
+    Network(
+        "deeplabv3plus-mmseg-r50", deeplab_mmseg_r50, deployed_deeplab, 8, 4, 1,
+        f"{DEEPLAB}, open-mmlab/mmsegmentation, configs/deeplabv3plus, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip
+PSPNET = "Zhao et al. 2017, arXiv:1612.01105"
+register(
+    Network("pspnet50", PSPNet, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/semseg, MIT", IMAGENET, 1, "align_corners")
+)
+register(
+    Network(
+        "pspnet50-caffe", pspnet50_caffe, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/PSPNet",
+        Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"), 1, "align_corners",
+    )
+)  # fmt: skip
+register(
+    Network(
+        "pspnet50-mmseg", pspnet50_mmseg, DeployedPSPNet, 8, 8, 1,
+        f"{PSPNET}, open-mmlab/mmsegmentation, configs/pspnet, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip
+register(
+    Network(
+        "ddrnet23-slim", DDRNet23Slim, deployed_ddrnet, 8, 8, 1,
+        "Hong et al. 2021, arXiv:2101.06085, ydhongHIT/DDRNet, MIT", IMAGENET,
+    )
+)  # fmt: skip
+register(Network("fast-scnn", FastSCNN, deployed_fast_scnn, 8, 8, 1, "Poudel et al. 2019, arXiv:1902.04502", IMAGENET))
+register(
+    Network(
+        "fast-scnn-mmseg", fast_scnn_mmseg, deployed_fast_scnn, 8, 8, 1,
+        "open-mmlab/mmsegmentation, configs/fastscnn, Apache-2.0", IMAGENET,
+    )
+)  # fmt: skip

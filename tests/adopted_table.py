@@ -61,7 +61,11 @@ def measured(path: Path, frames: Path, folder: Path, rounds: int) -> dict[str, A
     asked = asked_beside(path)
     start = time.process_time()
     made = adopt.adopted(read_source(path), asked)
-    found = {"file": path.stem, "mb": path.stat().st_size / 1e6, "cpu_s": time.process_time() - start}
+    found = {
+        "file": path.stem,
+        "mb": sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*")) / 1e6,
+        "cpu_s": time.process_time() - start,
+    }
     found["masks"] = dict(made.found)["checked"].split()[0]
     graphs = {kind: adopt.adopt(path, asked._replace(precision=kind), folder / "onnx") for kind in ("fp32", "fp16")}
     taken = sample.sample_frames(frames, FRAMES, 0, few=True)

@@ -128,9 +128,10 @@ def main() -> int:
         settings = {"input_names": ["image"], "dynamo": dynamo, "opset_version": opset}
         if free:
             settings["dynamic_axes"] = {"image": FREE}
-        torch.onnx.export(settled(build()), (street(),), str(folder / f"{name}.onnx"), **settings)
         how = {"preprocess": "imagenet", "size": f"{HEIGHT}x{WIDTH}"}
-        how |= {"output": "out"} if "two-outputs" in name else {}
+        if "two-outputs" in name:
+            settings["output_names"], how["output"] = ["out", "aux"], "out"
+        torch.onnx.export(settled(build()), (street(),), str(folder / f"{name}.onnx"), **settings)
         (folder / f"{name}.json").write_text(json.dumps(how) + "\n")
         print(folder / f"{name}.onnx")
     return 0

@@ -1,6 +1,5 @@
 """Caffe's .caffemodel, read with protobuf through the few fields that hold a layer's arrays."""
 
-import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -25,27 +24,42 @@ FIELDS = {
 PARAMETERS = {1: ("weights",), 2: ("weights", "biases"), 4: ("scale", "offset", "mean", "variance")}
 
 
-@functools.cache
 def net_parameter() -> Any:
     """The class of protobuf messages that a .caffemodel is one of."""
+    return message_class("caffe", FIELDS, "NetParameter")
+
+
+_MADE: dict[str, Any] = {}
+
+
+def message_class(package: str, fields: dict[str, list[tuple[str, int, str]]], top: str) -> Any:
+    """A class of protobuf messages of so many fields; unknown ones are skipped.
+
+    Args:
+        package: a name for all of them.
+        fields: message -> field, number, type: a message's name or protobuf's own, `repeated` or `packed` before it.
+        top: the message that a whole file is.
+    """
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-    file = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    for name, fields in FIELDS.items():
-        message = file.message_type.add(name=name)
-        for field, number, kind in fields:
-            repeated, _, base = kind.rpartition(" ")
-            added = message.field.add(name=field, number=number)
-            added.label = added.LABEL_REPEATED if repeated else added.LABEL_OPTIONAL
-            if base in FIELDS:
-                added.type_name = f".caffe.{base}"
-            else:
-                added.type = getattr(added, f"TYPE_{base.upper()}")
-            if repeated == "packed":
-                added.options.packed = True
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("caffe.NetParameter"))
+    if package not in _MADE:
+        file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+        for name, listed in fields.items():
+            message = file.message_type.add(name=name)
+            for field, number, kind in listed:
+                repeated, _, base = kind.rpartition(" ")
+                added = message.field.add(name=field, number=number)
+                added.label = added.LABEL_REPEATED if repeated else added.LABEL_OPTIONAL
+                if base in fields:
+                    added.type_name = f".{package}.{base}"
+                else:
+                    added.type = getattr(added, f"TYPE_{base.upper()}")
+                if repeated == "packed":
+                    added.options.packed = True
+        pool = descriptor_pool.DescriptorPool()
+        pool.Add(file)
+        _MADE[package] = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{top}"))
+    return _MADE[package]
 
 
 def read_caffemodel(path: Path) -> dict[str, torch.Tensor]:

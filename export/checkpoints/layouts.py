@@ -6,9 +6,17 @@ from typing import NamedTuple
 
 import torch
 
+from export.checkpoints import deeplab_layouts, pspnet_layouts
+from export.checkpoints.dual_layouts import (
+    ddrnet_mmseg_modules,
+    ddrnet_modules,
+    fast_scnn_mmseg_modules,
+    with_biases,
+)
 from export.models.enet import DECODER, ENCODER
 from export.models.icnet import TRUNK
-from export.models.icnet_mmseg import RESNET_50, STAGES, STEM
+from export.models.icnet_mmseg import STEM
+from export.models.resnet import RESNET_50
 from runtime.commands import option
 from runtime.errors import WeightsError
 
@@ -127,33 +135,45 @@ def caffe_layers() -> dict[str, str]:
 
 
 def released(tensors: Tensors) -> tuple[Tensors, list[str]]:
-    """The tensors of the released ICNet's own layers, and the names of the other layers.
+    """The tensors of the released ICNet's or PSPNet's own layers, and the names of the other layers.
 
     A .caffemodel holds what its training had, such as the auxiliary classifiers conv6_sub4 and conv6_sub2. Caffe
     itself takes the layers that its network has and passes over the others (Net::CopyTrainedLayersFrom). The layer
     data_sub1, which scales the input, may be left out where it scales by 1.
     """
-    own = {"conv6_cls", *(name for layer in caffe_layers() for name in (layer, f"{layer}_bn"))}
+    is_pspnet = any(name.startswith(f"{pspnet_layouts.DEEPEST}_pool") for name in tensors)
+    last, layers = ("conv6", pspnet_layouts.caffe_layers()) if is_pspnet else ("conv6_cls", caffe_layers())
+    own = {last, *(name for layer in layers for name in (layer, f"{layer}_bn"))}
     if SCALE in tensors and bool((tensors[SCALE] != 1).any()):
         own.add("data_sub1")
     kept = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] in own}
     return kept, sorted({name.rpartition(".")[0] for name in tensors} - own)
 
 
-def from_caffe(tensors: Tensors) -> Tensors:
-    """The tensors of ICNet's .npy and .caffemodel files, `layer.parameter`, by our names, normalisation merged or not.
+def from_caffe(
+    tensors: Tensors, layers: dict[str, str] | None = None, last: tuple[str, str] = ("conv6_cls", "conv6_cls")
+) -> Tensors:
+    """The tensors of .npy and .caffemodel files, `layer.parameter`, by our names, normalisation merged or not.
 
     A merged layer is a convolution with a bias: its normalisation here is the identity plus that bias.
+
+    Args:
+        tensors: as read.
+        layers: the file's convolutions and our `ConvBN`; by default ICNet's.
+        last: what the file calls the classifier, and we.
     """
-    layers, ours = caffe_layers(), {}
+    (classifier, our_classifier), ours = last, Tensors()
+    layers = layers or caffe_layers()
     statistics = _in_their_place({k: v.flatten() for k, v in tensors.items() if k.partition(".")[0].endswith("_bn")})
     for name, tensor in {**tensors, **statistics}.items():
         layer, _, leaf = name.rpartition(".")
         conv, merged = layers.get(layer.removesuffix("_bn")), f"{layer}_bn.scale" not in tensors
-        if leaf == "weights" and tensor.dim() == 4 and (conv or layer == "conv6_cls"):
-            ours[f"{conv}.conv.weight" if conv else "conv6_cls.weight"] = tensor.permute(3, 2, 0, 1).contiguous()
-        elif name == "conv6_cls.biases":
-            ours["conv6_cls.bias"] = tensor
+        if leaf == "weights" and tensor.dim() == 4 and (conv or layer == classifier):
+            ours[f"{conv}.conv.weight" if conv else f"{our_classifier}.weight"] = tensor.permute(
+                3, 2, 0, 1
+            ).contiguous()
+        elif name == f"{classifier}.biases":
+            ours[f"{our_classifier}.bias"] = tensor
         elif conv and leaf == "biases" and merged:
             ours.update({f"{conv}.bn.{key}": value for key, value in _identity(tensor).items()})
         elif conv and layer.endswith("_bn") and leaf in CAFFE_STATISTICS:
@@ -206,8 +226,8 @@ def mmseg_modules() -> dict[str, str]:
     for i in range(len(STEM)):
         modules[f"backbone.backbone.stem.{3 * i}"] = f"stem.{i}.conv"
         modules[f"backbone.backbone.stem.{3 * i + 1}"] = f"stem.{i}.bn"
-    for (stage, *_), count in zip(STAGES, RESNET_50.blocks, strict=True):
-        for block in (f"{stage}.{i}" for i in range(count)):
+    for stage, count in enumerate(RESNET_50.blocks, 1):
+        for block in (f"layer{stage}.{i}" for i in range(count)):
             modules.update({f"backbone.backbone.{block}.conv{i}": f"{block}.conv{i}.conv" for i in (1, 2, 3)})
             modules.update({f"backbone.backbone.{block}.bn{i}": f"{block}.conv{i}.bn" for i in (1, 2, 3)})
             modules[f"backbone.backbone.{block}.downsample.0"] = f"{block}.project.conv"
@@ -220,6 +240,12 @@ def from_mmseg(tensors: Tensors) -> Tensors:
     return _renamed(tensors, mmseg_modules())
 
 
+def from_pspnet_caffe(tensors: Tensors) -> Tensors:
+    """The tensors of PSPNet's .caffemodel by our names."""
+    ours = from_caffe(tensors, pspnet_layouts.caffe_layers(), ("conv6", "classifier"))
+    return pspnet_layouts.in_our_order(ours)
+
+
 LAYOUTS = (
     Layout(
         "enet-davidtvs",
@@ -227,8 +253,40 @@ LAYOUTS = (
         from_davidtvs,
         whole_davidtvs,
     ),
+    Layout("pspnet50-caffe", re.compile(r"conv5_3_pool\d_conv"), from_pspnet_caffe),
     Layout("icnet-caffe", re.compile(r"conv\d_\d_(1x1_|3x3)"), from_caffe),
     # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
     Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),
     Layout("icnet-mmseg-r18", re.compile(r"backbone\.backbone\."), from_mmseg),
+    *(
+        Layout(f"deeplabv3plus-xception{depth}", re.compile(rf"xception_{depth}/"), deeplab_layouts.from_tensorflow)
+        for depth in (41, 65, 71)
+    ),
+    Layout(
+        "deeplabv3plus-mobilenetv2",
+        re.compile(r"backbone\.(low|high)_level_features\.\d+\.conv\."),
+        lambda t: _renamed(t, deeplab_layouts.vainf_modules()),
+    ),
+    Layout(
+        "deeplabv3plus-mmseg-r50",
+        re.compile(r"decode_head\.sep_bottleneck\."),
+        lambda t: _renamed(t, deeplab_layouts.mmseg_modules()),
+    ),
+    Layout("pspnet50", re.compile(r"ppm\.features\."), lambda t: _renamed(t, pspnet_layouts.semseg_modules())),
+    Layout(
+        "pspnet50-mmseg",
+        re.compile(r"decode_head\.psp_modules\."),
+        lambda t: _renamed(t, pspnet_layouts.mmseg_modules()),
+    ),
+    Layout("ddrnet23-slim", re.compile(r"(spp\.scale\d|final_layer\.bn1)\."), lambda t: _renamed(t, ddrnet_modules())),
+    Layout(
+        "ddrnet23-slim",
+        re.compile(r"backbone\.(context|spatial)_branch_layers\."),
+        lambda t: with_biases(_renamed(t, ddrnet_mmseg_modules())),
+    ),
+    Layout(
+        "fast-scnn-mmseg",
+        re.compile(r"backbone\.learning_to_downsample\."),
+        lambda t: _renamed(t, fast_scnn_mmseg_modules()),
+    ),
 )

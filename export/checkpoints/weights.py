@@ -23,6 +23,7 @@ from export.checkpoints.contents import (
     without_wrapped,
 )
 from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
+from export.checkpoints.frozen_graph import read_frozen_graph
 from export.checkpoints.layouts import last_outputs, recognised, released
 from export.checkpoints.named import classes_of, noted_classes
 from export.checkpoints.npy import read_npy, read_npz
@@ -39,7 +40,13 @@ RANDOM_SEED = 0
 CHECKSUM = "sha256"  # of the tensors and metadata, in the metadata of safetensors
 LISTED = 5  # tensors named in an error before it counts the rest
 # The layer whose outputs are the classes, and along which axis.
-CLASSIFIERS = {"conv6_cls.bias": 0, "fullconv.bias": 0, "fullconv.weight": 1, "head.classifier.bias": 0}
+CLASSIFIERS = {
+    "conv6_cls.bias": 0,
+    "fullconv.bias": 0,
+    "fullconv.weight": 1,
+    "head.classifier.bias": 0,
+    "classifier.bias": 0,
+}
 
 
 class Found(NamedTuple):
@@ -289,13 +296,31 @@ def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
     except (ValueError, OverflowError, MemoryError) as error:
         raise WeightsError(f"weights {path} are damaged, or not a .caffemodel: {error}") from None
     if not tensors:
-        raise WeightsError(f"weights {path} are not of ICNet: {_list('other layers', others)}")
+        raise WeightsError(f"weights {path} are neither of ICNet nor of PSPNet: {_list('other layers', others)}")
     if others:
         log(f"{path.name}: {_list('layers', others)} are of its training alone and left out")
     return tensors
 
 
-_READERS = {".npy": _read_numpy, ".npz": _read_numpy, ".caffemodel": _read_caffemodel}
+def _read_frozen_graph(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors = read_frozen_graph(path)
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(f"weights {path} are damaged, or no frozen graph of TensorFlow: {error}") from None
+    if recognised(tensors) is None:
+        raise WeightsError(
+            f"weights {path} are a TensorFlow graph of no network that is known here; convert it to ONNX (tf2onnx), "
+            "and give that"
+        )
+    return tensors
+
+
+_READERS = {
+    ".npy": _read_numpy,
+    ".npz": _read_numpy,
+    ".caffemodel": _read_caffemodel,
+    ".pb": _read_frozen_graph,
+}
 
 
 def _refused_foreign(path: Path, error: ForeignError) -> WeightsError:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from export.models.layers import ConvBN
+from export.models.pyramid import PYRAMID_BINS, pool_matrix, resize_matrix
 
 # The trunk in units of `width`, which is 32 in the released network (64 before its filters were pruned by half):
 # stage, bottlenecks, inner channels, output channels, stride of the first one, dilation.
@@ -21,7 +22,6 @@ RELEASED_WIDTH = 32
 FULL_WIDTH = 64
 LARGEST_WIDTH = 2 * FULL_WIDTH  # that is taken from a file: a damaged one could ask for more than the memory
 SHARED = ("conv2_1", "conv2_2", "conv2_3", "conv3_1")  # run on the 1/2 image; all after it on a quarter of that
-PYRAMID_BINS = (1, 2, 3, 6)
 CONTEXT = 8  # conv5_4_k1, in units of `width`
 FUSION_CHANNELS = 128  # both cascade feature fusions
 BRANCH_1_CHANNELS = (32, 32, 64)
@@ -51,23 +51,6 @@ def double(x: torch.Tensor, *, align_corners: bool) -> torch.Tensor:
     """Bilinear resizing to twice the size, or with aligned corners from n to 2n - 1."""
     size = [2 * n - align_corners for n in x.shape[2:]]
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
-
-
-def pool_matrix(size: int, bins: int) -> torch.Tensor:
-    """float32 (bins, size): row i averages the cells of adaptive average pooling's bin i."""
-    matrix = torch.zeros(bins, size)
-    for i in range(bins):
-        start, stop = i * size // bins, -(-(i + 1) * size // bins)
-        matrix[i, start:stop] = 1 / (stop - start)
-    return matrix
-
-
-def resize_matrix(bins: int, size: int, *, align_corners: bool) -> torch.Tensor:
-    """float32 (size, bins): bilinear resizing from `bins` to `size` cells."""
-    identity = torch.eye(bins).reshape(1, bins, bins, 1)  # one channel a source cell
-    resized = F.interpolate(identity, size=(size, 1), mode="bilinear", align_corners=align_corners)
-    # Of a single row its transpose keeps strides that the exporter cannot view as a matrix.
-    return resized.reshape(bins, size).T.contiguous()
 
 
 def pyramid_matrices(height: int, width: int, *, align_corners: bool) -> tuple[torch.Tensor, torch.Tensor]:

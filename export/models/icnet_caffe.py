@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from export.models.icnet import PYRAMID_BINS, RELEASED_WIDTH, ICNet, double, halve, resize_matrix
+from export.models.icnet import RELEASED_WIDTH, ICNet, double, halve
 from export.models.icnet_deployed import DeployedICNet
+from export.models.pyramid import PYRAMID_BINS, resize_matrix
 
 LAST_ZOOM = 4  # conv6_interp: from 257x513 to 1025x2049
 

@@ -1,7 +1,9 @@
 """Blocks that more than one network uses."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +27,12 @@ class ConvBN(nn.Module):
         *,
         stride: int = 1,
         dilation: int = 1,
+        groups: int = 1,
         relu: bool = True,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+        self.conv = nn.Conv2d(cin, cout, kernel, stride, dilation * (kernel // 2), dilation, groups, bias=False)
         self.bn = nn.BatchNorm2d(cout, eps=eps)
         self.relu = relu
 
@@ -37,6 +40,29 @@ class ConvBN(nn.Module):
         """float (N, cin, h, w) -> float (N, cout, ceil(h / stride), ceil(w / stride))."""
         x = self.bn(self.conv(x))
         return F.relu(x) if self.relu else x
+
+
+class Separable(nn.Sequential):
+    """A 3x3 convolution of each channel by itself, then a 1x1 of all; a ReLU after both."""
+
+    def __init__(self, cin: int, cout: int, *, stride: int = 1, dilation: int = 1, eps: float = 1e-5) -> None:
+        depthwise = ConvBN(cin, cin, 3, stride=stride, dilation=dilation, groups=cin, eps=eps)
+        super().__init__(depthwise, ConvBN(cin, cout, 1, eps=eps))
+
+
+class Gained(nn.Module):
+    """A network of raw pixels: the normalisation's gain goes into the convolutions that read the image."""
+
+    def __init__(self, net: nn.Module, gain: torch.Tensor, *readers: str) -> None:
+        """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
+        super().__init__()
+        self.net = copy.deepcopy(net).eval()
+        for name in readers:
+            cast(nn.Conv2d, self.net.get_submodule(name)).weight.data *= gain.reshape(1, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, H, W) -> logits as the network gives for `x * gain`."""
+        return cast(torch.Tensor, self.net(x))
 
 
 def max_pool_2x2(x: torch.Tensor) -> tuple[torch.Tensor, Positions]:

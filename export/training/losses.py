@@ -131,6 +131,7 @@ def segmentation_loss(
     dice: float = 0.0,
     ohem: float = 0.0,
     loss_at: LossAt = "logits",
+    align_corners: bool = False,
     of_pixels: Callable[..., torch.Tensor] = pixel_loss,
 ) -> torch.Tensor:
     """The `pixel_loss` of the logits, of ICNet's three, weighted as in its paper, or of a user's own several.
@@ -144,10 +145,20 @@ def segmentation_loss(
         sizes = [loss_at, *auxiliary]
         shares = CASCADE_WEIGHTS if isinstance(output, Guided) else (1.0, *((AUXILIARY,) * others))
         losses = [
-            share * segmentation_loss(logits, labels, weights, dice=dice, ohem=ohem, loss_at=at, of_pixels=of_pixels)
+            share
+            * segmentation_loss(
+                logits,
+                labels,
+                weights,
+                dice=dice,
+                ohem=ohem,
+                loss_at=at,
+                align_corners=align_corners,
+                of_pixels=of_pixels,
+            )
             for share, logits, at in zip(shares, output, sizes, strict=True)
         ]
         return torch.stack(losses).sum()
     if loss_at == "labels" and output.shape[2:] != labels.shape[1:]:
-        output = F.interpolate(output.float(), size=labels.shape[1:], mode="bilinear")
+        output = F.interpolate(output.float(), size=labels.shape[1:], mode="bilinear", align_corners=align_corners)
     return of_pixels(output, labels, weights, dice=dice, ohem=ohem)

@@ -146,6 +146,7 @@ def train_step(job: Job, state: State, batch: Batch) -> float:
         dice=recipe.dice,
         ohem=recipe.ohem,
         loss_at=recipe.loss_at,
+        align_corners=job.network.upsample == "align_corners",
         of_pixels=compiled_loss() if job.compiled else pixel_loss,
     )
     value = float(loss.item())
@@ -214,7 +215,7 @@ def validate(job: Job, state: State, sizes: dict[str, tuple[int, int]]) -> dict[
     mious = {}
     for name, size in sizes.items():
         frames = progress(job.val, f"val at {name}", unit="frame")
-        matrix = evaluate(state.ema, frames, len(job.classes), preprocess_at(job.network, size))
+        matrix = evaluate(state.ema, frames, len(job.classes), preprocess_at(job.network, size), job.network.upsample)
         mious[name] = mean_iou(matrix)
     save_weights(weights_path(job), state.ema, metadata(job, mious))
     return mious

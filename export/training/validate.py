@@ -11,7 +11,7 @@ from export.registry import Network, nearest_size
 from runtime.accuracy.metrics import confusion
 from runtime.fit import BUILT_FIT, box_of
 from runtime.reference import postprocess, preprocess
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 DEPLOYED_SIZE = (1024, 2048)
 
@@ -40,7 +40,11 @@ def preprocess_at(network: Network, size: tuple[int, int]) -> Preprocess:
 
 @torch.inference_mode()
 def evaluate(
-    net: nn.Module, frames: Iterable[tuple[np.ndarray, np.ndarray]], classes: int, spec: Preprocess
+    net: nn.Module,
+    frames: Iterable[tuple[np.ndarray, np.ndarray]],
+    classes: int,
+    spec: Preprocess,
+    upsample: Upsample = "half_pixel",
 ) -> np.ndarray:
     """The confusion matrix over all frames: frames resized as `spec` says, logits resized back to each label's size.
 
@@ -49,6 +53,7 @@ def evaluate(
         frames: each uint8 (H, W, 3) RGB, and its label, uint8 (H, W) train ids.
         classes: how many there are.
         spec: how a frame becomes the network's input.
+        upsample: how its logits become as large as the frame.
 
     Returns:
         int64 (classes, classes), as `runtime.accuracy.metrics.confusion`.
@@ -58,5 +63,6 @@ def evaluate(
     for frame, label in frames:
         tensor = torch.from_numpy(preprocess(frame, spec))
         logits = net(tensor.to(device, memory_format=torch.channels_last)).float().cpu().numpy()
-        matrix += confusion(postprocess(logits, *label.shape, box=box_of(spec, *label.shape)), label, classes)
+        mask = postprocess(logits, *label.shape, upsample=upsample, box=box_of(spec, *label.shape))
+        matrix += confusion(mask, label, classes)
     return matrix

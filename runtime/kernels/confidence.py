@@ -20,7 +20,8 @@ BINS = np.float32(128)  # of a lead of 1; no two steps lie in one
 def first_of_bins(steps: np.ndarray) -> np.ndarray:
     """How many steps are not above the beginning of each bin: uint8, up to the last step's."""
     bins = np.arange(int(steps[-1] * BINS) + 1) / BINS
-    return np.searchsorted(steps, bins, side="right").astype(np.uint8)
+    first: np.ndarray = np.searchsorted(steps, bins, side="right").astype(np.uint8)
+    return first
 
 
 def confident_cells(band, start, stop, logits, block, down, across, steps, first, corners, classes, confidence):

@@ -10,6 +10,8 @@ from onnx import numpy_helper
 from engines import openvino_build
 from engines.build import build_engine, read_spec
 from engines.proof import Engine, first_wrong_layer
+from export import adopt
+from export.adopting.options import Asked, Given
 from runtime import prove as prove_command
 from runtime.backend import open_backend
 from runtime.cli import DONE, FAILED
@@ -19,6 +21,7 @@ from runtime.media.frames import read_frame
 from runtime.proof import apart, bound, expected_path, noisy, read_expected, told
 from runtime.samples import STREET
 from runtime.spec import Proof
+from tests.helpers.foreign import Foreign
 from tests.helpers.graphs import tiny_graph, tiny_spec
 
 
@@ -84,6 +87,22 @@ def test_a_build_of_something_else_is_refused_and_the_layer_named(graph, tmp_pat
     spec = read_spec(onnx_bytes)
     engine = Engine(wrong(onnx_bytes, spec, "fp32", "openvino"), spec, "fp32", "openvino")
     assert first_wrong_layer(onnx_bytes, engine, read_frame(STREET), wrong) == layer
+
+
+def test_a_deconvolution_that_is_wrong_is_named_in_the_message(tmp_path, monkeypatch):
+    made = Foreign().conv(3, 8, 2)
+    weight = made.random.normal(0, 0.3, (8, 8, 2, 2)).astype(np.float32)
+    name = f"{made.add('ConvTranspose', weight, strides=[2, 2])}.0"
+    path = made.conv(8, 5).give().save(tmp_path / "net.onnx")
+    graph = adopt.adopt(path, Asked(given=Given("imagenet")), tmp_path)
+
+    def spoil(tensor, values):
+        if tensor == name:
+            values[:, 0] += 1
+
+    spoilt(monkeypatch, spoil)
+    with pytest.raises(EngineError, match=rf"The first layer that differs is {name}\."):
+        build_engine(graph, "fp32", "openvino", tmp_path)
 
 
 def test_a_layer_that_was_not_wrong_is_not_named(graph):

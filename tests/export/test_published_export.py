@@ -31,8 +31,8 @@ NODES = {
         "Conv": 64, "Relu": 57, "Add": 20, "Slice": 4, "Resize": 4, "Reshape": 2, "MatMul": 2, "MaxPool": 2,
     },
     "icnet-mmseg-r18": {
-        "Conv": 42, "Relu": 34, "Add": 11, "Reshape": 6, "MatMul": 5, "Unsqueeze": 4, "Resize": 2, "MaxPool": 1,
-        "AveragePool": 1, "Concat": 1,
+        "Conv": 42, "Relu": 34, "Add": 11, "MatMul": 10, "Reshape": 8, "Slice": 4, "Transpose": 4, "Resize": 2,
+        "MaxPool": 1, "AveragePool": 1, "Concat": 1,
     },
 }  # fmt: skip
 # Of pixels in float16: where weights are noise, ENet unpools some maxima to other places than in float32.

@@ -2,16 +2,30 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from export import registry
 from export.registry import Network, check_size
 from runtime.errors import ModelError
 
 UNPOOLED = 0.25
+LARGE = 20_000_000  # parameters, from which on a network's tests take seconds each
+
+
+def every_network() -> list[Any]:
+    """The registered names as pytest's parameters, the large networks' among what is slow."""
+    found = []
+    for name in registry.names():
+        with torch.device("meta"):
+            count = parameters(registry.find(name).build(2))
+        found.append(pytest.param(name, marks=pytest.mark.slow) if count > LARGE else name)
+    return found
 
 
 def size_of(network: Network, height: int = 64, width: int = 128) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import pytest
 
 import streetseg
 from calib import ranges, thresholds
+from export import registry
 from runtime import cli as runtime_cli
 from runtime.errors import EngineError, GraphError, ModelError, WeightsError
 from runtime.labels import CAMVID
@@ -87,6 +88,7 @@ def test_a_graph_is_built_in_its_own_precision(graph, capsys):
     [
         ({"size": SMALL}, ModelError, "size: of a network's name, but a graph was given"),
         ({"weights": "w", "plain": True}, ModelError, "weights and plain: of a network's name"),
+        ({"fit": "pad"}, ModelError, "fit: of a network's name"),
         ({"leave": ["x"]}, ModelError, "leave: of precision int8 alone, asked was fp32"),
         ({"precision": "int8"}, GraphError, "is fp32, asked was int8"),
         ({"precision": "int9"}, ModelError, r"unknown precision 'int9'. Did you mean int8\?"),
@@ -106,6 +108,7 @@ def test_options_that_do_not_go_with_a_graph_are_refused(graph, options, error, 
         ("icnet", {"batch": 0}, ModelError, "a batch of 0 frames"),
         ("icnet", {"weights": "none.pt"}, WeightsError, "weights none.pt does not exist; .*: --weights path"),
         ("icnet", {"precision": "int8", "plain": True}, ModelError, "plain graphs are fp32 or fp16"),
+        ("icnet", {"fit": "crop"}, ModelError, "unknown fit 'crop'. There are: auto, pad, stretch"),
         ("icnet", {"table": "t.json"}, ModelError, "table: of precision int8 alone, asked was fp16"),
     ],
 )
@@ -193,7 +196,7 @@ def test_without_an_engine_the_list_says_how_one_is_built(here, capsys):
 
 def test_models_are_listed_with_what_they_cost(capsys):
     found = {model.name: model for model in streetseg.models()}
-    assert set(found) == {"enet", "icnet", "enet-davidtvs", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50"}
+    assert found.keys() == set(registry.names())
     for name, gmac in GMAC.items():
         model = found[name]
         card = model.weights.with_suffix(".md").read_text()

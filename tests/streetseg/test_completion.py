@@ -9,7 +9,12 @@ import pytest
 from runtime.spec import BACKENDS, PRECISIONS
 from streetseg import cli, commands, completion
 
-NETWORKS = {"enet", "enet-davidtvs", "icnet", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50"}
+NETWORKS = {
+    "ddrnet23-slim", "deeplabv3plus-mmseg-r50", "deeplabv3plus-mobilenetv2", "deeplabv3plus-xception41",
+    "deeplabv3plus-xception65", "deeplabv3plus-xception65-os8", "deeplabv3plus-xception71", "enet", "enet-davidtvs",
+    "fast-scnn", "fast-scnn-mmseg", "icnet", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50", "pspnet50",
+    "pspnet50-caffe", "pspnet50-mmseg",
+}  # fmt: skip
 # Types the words into an interactive zsh with a TAB behind them, and prints what it offers.
 ZSH = r"""
 zmodload zsh/zpty

@@ -15,7 +15,7 @@ from export.checkpoints.weights import load, random_weights, read_weights
 from runtime.artifacts import sha256_of
 from runtime.errors import WeightsError
 from runtime.labels import CAMVID, CITYSCAPES, Label
-from tests.helpers.networks import seeded
+from tests.helpers.networks import every_network, seeded
 
 
 class Tiny(nn.Module):
@@ -75,9 +75,7 @@ def test_a_networks_data_parallel_form_is_loaded(tmp_path):
     assert same(tensors(network), tensors(saved))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("r50")) for name in registry.names()]
-)
+@pytest.mark.parametrize("name", every_network())
 def test_every_networks_weights_come_back(name, tmp_path):
     saved, network = seeded(registry.find(name).build(11)), registry.find(name).build(11)
     save_file(saved.state_dict(), tmp_path / "a.safetensors", {"source": "there"})
