@@ -130,6 +130,7 @@ EXPORTED CUresult cuMemcpyDtoH_v2(void* to, CUdeviceptr from, size_t size) {
     ENTER_SAFELY(cuMemcpyDtoH_v2);
     const char* here = reinterpret_cast<const char*>(from);
     if (!inside(here, size, false)) return outside("cuMemcpyDtoH_v2");
+    if (const CUresult code = legacy_refused("cuMemcpyDtoH_v2")) return code;
     finish_for_legacy(lock);
     if (used_by_work(here, size)) violate("cuMemcpyDtoH_v2", "of what a stream has not finished");
     std::memcpy(to, here, size);
@@ -140,6 +141,7 @@ EXPORTED CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t size)
     ENTER_SAFELY(cuMemcpyHtoD_v2);
     char* there = reinterpret_cast<char*>(to);
     if (!inside(there, size, false)) return outside("cuMemcpyHtoD_v2");
+    if (const CUresult code = legacy_refused("cuMemcpyHtoD_v2")) return code;
     finish_for_legacy(lock);
     if (used_by_work(there, size)) violate("cuMemcpyHtoD_v2", "to what a stream still uses");
     std::memcpy(there, from, size);

@@ -62,6 +62,7 @@ struct Stream {
 
 struct Event {
     bool recorded = false, timed = true;
+    bool captured = false;  // recorded last in a capture, and no part of its graph: nobody may ask when it happened
     int pending = 0;  // records that are queued
     double ms = 0;
     Stream* stream = nullptr;  // that it was recorded on last
@@ -115,6 +116,7 @@ CUcontext primary_context();  // its handle, of context.cpp
 // stream.cpp
 Stream* stream_of(CUstream handle);  // or null, where it is none
 CUresult enqueue(const char* call, CUstream handle, Work work);
+CUresult legacy_refused(const char* call);  // where it would wait for a stream that captures
 void finish(Stream& stream, Lock& lock);  // does all that it was given, with the lock released
 void finish_for_legacy(Lock& lock);       // what the legacy stream waits for
 

@@ -22,6 +22,13 @@ static CUresult implicit(const char* call, Stream* stream) {
     return refuse(call, "the legacy stream waits for a stream that captures", CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
 }
 
+CUresult legacy_refused(const char* call) {
+    for (Stream* other : state().streams) {
+        if (other->blocking && other->capture.active) return implicit(call, other);
+    }
+    return CUDA_SUCCESS;
+}
+
 CUresult enqueue(const char* call, CUstream handle, Work work) {
     Stream* stream = stream_of(handle);
     if (!stream) return no_stream(call);
@@ -32,9 +39,7 @@ CUresult enqueue(const char* call, CUstream handle, Work work) {
         return CUDA_SUCCESS;
     }
     if (stream == &state().legacy) {
-        for (Stream* other : state().streams) {
-            if (other->blocking && other->capture.active) return implicit(call, other);
-        }
+        if (const CUresult code = legacy_refused(call)) return code;
     }
     stream->queue.push_back(std::move(work));
     return CUDA_SUCCESS;
@@ -196,7 +201,8 @@ EXPORTED CUresult cuEventRecordWithFlags(CUevent handle, CUstream on, unsigned f
     if (!stream) return no_stream("cuEventRecordWithFlags");
     const bool external = flags & CU_EVENT_RECORD_EXTERNAL, captured = stream->capture.active;
     if (external && !captured) return refuse("cuEventRecordWithFlags", "not captured", CUDA_ERROR_INVALID_VALUE);
-    if (captured && !external) return stream->capture.invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
+    event->captured = captured && !external;
+    if (event->captured) return stream->capture.invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
     event->stream = stream;
     event->pending += !captured;
     return enqueue("cuEventRecordWithFlags", on, {"event", [=] { happen(event, !captured); }, {}});
@@ -209,6 +215,7 @@ EXPORTED CUresult cuEventRecord(CUevent handle, CUstream on) {
 static CUresult elapsed(const char* call, float* ms, CUevent from, CUevent to) {
     const Event *begin = event_of(from), *end = event_of(to);
     if (!begin || !end) return no_event(call);
+    if (begin->captured || end->captured) return refuse(call, "recorded in a capture", CUDA_ERROR_CAPTURED_EVENT);
     if (!begin->timed || !end->timed || !(begin->recorded || begin->pending) || !(end->recorded || end->pending)) {
         return refuse(call, "never recorded, or without a time", CUDA_ERROR_INVALID_HANDLE);
     }
@@ -249,7 +256,8 @@ EXPORTED CUresult cuStreamWaitEvent(CUstream handle, CUevent awaited, unsigned) 
     Event* event = event_of(awaited);
     Stream* other = event ? event->stream : nullptr;
     if (!event) return no_event("cuStreamWaitEvent");
-    if (!event->pending) return stream_of(handle) ? CUDA_SUCCESS : no_stream("cuStreamWaitEvent");
+    // What is on one stream is in order without it.
+    if (!event->pending || other == stream_of(handle)) return stream_of(handle) ? CUDA_SUCCESS : no_stream("cuStreamWaitEvent");
     const auto run = [=] {
         Lock inner(state().mutex);
         if (other == &state().legacy || state().streams.count(other)) finish(*other, inner);

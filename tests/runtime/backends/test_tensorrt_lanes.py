@@ -1,6 +1,7 @@
 """Lanes over one engine, what is kept of a first frame, and what is left of an open that failed."""
 
 import enum
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -32,6 +33,24 @@ def test_lanes_share_one_engine_and_have_a_context_each(imitated, backend):
     for lane in lanes:
         lane.close()
     assert gpu.live() == 0
+
+
+def test_a_lane_captures_while_another_copies_on_the_null_stream(imitated, monkeypatch):
+    gpu, image = imitated(), frame(20, 30)
+    first, second = tensorrt.open_lanes(gpu.engine, gpu.manifest, 2)
+    enqueue = first._enqueue
+
+    def beside_another(*given, captured=False):
+        enqueue(*given, captured=captured)
+        if captured:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(second.logits, image).result()
+
+    monkeypatch.setattr(first, "_enqueue", beside_another)
+    with first, second:
+        masks = [first.segment(image) for _ in range(2)]
+        assert first.captured
+        np.testing.assert_array_equal(masks[1], expected("fp16", 1, image)[1])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -240,6 +240,16 @@ def test_a_cubin_that_is_damaged_is_compiled_anew(tmp_path, nvcc):
     assert len(nvcc) == 4
 
 
+@pytest.mark.parametrize("name", ["SOURCE", "HEADER"])
+def test_another_source_or_header_is_compiled_anew(tmp_path, nvcc, monkeypatch, name):
+    cuda.compiled("9.0", cache=tmp_path)
+    changed = tmp_path / "changed"
+    changed.write_text(f"{getattr(cuda, name).read_text()}\n")
+    monkeypatch.setattr(cuda, name, changed)
+    cuda.compiled("9.0", cache=tmp_path)
+    assert len(nvcc) == 2
+
+
 def test_where_a_cubin_cannot_be_kept_it_is_said_and_done_without(tmp_path, nvcc, capsys):
     (tmp_path / "file").write_bytes(b"")
     for _ in range(2):
