@@ -73,11 +73,11 @@ def refuse_uncounted(engine: Path, figures: dict[str, int]) -> None:
     if set(figures) > {"engine_bytes"}:
         return
     manifest = read_manifest(engine)
-    what = command("regress", base="REVISION", model=manifest.spec.name, backend=PROXY)
+    what = f"{command('regress', base='REVISION', backend=PROXY)} REGRESS_OPTIONS=--counts-alone"
     raise PipelineError(
         f"{engine.name}: {manifest.backend} told no kernels of it, only its size is known, which judges nothing. "
         f"TensorRT-RTX's plan of its graph is a proxy, if not the same kernels: "
-        f"python -m engines.plan NEW.onnx --against OLD.onnx, or {what} REGRESS_OPTIONS=--counts-alone ({_proxy_here()})"
+        f"python -m engines.plan NEW.onnx --against OLD.onnx, or {what} ({_proxy_here()})"
     )
 
 
