@@ -257,10 +257,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -m 'not gpu and not data and not package and not cameras and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -m 'slow and not gpu and not data and not package and not cameras'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute

@@ -63,7 +63,7 @@ class Backend(Protocol):
             out: uint8 (H, W), where the mask is written; None: a new array. To `mask_buffer` it comes without a copy.
 
         Returns:
-            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, which has
+            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, for DLPack and
             `__cuda_array_interface__`.
 
         Raises:
