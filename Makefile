@@ -6,12 +6,14 @@ DEVICE ?= auto
 SIZE ?= 1024x2048
 SIZES ?= 352x480 544x736 704x960 1024x2048
 BATCH ?= 1
+PLAIN ?=
 WEIGHTS ?=
 ONNX ?=
 ADOPT_OPTIONS ?=
 CLASSES ?=
 PREPROCESS ?=
 EMA ?=
+FIT ?=
 ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell command -v python3.11 || command -v python3)
 endif
@@ -31,7 +33,7 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
   CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
@@ -80,13 +82,15 @@ endif
 endif
 
 # What is made of which network: the options of `streetseg export|engine|calib`.
-network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken)
+network = --model "$$MODEL" --size "$$SIZE" $(weights) $(taken) $(fit)
 # Another's file has a size of its own, unless one was typed.
-source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken),$(network)) "$${ADOPT_OPTIONS[@]}"
+source = $(if $(value ONNX),--onnx "$$ONNX" $(own_size) $(weights) $(taken) $(fit),$(network)) "$${ADOPT_OPTIONS[@]}"
 own_size = $(if $(filter SIZE,$(TYPED) $(INHERITED)),$${SIZE:+--size "$$SIZE"})
 # What a make inside of this one is told, so that it does not take our default for what was typed.
 inner_size = $(if $(value ONNX),$(if $(filter SIZE,$(TYPED) $(INHERITED)),,SIZE=))
 weights = $${WEIGHTS:+--weights "$$WEIGHTS"}
+form = --batch "$$BATCH" $${PLAIN:+--plain}
+fit = $${FIT:+--fit "$$FIT"}
 taken = $${CLASSES:+--classes "$$CLASSES"} $${EMA:+--ema} $(normalised)
 normalised = $${PREPROCESS:+--preprocess "$$PREPROCESS"}
 # A network of one's own is named after its file.
@@ -110,23 +114,23 @@ $(VENV_TARGET)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV_TARGET)/.installed ## .venv with every package
 
-onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH WEIGHTS CLASSES EMA PREPROCESS: the checked ONNX graph; prints its path
-	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" --batch "$$BATCH"
+onnx: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS FIT: the checked ONNX graph; prints its path
+	@$(PY) -m streetseg export $(network) --precision "$$PRECISION" $(form)
 
 adopt: $(VENV_TARGET)/.installed ## ONNX PRECISION SIZE CLASSES PREPROCESS ADOPT_OPTIONS: anyone's ONNX file as a checked graph; prints its path
 	@$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg adopt "$$ONNX" --precision "$$PRECISION" $(own_size) $(taken) "$${ADOPT_OPTIONS[@]}"
 
-calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
+calib: $(VENV_TARGET)/.installed need-data ## MODEL DATA SIZE WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS CALIB_OPTIONS: ranges on real frames, for PRECISION=int8
 	@$(call split,CALIB_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	$(PY) -m streetseg calib $(source) --data "$$DATA" "$${CALIB_OPTIONS[@]}"
 
-engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
+engine: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE BATCH PLAIN WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS INT8_OPTIONS DEVICE: an engine for this machine; its path is the last line
 	@$(call split,INT8_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
 	if [ "$$PRECISION" != int8 ]; then INT8_OPTIONS=(); fi
-	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" "$${INT8_OPTIONS[@]}"
+	$(PY) -m streetseg engine $(source) --precision "$$PRECISION" --backend "$$BACKEND" --device "$$DEVICE" $(form) "$${INT8_OPTIONS[@]}"
 
 # At the size where the shipped weights are worth most: 72.93 mIoU on CamVid's val, at 1024x2048 67.00.
 demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, colours and overlay in artifacts/demo
@@ -136,10 +140,10 @@ demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, co
 doctor: $(VENV_TARGET)/.installed ## what works on this machine, tried for real, and what to mend first
 	@$(PY) -m runtime.doctor
 
-evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES: IoU, mIoU and pixel accuracy of engines side by side
+evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES FIT: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)
 	if [ "$${#ENGINES[@]}" != 0 ]; then ENGINES=(--engine "$${ENGINES[@]}"); fi
-	$(PY) -m runtime.evaluate "$${ENGINES[@]}" --dataset "$$DATASET" --data "$$DATA"
+	$(PY) -m runtime.evaluate "$${ENGINES[@]}" --dataset "$$DATASET" --data "$$DATA" $(fit)
 
 precisions: $(VENV_TARGET)/.installed need-data ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS DATASET DATA: FP32, FP16 and INT8 on onnxruntime and OpenVINO; figures/precisions-MODEL.json
 	@engines=()
@@ -194,10 +198,11 @@ need-data:
 	@if [ -z "$$DATA" ]; then printf "error: name the data set's folder: make %s DATA=path\n" $(call quoted,$(MAKECMDGOALS)) >&2; exit 2; fi
 	[ -d "$$DATA" ] || { printf "error: there is no folder %q: DATA=path is the data set's\n" "$$DATA" >&2; exit 2; }
 
-bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
+bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS BENCH_OPTIONS: frame to mask beside torch, onnxruntime and OpenVINO, in turns; figures/bench-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
 	$(call split,ADOPT_OPTIONS)
-	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" $(inner_size) INT8_OPTIONS= | tail -n 1)
+	fit=($(fit)); FIT=  # all are opened in it, and built as they are
+	ours=$$($(MAKE) --no-print-directory engine BACKEND="$$BENCH_BACKEND" $(inner_size) INT8_OPTIONS= FIT= | tail -n 1)
 	if [ -n "$$ONNX" ]; then
 	plain=$$($(PY) -m streetseg engine $(source) --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=
@@ -206,10 +211,10 @@ bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PRE
 	plain=$$($(PY) -m engines.build "$$plain" --precision fp32 --backend onnxruntime --folder artifacts/bench)
 	program=$$($(PY) -m export.to_torch $(network))
 	fi
-	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" $${program:+--torch "$$program"} "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
+	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" $${program:+--torch "$$program"} "$${fit[@]}" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
 	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
-bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
+bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS FIT BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
 	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
 	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$BENCH_NAME" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
@@ -252,10 +257,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -m 'not gpu and not data and not package and not cameras and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -m 'slow and not gpu and not data and not package and not cameras'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -297,7 +302,7 @@ wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	rm -rf build
 	ls artifacts/wheel/*.whl
 
-bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
+bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS FIT INT8_OPTIONS OUT: what another machine needs to build and run this engine, without torch; OUT is a folder or a .tar.gz
 	@$(call split,INT8_OPTIONS)
 	graph=$$($(PY) -m streetseg export $(network) --precision "$${PRECISION/#int8/fp16}")
 	if [ "$$PRECISION" = int8 ]; then graph=$$($(PY) -m streetseg quantize "$$graph" "$${INT8_OPTIONS[@]}"); fi

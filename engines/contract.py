@@ -30,13 +30,13 @@ def refuse_other_logits(shape: Shape, spec: ModelSpec) -> None:
     """Hold what a graph really gave to its `ModelSpec`: a shape that the graph leaves open is known only then.
 
     Args:
-        shape: of the logits as they left the graph, NCHW.
+        shape: of the logits as they left the graph, NCHW; of one frame or more.
         spec: of its metadata.
 
     Raises:
         GraphError: it is another.
     """
-    if shape != _logits_shape(spec):
+    if shape[1:] != _logits_shape(spec)[1:]:
         raise GraphError(
             f"{spec.name}'s graph gives logits of {_shown(shape)}, its metadata say {_shown(_logits_shape(spec))}: "
             "size, classes, output_stride or block are another graph's"
@@ -44,13 +44,13 @@ def refuse_other_logits(shape: Shape, spec: ModelSpec) -> None:
 
 
 def _input_shape(spec: ModelSpec) -> Shape:
-    return (spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
+    return (0 if spec.batch_free else spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
 
 
 def _logits_shape(spec: ModelSpec) -> Shape:
     stride = spec.output_stride * spec.block
     height, width = (-(-side // stride) for side in (spec.preprocess.height, spec.preprocess.width))
-    return (spec.batch, len(spec.classes) * spec.block**2, height, width)
+    return (0 if spec.batch_free else spec.batch, len(spec.classes) * spec.block**2, height, width)
 
 
 def _refuse_other(name: str, which: str, values: list["onnx_package.ValueInfoProto"], shape: Shape, what: str) -> None:

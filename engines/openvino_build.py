@@ -28,6 +28,8 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     """
     with _refusing(spec):
         model = core().read_model(onnx, b"")
+    if spec.batch_free:
+        log(f"OpenVINO takes one frame at a time: a batch of {spec.batch_shown} is a loop on this CPU")
     return compiled(model, spec, precision)
 
 
@@ -62,6 +64,8 @@ def compiled_model(
         execution: as `runtime.backends.openvino.execution_type` gives it.
         options: of the plugin, beside those that every engine has.
     """
+    if spec.batch_free:
+        model.reshape([1, *list(model.input(0).partial_shape)[1:]])
     model = _with_frame_input(model, spec, logits_type(spec, execution))
     read_in_blocks(model)
     if precision == "int8":

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from engines.planned import Kernel, Map, Plan, as_json, figures
+from engines.planned import Kernel, Map, Plan, a_frame, as_json, figures
 from runtime.arguments import Parser
-from runtime.cli import DONE, amount_from_text, one_of, run, show
-from runtime.commands import install
+from runtime.cli import DONE, amount_from_text, count_from_text, one_of, run, show
+from runtime.commands import command, install
 from runtime.errors import GraphError, LibraryError
 from runtime.spec import BackendName
 
@@ -21,7 +21,7 @@ BACKENDS: tuple[BackendName, ...] = (RTX, "openvino")
 NAME_SHOWN = 48
 
 
-def plan_of(graph: Path, backend: BackendName, *, plain: bool = False) -> Plan:
+def plan_of(graph: Path, backend: BackendName, *, plain: bool = False, frames: int | None = None) -> Plan:
     """The plan of a graph by one of `BACKENDS`.
 
     Args:
@@ -29,18 +29,20 @@ def plan_of(graph: Path, backend: BackendName, *, plain: bool = False) -> Plan:
         backend: whose plan.
         plain: TensorRT-RTX reads the graph as it stands, which may be anyone's; else in the layouts that its engines
             are built in (`engines.tensorrt_layout`). OpenVINO's is always as its engines are built.
+        frames: at once; None: as the graph says, of one whose batch is open all that it takes.
 
     Raises:
-        GraphError: the graph is missing, or no ONNX file of ours where it must be.
+        GraphError: the graph is missing, no ONNX file of ours where it must be, or does not take so many frames.
         EngineError: the library refuses it.
         LibraryError: the library is not installed.
     """
     if not graph.is_file():
         raise GraphError(f"graph {graph} does not exist")
     onnx = graph.read_bytes()
+    count = _frames(onnx, graph.name, frames, open_batch=backend == RTX)
     if backend == RTX:
-        return _of_rtx(onnx, graph.name, plain=plain)
-    return _of_openvino(onnx, graph.name)
+        return _of_rtx(onnx, graph.name, count, plain=plain)
+    return _of_openvino(onnx, graph.name)._replace(frames=count)
 
 
 def side_by_side(plans: Sequence[Plan], *, difference: bool = False) -> str:
@@ -50,7 +52,8 @@ def side_by_side(plans: Sequence[Plan], *, difference: bool = False) -> str:
         plans: in their order.
         difference: tell of every plan but the first how much more or less a figure is than the first one's.
     """
-    columns = [figures(plan) for plan in plans]
+    several = any(plan.frames > 1 for plan in plans)
+    columns = [(a_frame(plan) if several else {}) | figures(plan) for plan in plans]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [["", *(plan.graph[:NAME_SHOWN] for plan in plans)], ["library", *(plan.library for plan in plans)]]
     for name in names:
@@ -67,12 +70,38 @@ def largest(plan: Plan, count: int) -> str:
     return "\n".join([f"{plan.graph}, {plan.library}:", *map(_kernel_line, ordered)])
 
 
-def _of_rtx(onnx: bytes, name: str, *, plain: bool) -> Plan:
+def _frames(onnx: bytes, name: str, asked: int | None, *, open_batch: bool) -> int:
+    # How many frames at once are planned for, of what the graph takes and was asked for.
+    from calib.graphs import graph_from_bytes, spec_of
+
+    model = graph_from_bytes(onnx)
+    shape = model.graph.input[0].type.tensor_type.shape.dim if model.graph.input else []
+    own = shape[0].dim_value if len(shape) else 1
+    if not own and open_batch:
+        try:
+            most = spec_of(model).batch
+        except GraphError:  # anyone's
+            most = asked or 1
+        if (asked or 1) > most:
+            raise GraphError(f"{name} takes 1 to {most} frames at once, asked were {asked}")
+        return asked or most
+    if asked not in (None, own or 1):
+        raise GraphError(
+            f"{name} takes {own or 1} frames at once{'' if own else ' here'}, asked were {asked}: "
+            f"{command('onnx', batch=f'1-{asked}')} and {RTX} plan any number up to that"
+        )
+    return own or 1
+
+
+def _of_rtx(onnx: bytes, name: str, frames: int, *, plain: bool) -> Plan:
     try:
         tensorrt_plan = importlib.import_module("engines.tensorrt_plan")
     except ImportError as error:
         raise LibraryError(f"{RTX} does not load ({error}); {install(RTX)}") from None
-    plan: Plan = tensorrt_plan.plan(onnx, name) if plain else tensorrt_plan.plan_of_ours(onnx, name)
+    if plain:
+        plan: Plan = tensorrt_plan.plan(onnx, name, frames=frames)
+    else:
+        plan = tensorrt_plan.plan_of_ours(onnx, name, frames)
     return plan
 
 
@@ -116,12 +145,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--backend", nargs="+", default=[RTX], help=f"whose plan, of {', '.join(BACKENDS)} ({RTX})")
     parser.add_argument("--against", type=Path, metavar="OTHER", help="an ONNX file that the others are compared with")
     parser.add_argument("--plain", action="store_true", help=f"{RTX}: the graph as it stands, any network's")
+    what = "frames at once, of a graph exported with BATCH=1-N; a plan for each (all that it takes)"
+    parser.add_argument("--batch", type=count_from_text, nargs="+", default=[None], metavar="N", help=what)
     parser.add_argument("--top", type=amount_from_text, default=0, help="tell so many of the largest kernels, too (0)")
     parser.add_argument("--json", action="store_true", help="figures and kernels as JSON")
     arguments = parser.parse_args(argv)
     backends = [one_of(name, BACKENDS, "backend") for name in arguments.backend]
     graphs = [*([arguments.against] if arguments.against else []), *arguments.graphs]
-    plans = [plan_of(graph, backend, plain=arguments.plain) for backend in backends for graph in graphs]
+    asked = [(backend, graph, frames) for backend in backends for graph in graphs for frames in arguments.batch]
+    plans = [plan_of(graph, backend, plain=arguments.plain, frames=frames) for backend, graph, frames in asked]
     if arguments.json:
         show(json.dumps([as_json(plan) for plan in plans], indent=1))
         return DONE

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from runtime.backends.layer import Layer
 
+SHARED = ("kernels", "MB moved", "MB of weights")  # by the frames of a batch
 PASSES = ("reorder", "cast", "quantizer")  # roles that compute nothing
 
 
@@ -49,6 +50,7 @@ class Plan(NamedTuple):
     graph: str
     library: str  # with its version
     kernels: tuple[Kernel, ...]
+    frames: int = 1  # at once
 
 
 def figures(plan: Plan) -> dict[str, float]:
@@ -66,6 +68,13 @@ def figures(plan: Plan) -> dict[str, float]:
     return found | ({"ms": round(sum(times), 2)} if times else {})
 
 
+def a_frame(plan: Plan) -> dict[str, float]:
+    """What of a plan falls to one of its frames: launches, and megabytes; a batch reads its weights once."""
+    found = figures(plan)
+    shares = {f"{name} a frame": round(found[name] / plan.frames, 1) for name in SHARED}
+    return {"frames": float(plan.frames), **shares}
+
+
 def as_json(plan: Plan) -> dict[str, Any]:
     """A plan as JSON's types: its figures, then every kernel."""
     kernels = [
@@ -76,7 +85,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         }
         for each in plan.kernels
     ]  # fmt: skip
-    return {"graph": plan.graph, "library": plan.library, "figures": figures(plan), "kernels": kernels}
+    told = {"figures": figures(plan), "a_frame": a_frame(plan)}
+    return {"graph": plan.graph, "library": plan.library, **told, "kernels": kernels}
 
 
 def _sums(pairs: Iterable[tuple[str, int]]) -> Counter[str]:

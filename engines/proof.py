@@ -75,7 +75,7 @@ def proven(onnx: bytes, engine: Engine, frames: Sequence[np.ndarray], build: Bui
     """
     with referee_of(onnx, engine.spec, engine.precision) as referee, opened(engine) as backend:
         wanted = [expected(referee, frame) for frame in frames]
-        refuse_other_logits((engine.spec.batch, *wanted[0].shape[1:]), engine.spec)  # `logits` are of one frame
+        refuse_other_logits(wanted[0].shape, engine.spec)
         proofs = [
             compared(backend, frame, want, engine.built.executed) for frame, want in zip(frames, wanted, strict=True)
         ]

@@ -10,7 +10,7 @@ from typing import Any
 
 from calib.graphs import graph_from_bytes
 from engines.built import Built
-from engines.tensorrt_layout import rewritten, write_channels_last
+from engines.tensorrt_layout import allow_batches, rewritten, write_channels_last
 from engines.tensorrt_plan import layers_from_text
 from engines.tensorrt_precision import CONTRADICTION, NETWORK, engine_beside_network, network_types, prove
 from engines.tensorrt_timings import TimingCache
@@ -99,6 +99,7 @@ def _proven(
 def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec, timings: Path | None) -> bytes:
     progress = _progress(trt)
     config = _config(trt, builder, precision, progress)
+    allow_batches(trt, builder, config, network, spec.batch)
     cache = TimingCache(config, timings) if timings else None
     with _interrupting(progress):
         serialized = builder.build_serialized_network(network, config)

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from runtime.errors import GraphError
+from runtime.backends.tensorrt_engine import OPEN
+from runtime.errors import EngineError, GraphError
 
 DIMENSIONS = 4  # of a map
 COLOURS = 3  # channels of the frame, and
@@ -53,6 +54,29 @@ def write_channels_last(trt: Any, network: Any) -> None:
     for tensor in (network.get_input(0), network.get_output(0)):
         if len(tensor.shape) == DIMENSIONS:
             tensor.allowed_formats = 1 << int(trt.TensorFormat.HWC)
+
+
+def allow_batches(trt: Any, builder: Any, config: Any, network: Any, most: int) -> None:
+    """Where a network's batch is open: let its engine take 1 to `most` frames, its kernels chosen for `most`.
+
+    Args:
+        trt: the library.
+        builder: that makes the engine.
+        config: of that builder; it is changed.
+        network: an INetworkDefinition.
+        most: frames.
+
+    Raises:
+        EngineError: the library does not take it.
+    """
+    frame = network.get_input(0)
+    if frame is None or tuple(frame.shape)[:1] != (OPEN,):
+        return
+    one, all_ = ((count, *tuple(frame.shape)[1:]) for count in (1, most))
+    profile = builder.create_optimization_profile()
+    profile.set_shape(frame.name, one, all_, all_)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(f"{trt.__name__} takes no batch of 1 to {most} frames")
 
 
 class _Graph:

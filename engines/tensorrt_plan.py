@@ -10,7 +10,7 @@ from typing import Any
 
 from calib.graphs import graph_from_bytes
 from engines.planned import Kernel, Map, Plan
-from engines.tensorrt_layout import rewritten, write_channels_last
+from engines.tensorrt_layout import allow_batches, rewritten, write_channels_last
 from runtime.backends.layer import Layer
 from runtime.backends.tensorrt_library import library, log_of, target
 from runtime.cli import log
@@ -25,7 +25,8 @@ TYPES = {
     "FP8": ("fp8", 8), "Bool": ("bool", 8), "Int32": ("int32", 32), "Int64": ("int64", 64), "Int4": ("int4", 4),
     "FP4": ("fp4", 4), "E8M0": ("e8m0", 8),
 }  # fmt: skip
-NO_KERNELS = ("signal", "wait")  # events between streams
+NO_KERNELS = ("signal", "wait", "shape_call")  # events between streams; lengths that the host computes
+OPEN_BATCH = "Dimensions: [-1,"
 LAYER = re.compile(
     r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: \[(?P<reads>.*?)\], "
     r"(?:Constants: \[(?P<weights>.*?)\], )?"
@@ -38,13 +39,14 @@ STEPS = re.compile(r"__myl_((?:[A-Z][a-z0-9]*)+)_")
 MOVES = {"Move", "Tran", "Resh", "Conc", "Slic", "Repl"}
 
 
-def plan(onnx: bytes, name: str, *, channels_last: bool = False) -> Plan:
+def plan(onnx: bytes, name: str, *, channels_last: bool = False, frames: int = 1) -> Plan:
     """What TensorRT-RTX makes of a graph.
 
     Args:
         onnx: strongly typed; any network.
         name: of the graph, for messages.
         channels_last: frames and logits have their channels last in memory, as `engines.tensorrt_layout` says.
+        frames: at once, of a graph whose batch is open: by an engine that takes so many at most.
 
     Raises:
         LibraryError: the library is not installed.
@@ -53,26 +55,27 @@ def plan(onnx: bytes, name: str, *, channels_last: bool = False) -> Plan:
     version = target(BACKEND).library_version
     trt = library(BACKEND)
     with refusing(EngineError, f"{trt.__name__} refuses the graph {name}"):
-        text = _told(trt, onnx, name, channels_last=channels_last)
-    return Plan(name, f"{BACKEND} {version}", tuple(kernels_from_text(text)))
+        text = _told(trt, onnx, name, frames, channels_last=channels_last)
+    return Plan(name, f"{BACKEND} {version}", tuple(kernels_from_text(text, frames)), frames)
 
 
-def plan_of_ours(onnx: bytes, name: str) -> Plan:
+def plan_of_ours(onnx: bytes, name: str, frames: int = 1) -> Plan:
     """The plan of a graph of ours in the layouts of `engines.tensorrt_layout`; raises as `plan` does.
 
     Raises:
         GraphError: it is no ONNX file, or does not take frames as ours do.
     """
     made = rewritten(graph_from_bytes(onnx)).SerializeToString()
-    return plan(made, name, channels_last=True)
+    return plan(made, name, channels_last=True, frames=frames)
 
 
-def kernels_from_text(text: str) -> list[Kernel]:
-    """The kernels of a plan as the library tells it.
+def kernels_from_text(text: str, frames: int = 1) -> list[Kernel]:
+    """The kernels of a plan as the library tells it, for so many frames where it leaves them open.
 
     Raises:
         EngineError: a line is none that is known; a plan without kernels is no plan.
     """
+    text = text.replace(OPEN_BATCH, f"{OPEN_BATCH[:-3]}{frames},")
     lines = [line for line in text.partition("I/O Tensors:")[0].splitlines() if line.startswith("Name: ")]
     if text.count(", LayerType: ") != len(lines):
         raise _unknown(text)
@@ -91,7 +94,7 @@ def layers_from_text(text: str) -> tuple[Layer, ...]:
         return ()
 
 
-def _told(trt: Any, onnx: bytes, name: str, *, channels_last: bool) -> str:
+def _told(trt: Any, onnx: bytes, name: str, frames: int, *, channels_last: bool) -> str:
     logger = log_of(trt)
     logger.clear()
     builder = trt.Builder(logger)
@@ -103,6 +106,7 @@ def _told(trt: Any, onnx: bytes, name: str, *, channels_last: bool) -> str:
         write_channels_last(trt, network)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    allow_batches(trt, builder, config, network, frames)
     if builder.build_serialized_network(network, config) is None:
         raise EngineError(f"{BACKEND} cannot build {name}: {logger.first_error()}")
     return str(logger.layers)

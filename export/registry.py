@@ -123,7 +123,7 @@ for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", 
         )
     )  # fmt: skip
 DEEPLAB, TENSORFLOW = "Chen et al. 2018, arXiv:1802.02611", Normalization(2 / 255, (1.0, 1.0, 1.0))
-for _name, _build in (
+for _name, _made in (
     ("deeplabv3plus-xception41", deeplab_xception41),
     ("deeplabv3plus-xception65", deeplab_xception65),
     ("deeplabv3plus-xception65-os8", deeplab_xception65_os8),
@@ -131,7 +131,7 @@ for _name, _build in (
 ):
     register(
         Network(
-            _name, _build, deployed_deeplab, 16, 4, 1, f"{DEEPLAB}, tensorflow/models, Apache-2.0", TENSORFLOW,
+            _name, _made, deployed_deeplab, 16, 4, 1, f"{DEEPLAB}, tensorflow/models, Apache-2.0", TENSORFLOW,
             1, "align_corners",
         )
     )  # fmt: skip

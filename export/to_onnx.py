@@ -17,7 +17,7 @@ from export.own_code import name_of
 from export.own_normalization import Said, agreed, said_by
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS, is_sealed, locked, write_sealed
-from runtime.cli import DONE, count_from_text, log, one_of, run, show, size_from_text
+from runtime.cli import DONE, batch_from_text, log, one_of, run, show, size_from_text
 from runtime.commands import option
 from runtime.errors import GraphError
 from runtime.fit import BUILT_FIT, add_fit
@@ -44,7 +44,7 @@ class Request(NamedTuple):
     `classes` names those of the checkpoint, or how many a network with random weights has; empty: as the checkpoint
     says. `averaged` takes the average of the weights (EMA) of a checkpoint that holds both. `fit` says what becomes of
     frames of another shape (`runtime.spec.Preprocess`), `normalization` how they are for a user's own network, where
-    neither its weights nor its code do.
+    neither its weights nor its code do. `batch_free` leaves open how many up to `batch` it takes.
     """
 
     model: str
@@ -57,6 +57,7 @@ class Request(NamedTuple):
     averaged: bool = False
     fit: Fit = BUILT_FIT
     normalization: Said | None = None
+    batch_free: bool = False
 
 
 def export(request: Request, weights: Path | None = None, folder: Path = ARTIFACTS / "onnx") -> Path:
@@ -77,7 +78,7 @@ def export(request: Request, weights: Path | None = None, folder: Path = ARTIFAC
     """
     weights = weights or default_weights(request.model)
     form = "-plain" if request.plain else ""
-    batch = f"-b{request.batch}" if request.batch > 1 else ""
+    batch = f"-b{'1-' * request.batch_free}{request.batch}" if request.batch > 1 else ""
     key = export_key(request._asdict(), weights)
     name = f"{name_of(request.model)}{form}-{request.precision}-{request.height}x{request.width}{batch}-{key}.onnx"
     path = folder / name
@@ -112,6 +113,7 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     """Build, load, trace, convert and check; what `export` caches. Takes a checked request and raises the same."""
     from export.check import check_graph
     from export.half import half_from_float
+    from export.open_batch import check_batch, free_batch
 
     entry, network, spec = loaded_network(request, weights_path)
     log(f"exporting {entry.name} {request.precision} at {request.height}x{request.width}")
@@ -121,6 +123,9 @@ def build_graph(request: Request, weights_path: Path | None) -> "onnx.ModelProto
     if request.precision == "fp16":
         graph = half_from_float(graph)
     log(f"checking it against PyTorch: {check_graph(graph, network, entry.normalization, spec)}")
+    if spec.batch_free:
+        graph = free_batch(graph, spec.name)
+        check_batch(graph, spec)
     return graph
 
 
@@ -171,7 +176,7 @@ def trace(network: "nn.Module", spec: ModelSpec) -> "onnx.ModelProto":
     import torch
     from onnxscript.optimizer import optimize
 
-    shape = (spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
+    shape = (1 if spec.batch_free else spec.batch, 3, spec.preprocess.height, spec.preprocess.width)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
     with warnings.catch_warnings(), refusing(GraphError, f"PyTorch cannot export {spec.name}"):
         warnings.simplefilter("ignore")
@@ -222,6 +227,7 @@ def _spec(request: Request, entry: "Network", source: str, weights: "Weights") -
         weights_sha256=weights.sha256,
         source=f"{source}; {weights.source}",
         upsample=entry.upsample,
+        batch_free=request.batch_free,
     )
 
 
@@ -238,22 +244,22 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--precision", default="fp32", help=f"{' or '.join(PRECISIONS)} (fp32)")
     parser.add_argument("--size", type=size_from_text, default=(1024, 2048), help="HEIGHTxWIDTH in pixels (1024x2048)")
-    parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (1)")
+    parser.add_argument("--batch", type=batch_from_text, default=(1, 1), help="frames in one input: 4, or 1-8 (1)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (by default the one shipped)")
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
-    add_fit(parser, BUILT_FIT)
+    add_fit(parser, built=True)
     add_checkpoint(parser)
     add_normalization(parser)
     arguments = parser.parse_args(argv)
     if arguments.weights is not None:
         check_file(arguments.weights)
-    if arguments.batch < 1:
-        parser.error(f"--batch is {arguments.batch}, expected 1 or more")
     one_of(arguments.precision, PRECISIONS, "precision")
     height, width = arguments.size
     classes = classes_from_file(arguments.classes) if arguments.classes else ()
     said = said_by(given_by(arguments))
-    form = arguments.batch, arguments.plain, classes, arguments.ema, arguments.fit, said
+    least, most = arguments.batch
+    fit = arguments.fit or BUILT_FIT
+    form = most, arguments.plain, classes, arguments.ema, fit, said, least < most
     request = Request(arguments.model, arguments.precision, height, width, *form)
     show(export(request, arguments.weights))
     return DONE

@@ -6,19 +6,18 @@ On the host: `__array_interface__`, or DLPack of a CPU (torch). On a GPU: DLPack
 Source: data-apis.org, array API 2022.12, and dlpack.h; the interface of CUDA arrays, version 3, of Numba's manual.
 """
 
-import ctypes
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime import dlpack
 from runtime.errors import FrameError
 from runtime.reference import check_frame, check_out
 
 # dlpack.h, DLDeviceType: what the host reads as it is, and what lies on a GPU of CUDA.
 DL_HOST, DL_CUDA = (1, 3), (2, 13)
-DL_UINT = 1  # DLDataTypeCode
 LEGACY, PER_THREAD = 1, 2  # the streams of these numbers, in both protocols as in cuda.h
 # What their authors may raise where an array cannot be handed over: sparse, on no device, of a type without a code.
 REFUSALS = (AttributeError, BufferError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
@@ -168,33 +167,16 @@ def device_array(array: Any, what: str, stream: int) -> DeviceArray:
         raise FrameError(f"the {what} ({_kind(array)}) cannot be read where it lies: {_line(error)}") from None
 
 
-class _DLTensor(ctypes.Structure):
-    # dlpack.h; a DLManagedTensor begins with it.
-    _fields_ = (
-        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device", ctypes.c_int32),
-        ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
-        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
-        ("byte_offset", ctypes.c_uint64),
-    )  # fmt: skip
-
-
 def _from_dlpack(array: Any, what: str, stream: int) -> DeviceArray:
     # The capsule is not consumed: its library frees it, and what it holds, with the capsule's last name.
     capsule = array.__dlpack__(stream=stream)
-    tensor = _DLTensor.from_address(_capsule_pointer(capsule))
+    tensor = dlpack.tensor_of(capsule)
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    if (tensor.code, tensor.bits, tensor.lanes) != (DL_UINT, 8, 1):
+    if (tensor.code, tensor.bits, tensor.lanes) != (dlpack.UINT, 8, 1):
         raise _refused(what, array, f"a type of code {tensor.code}, {tensor.bits} bits", shape)
     steps = tuple(tensor.strides[i] for i in range(tensor.ndim)) if tensor.strides else None
     _check_contiguous(what, array, shape, steps)
     return DeviceArray((tensor.data or 0) + tensor.byte_offset, shape, False, None, tensor.device, capsule)
-
-
-def _capsule_pointer(capsule: object) -> int:
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    address: int = pointer(capsule, b"dltensor")
-    return address
 
 
 def _from_interface(array: Any, what: str, stream: int) -> DeviceArray:

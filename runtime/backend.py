@@ -42,6 +42,7 @@ class Backend(Protocol):
     """
 
     spec: ModelSpec
+    at_once: int  # frames that one run of the engine computes at most
     stages_ms: dict[str, float]  # of the last frame or group: preprocess, network, postprocess; host clock
 
     @overload
@@ -62,7 +63,7 @@ class Backend(Protocol):
             out: uint8 (H, W), where the mask is written; None: a new array. To `mask_buffer` it comes without a copy.
 
         Returns:
-            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, which has
+            uint8 (H, W) train ids: `out`, or a new array; of a frame on the GPU a new `GpuMask` there, for DLPack and
             `__cuda_array_interface__`.
 
         Raises:
@@ -205,6 +206,8 @@ class ClosedOnExit:
 class OneByOne:
     """`segment_batch` of a backend that takes one frame at a time."""
 
+    at_once = 1
+
     def segment(self, frame: Any, out: Any = None) -> Any:
         """The mask of one frame; see `Backend.segment`."""
         raise NotImplementedError
@@ -218,6 +221,7 @@ class InGroups:
     """`segment` and `segment_batch` of a backend on the CPU, as many frames at once as its engine takes."""
 
     spec: ModelSpec
+    at_once: int
     _guard: Guard
 
     def segment(self, frame: Any, out: Any = None) -> Any:
@@ -240,14 +244,14 @@ class InGroups:
         pairs = [(*host_arrays(*pair), pair[1]) for pair in paired(frames, outs)]
         found: list[Any] = []
         with self._guard:
-            for start in range(0, len(pairs), self.spec.batch):
-                images, places, given = zip(*pairs[start : start + self.spec.batch], strict=True)
+            for start in range(0, len(pairs), self.at_once):
+                images, places, given = zip(*pairs[start : start + self.at_once], strict=True)
                 masks = self._group(images, places)
                 found += [mask if out is None else out for mask, out in zip(masks, given, strict=True)]
         return found
 
     def _group(self, frames: Sequence[np.ndarray], places: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        # Masks of `spec.batch` frames or fewer, within the guard; a place is where one is written, None a new array.
+        # Masks of `at_once` frames or fewer, within the guard; a place is where one is written, None a new array.
         raise NotImplementedError
 
     def _confident(

@@ -105,6 +105,20 @@ def size_from_text(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def batch_from_text(text: str) -> tuple[int, int]:
+    """'4' -> (4, 4), '1-8' -> (1, 8): the fewest and the most frames in one input; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it has another form, or begins with more than one frame.
+    """
+    first, dash, last = text.partition("-")
+    if not dash:
+        return (count := _whole_from_text(text, 1, MOST_COUNTED, "a batch")), count
+    if first != "1":
+        raise argparse.ArgumentTypeError(f"batch {text[:TOLD]!r}: a range begins with 1, as 1-8 does")
+    return 1, _whole_from_text(last, 1, MOST_COUNTED, "a batch")
+
+
 def count_from_text(text: str) -> int:
     """'20' -> 20; an argparse type.
 

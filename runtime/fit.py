@@ -102,12 +102,12 @@ class Shapes:
         return f"{told} in {network}, and have a border: a network of their shape sees more (SIZE=HEIGHTxWIDTH)"
 
 
-def add_fit(parser: argparse.ArgumentParser, default: Fit | None = None) -> None:
-    """The option `--fit`; by default None, for what opens an engine."""
+def add_fit(parser: argparse.ArgumentParser, *, built: bool = False) -> None:
+    """The option `--fit`; None where it is not given: `BUILT_FIT` for what is `built`, else as the engine says."""
     parser.add_argument(
-        "--fit", choices=FITS, default=default, help="frames of another shape than the network's: stretched, padded "
+        "--fit", choices=FITS, help="frames of another shape than the network's: stretched, padded "
         f"with their shape kept, or auto, padded where the shapes are {FARTHEST} times apart "
-        f"(default: {default or 'as the engine says'})",
+        f"(default: {BUILT_FIT if built else 'as the engine says'})",
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
 from runtime.lookup import chosen_engine
 from runtime.media.camera import Camera, shown_address
+from runtime.media.claims import pictures_claimed
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
 from runtime.media.local_camera import Asked, is_local
@@ -66,6 +67,9 @@ def main(argv: Sequence[str]) -> int:
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
+        kinds = list(outputs_of(plan.pictures[0], options.output, options.save)) if plan.pictures else []
+        pictures = (file.relative for file in plan.pictures)
+        stack.enter_context(pictures_claimed(options.output, pictures, kinds))
         record = Record(engine, lanes.spec, options)
         tally = stack.enter_context(tally_of(options, lanes.spec))
         session = Session(lanes, options, stop, record, tally, _places(options, stack))

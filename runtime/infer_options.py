@@ -88,7 +88,7 @@ def add_cameras(parser: argparse.ArgumentParser) -> None:
         "for example 1280x720")  # fmt: skip
     add("--camera-fps", type=_fps_from_text, metavar="N", help="ask it for so many frames a second")
     add("--camera-format", type=_format_from_text, metavar="XXXX", help="ask it for a format of V4L2: MJPG, YUYV")
-    add("--reconnect", type=_patience_from_text, default=PATIENCE_S, metavar="S", help="try a lost stream again "
+    add("--reconnect", type=_patience_from_text, default=PATIENCE_S, metavar="S", help="try what is lost again "
         "for so many seconds; 0: not at all (default: 60)")  # fmt: skip
     add("--show", action="store_true", help="a page of what is seen, for the browser of this machine")
     add("--show-port", type=_port_from_text, metavar="PORT", help="its port (default: any that is free)")

@@ -50,7 +50,7 @@ class Lanes(ClosedOnExit):
         if not backends:
             raise ValueError("lanes are one or more backends, got none")
         self.spec = backends[0].spec
-        self.count = len(backends)
+        self.count, self.at_once = len(backends), backends[0].at_once
         self._backends = list(backends)
         self._free = list(backends)
         self._holders: Counter[int] = Counter()  # lanes by the thread that has them
@@ -76,6 +76,8 @@ class Lanes(ClosedOnExit):
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
         """The masks of several frames, on as many lanes at once as there are; see `Backend.segment_batch`.
 
+        An engine that takes several frames gets as many in each lane.
+
         Raises:
             EngineError: as `lane`; all the frames that were begun are finished before.
         """
@@ -83,8 +85,16 @@ class Lanes(ClosedOnExit):
         self._guard.refuse_foreign()
         with self._changed:
             self._refuse_waiting_for_itself(self.count)
-        with ThreadPoolExecutor(min(self.count, len(pairs)) or 1) as pool:
-            return list(pool.map(self.segment, *zip(*pairs, strict=True))) if pairs else []
+        groups = [pairs[start : start + self.at_once] for start in range(0, len(pairs), self.at_once)]
+        with ThreadPoolExecutor(min(self.count, len(groups)) or 1) as pool:
+            return [mask for masks in pool.map(self._group, groups) for mask in masks]
+
+    def _group(self, pairs: list[tuple[Any, Any]]) -> list[Any]:
+        if len(pairs) == 1:
+            return [self.segment(*pairs[0])]
+        frames, outs = zip(*pairs, strict=True)
+        with self.lane() as backend:
+            return backend.segment_batch(frames, None if all(out is None for out in outs) else outs)
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask and the overlay of one frame, when a lane is free; see `runtime.backend.Backend.overlay`."""

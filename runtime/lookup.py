@@ -61,7 +61,8 @@ def described(manifest: EngineManifest | None) -> str:
     if manifest is None:
         return "unreadable"
     size = f"{manifest.spec.preprocess.height}x{manifest.spec.preprocess.width}"
-    return f"{manifest.spec.name}, {size}, {manifest.precision} on {manifest.backend}"
+    batch = f", {manifest.spec.batch_shown} frames at once" if manifest.spec.batch > 1 else ""
+    return f"{manifest.spec.name}, {size}{batch}, {manifest.precision} on {manifest.backend}"
 
 
 def _fitting(folder: Path) -> list[Found]:
@@ -93,7 +94,7 @@ def _found(path: Path, here: Callable[[BackendName], Target | str]) -> Found:
 def _fault(manifest: EngineManifest, here: Target | str) -> str:
     if isinstance(here, str):
         return here
-    if manifest.spec.batch != 1:
+    if manifest.spec.batch != 1 and not manifest.spec.batch_free:
         return f"it takes {manifest.spec.batch} frames at once: open it by its path, for segment_batch"
     return "; ".join(target_differences(manifest, here))
 

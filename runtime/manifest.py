@@ -44,6 +44,7 @@ def rebuild_command(manifest: EngineManifest) -> str:
         precision=manifest.precision,
         backend=manifest.backend,
         size=(spec.preprocess.height, spec.preprocess.width),
+        batch=spec.batch_shown if spec.batch > 1 else None,
         weights=None if _are_default(spec) else "path",
     )
 

@@ -67,7 +67,8 @@ class ModelSpec:
     """A network as everything after its export sees it.
 
     The graph's input is float (batch, 3, height, width), its output float
-    (batch, classes * block**2, height / (output_stride * block), width / (output_stride * block)).
+    (batch, classes * block**2, height / (output_stride * block), width / (output_stride * block)). With `batch_free`
+    it takes any number of frames from 1 to `batch`, else exactly as many.
 
     `block` is 2 where the last layer is a 2x2 deconvolution of stride 2, written as the 1x1 convolution that it is:
     channel `c * 4 + 2 * dy + dx` holds class c at row 2y + dy and column 2x + dx of the logits.
@@ -85,6 +86,7 @@ class ModelSpec:
     weights_sha256: str
     source: str
     upsample: Upsample = dataclasses.field(default="half_pixel", metadata=LATER)
+    batch_free: bool = dataclasses.field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         """Refuse what no network is.
@@ -101,6 +103,11 @@ class ModelSpec:
                 f"output_stride {self.output_stride}, block {self.block}, batch {self.batch}: expected 1 or more, "
                 f"and a block of at most {MOST_BLOCK}"
             )
+
+    @property
+    def batch_shown(self) -> str:
+        """How many frames it takes at once, as it is typed: "4" or "1-8"."""
+        return f"1-{self.batch}" if self.batch_free else str(self.batch)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from export.adopting.options import add_normalization, add_options, asked_from, given_by, refuse_options
 from export.checkpoints.own_names import add_checkpoint
 from runtime.arguments import Parser, add_device
-from runtime.cli import DONE, count_from_text, seed_from_text, show, size_from_text
+from runtime.cli import DONE, batch_from_text, count_from_text, seed_from_text, show, size_from_text
+from runtime.fit import add_fit
 from runtime.manifest import ENGINES
 from runtime.spec import BACKENDS, PRECISIONS
 from streetseg import stages
@@ -31,6 +32,7 @@ def engine(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", help=f"{', '.join(PRECISIONS)} (fp16, or the graph's own)")
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (auto: TensorRT or OpenVINO)")
     add_device(parser)
+    _add_batch(parser)
     parser.add_argument("--plain", action="store_true", help="of the network as PyTorch has it, for bench --plain")
     _add_int8(parser)
     parser.add_argument(
@@ -43,8 +45,9 @@ def engine(argv: Sequence[str]) -> int:
     asked = parser.parse_args(argv)
     source, size, classes = _adopted(parser, asked, "fp32" if asked.precision == "fp32" else "fp16")
     path = stages.build(
-        source, precision=asked.precision, backend=asked.backend, size=size,
-        weights=asked.weights, classes=classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
+        source, precision=asked.precision, backend=asked.backend, size=size, batch=asked.batch,
+        weights=asked.weights, classes=classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
         prove=not asked.no_proof, data=asked.data, folder=asked.folder, sign=asked.sign,
     )  # fmt: skip
@@ -61,14 +64,15 @@ def export(argv: Sequence[str]) -> int:
     parser = _parser("export", "The checked ONNX graph of a network.")
     _add_network(parser)
     parser.add_argument("--precision", default="fp16", help=f"{', '.join(PRECISIONS)} (%(default)s)")
-    parser.add_argument("--batch", type=count_from_text, default=1, help="frames in one input (%(default)s)")
+    _add_batch(parser)
     parser.add_argument("--plain", action="store_true", help="as PyTorch has it, without the deployed form's rewrites")
     _add_int8(parser)
     add_normalization(parser)
     asked = parser.parse_args(argv)
     path = stages.export(
         asked.model or DEFAULT_MODEL, precision=asked.precision, size=asked.size or stages.SIZE, batch=asked.batch,
-        weights=asked.weights, classes=asked.classes, ema=asked.ema, preprocess=_said(asked), plain=asked.plain,
+        weights=asked.weights, classes=asked.classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        plain=asked.plain,
         table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
@@ -94,7 +98,7 @@ def calib(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp32")
     path = stages.calibrate(
         source, data=asked.data, size=size, weights=asked.weights,
-        classes=classes, ema=asked.ema, preprocess=_said(asked),
+        classes=classes, ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
         frames=asked.frames, seed=asked.seed, method=asked.method, few=asked.few,
     )  # fmt: skip
     show(path)
@@ -115,8 +119,8 @@ def quantize(argv: Sequence[str]) -> int:
     source, size, classes = _adopted(parser, asked, "fp16")
     path = stages.quantize(
         source, size=size, weights=asked.weights, classes=classes,
-        ema=asked.ema, preprocess=_said(asked), table=asked.table, method=asked.method, leave=asked.leave,
-        anyway=asked.anyway,
+        ema=asked.ema, fit=asked.fit, preprocess=_said(asked),
+        table=asked.table, method=asked.method, leave=asked.leave, anyway=asked.anyway,
     )  # fmt: skip
     show(path)
     return DONE
@@ -141,7 +145,13 @@ def _add_network(parser: Parser) -> None:
     parser.add_argument("--model", help=f"a network (streetseg models), or path/to/net.py:build ({DEFAULT_MODEL})")
     parser.add_argument("--size", type=size_from_text, help="HEIGHTxWIDTH of its input, in pixels (1024x2048)")
     parser.add_argument("--weights", type=Path, help="a checkpoint (the one shipped)")
+    add_fit(parser, built=True)
     add_checkpoint(parser)
+
+
+def _add_batch(parser: Parser) -> None:
+    what = "frames in one input: 4 for exactly so many, 1-8 for any number up to that (1)"
+    parser.add_argument("--batch", type=batch_from_text, default=(1, 1), help=what)
 
 
 def _add_int8(parser: Parser) -> None:
@@ -164,11 +174,17 @@ def _adopted(
     if not asked.onnx:
         refuse_options(asked, str(asked.graph or asked.model or DEFAULT_MODEL))
         return _source(parser, asked), asked.size, asked.classes
-    if other := asked.graph or asked.model or asked.weights or ("--ema" if asked.ema else None):
+    if other := asked.graph or asked.model or asked.weights or _of_a_name(asked):
         parser.error(f"{other} and --onnx: give one of them")
     from export import adopt
 
     return adopt.adopt(asked.onnx, asked_from(asked, precision), stages.GRAPHS), None, None
+
+
+def _of_a_name(asked: Namespace) -> str | None:
+    if asked.fit:
+        return f"--fit {asked.fit} (of another's file its Preprocess says it)"
+    return "--ema" if asked.ema else None
 
 
 def _said(asked: Namespace) -> dict[str, object] | None:

@@ -9,12 +9,13 @@ from runtime.artifacts import ARTIFACTS
 from runtime.cli import one_of
 from runtime.commands import missing
 from runtime.errors import ModelError
+from runtime.fit import BUILT_FIT
 from runtime.manifest import ENGINES
-from runtime.spec import BACKENDS, PRECISIONS, Precision
+from runtime.spec import BACKENDS, FITS, PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from export.own_normalization import Preprocessing
-    from runtime.spec import BackendName
+    from runtime.spec import BackendName, Fit
 
 SIZE = (1024, 2048)  # height, width: the one that the project's figures are quoted at
 GRAPHS, TABLES = ARTIFACTS / "onnx", ARTIFACTS / "calib"
@@ -43,10 +44,11 @@ def export(
     *,
     precision: str = "fp16",
     size: tuple[int, int] = SIZE,
-    batch: int = 1,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     preprocess: "Preprocessing" = None,
     plain: bool = False,
     table: str | Path | None = None,
@@ -61,10 +63,11 @@ def export(
         model: a registered network, `streetseg.models()` lists them; or one of your own: `path/to/net.py:build`.
         precision: fp32, fp16 or int8; INT8 is made from the FP16 graph and a calibration table.
         size: (height, width) of the network's input, in pixels.
-        batch: frames in one input, for `segment_batch`; an engine of 1 is the one that is found by itself.
+        batch: frames in one input, for `segment_batch`: exactly so many, or (1, most) for any number up to that.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         preprocess: how frames are normalised, for a network of your own: imagenet, minus1to1, 0to1, none, the path of
             the JSON of a `Preprocess`, or scale, mean, std and channel_order by name; None: as weights or code say.
         plain: as PyTorch has it, without the deployed form's rewrites.
@@ -87,8 +90,9 @@ def export(
     from export.checkpoints.own_names import classes_from_file
     from export.own_normalization import given_from, said_by
 
-    if batch < 1:
-        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more")
+    least, most = batch if isinstance(batch, tuple) else (batch, batch)
+    if most < 1 or least not in (1, most):
+        raise ModelError(f"a batch of {batch} frames was asked, expected 1 or more, or (1, most)")
     chosen = one_of(precision, PRECISIONS, "precision")
     int8 = _Int8(table, method, leave, anyway)
     int8.refuse_for(chosen)
@@ -97,7 +101,8 @@ def export(
     kind = "fp16" if chosen == "int8" else chosen
     named = classes_from_file(Path(classes)) if classes else ()
     said = said_by(given_from(preprocess))
-    request = to_onnx.Request(model, kind, *size, batch, plain, named, ema, normalization=said)
+    fitted = one_of(fit, FITS, "fit") if fit else BUILT_FIT
+    request = to_onnx.Request(model, kind, *size, most, plain, named, ema, fitted, said, least < most)
     graph = to_onnx.export(request, _path(weights), Path(folder))
     return int8.graph_of(graph) if chosen == "int8" else graph
 
@@ -160,6 +165,7 @@ def calibrate(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     preprocess: "Preprocessing" = None,
     frames: int | None = None,
     seed: int = 0,
@@ -176,6 +182,7 @@ def calibrate(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         preprocess: how frames are normalised, for a network of your own, as `export`.
         frames: how many, at most; None: 512.
         seed: of their choice.
@@ -196,7 +203,8 @@ def calibrate(
 
     chosen = one_of(method or ranges.DEFAULT_METHOD, thresholds.METHODS, "method")
     taken = sample.sample_frames(Path(data), frames or ranges.FRAMES, seed, few=few)
-    graph = _graph_of(model_or_graph, "fp32", size, weights, classes, ema=ema, preprocess=preprocess)
+    of = {"weights": weights, "classes": classes, "ema": ema, "fit": fit, "preprocess": preprocess}
+    graph = _graph_of(model_or_graph, "fp32", size, **of)
     return ranges.calibrate(graph, taken, seed, chosen, Path(folder))
 
 
@@ -208,6 +216,7 @@ def quantize(
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     preprocess: "Preprocessing" = None,
     table: str | Path | None = None,
     method: str | None = None,
@@ -222,6 +231,7 @@ def quantize(
         weights: a checkpoint; None: the one shipped.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         preprocess: how frames are normalised, for a network of your own, as `export`.
         table: a calibration table; None: the newest of the same weights, or the one shipped.
         method: minmax, percentile, entropy or mse; None: the table's own.
@@ -236,7 +246,8 @@ def quantize(
         GraphError: graph or table are missing, or do not fit each other.
         LibraryError: torch or onnx is not installed; it names the extra.
     """
-    graph = _graph_of(model_or_graph, "fp16", size, weights, classes, ema=ema, preprocess=preprocess)
+    of = {"weights": weights, "classes": classes, "ema": ema, "fit": fit, "preprocess": preprocess}
+    graph = _graph_of(model_or_graph, "fp16", size, **of)
     return _Int8(table, method, leave, anyway).graph_of(graph)
 
 
@@ -247,9 +258,11 @@ def build(
     precision: str | None = None,
     backend: str = "auto",
     size: tuple[int, int] | None = None,
+    batch: int | tuple[int, int] = 1,
     weights: str | Path | None = None,
     classes: str | Path | None = None,
     ema: bool = False,
+    fit: "Fit | None" = None,
     preprocess: "Preprocessing" = None,
     plain: bool = False,
     table: str | Path | None = None,
@@ -268,9 +281,11 @@ def build(
         precision: fp32, fp16 or int8; None: fp16, or the graph's own. INT8 is also made of an FP16 graph.
         backend: auto (TensorRT where an NVIDIA GPU is, else OpenVINO), tensorrt, tensorrt-rtx, openvino, onnxruntime.
         size: (height, width) of the network's input; None: 1024x2048, or the graph's own.
+        batch: as `export`; a graph holds its own.
         weights: a checkpoint; None: the one shipped, or random ones where none is.
         classes: a classes.json that names the checkpoint's classes; None: those that it holds.
         ema: take the average of the weights, of a checkpoint with both.
+        fit: what becomes of frames of another shape: stretch, pad or auto; None: auto.
         preprocess: how frames are normalised, for a network of your own, as `export`.
         plain: of the network as PyTorch has it, which rivals are measured with.
         table: of INT8, as `quantize`.
@@ -298,13 +313,20 @@ def build(
     asked = one_of(precision, PRECISIONS, "precision") if precision else None
     library: BackendName = building.auto_backend() if backend == "auto" else one_of(backend, BACKENDS, "backend")
     backend_module(library).this_target(library)  # before minutes of export for nothing
+    of = {"weights": weights, "classes": classes, "plain": plain, "ema": ema, "fit": fit, "preprocess": preprocess}
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, plain=plain, ema=ema, preprocess=preprocess)
+        _refuse_with_graph(size=size, batch=batch not in (1, (1, 1)), **of)
         graph, kind = _graph_for(Path(model_or_graph), asked, _Int8(table, method, leave, anyway))
     else:
         kind = asked or "fp16"
-        int8 = {"table": table, "method": method, "leave": leave, "anyway": anyway, "preprocess": preprocess}
-        of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "plain": plain}
+        int8 = {
+            "size": size or SIZE,
+            "batch": batch,
+            "table": table,
+            "method": method,
+            "leave": leave,
+            "anyway": anyway,
+        }
         graph = export(str(model_or_graph), precision=kind, **of, **int8)  # type: ignore[arg-type]
     frames = Path(data) if data else None
     key = Path(sign) if sign else None
@@ -339,21 +361,11 @@ def _graph_for(graph: Path, asked: Precision | None, int8: "_Int8") -> tuple[Pat
     return (int8.graph_of(graph) if made else graph), kind
 
 
-def _graph_of(
-    model_or_graph: str | Path,
-    precision: Precision,
-    size: tuple[int, int] | None,
-    weights: str | Path | None,
-    classes: str | Path | None,
-    *,
-    ema: bool,
-    preprocess: "Preprocessing",
-) -> Path:
+def _graph_of(model_or_graph: str | Path, precision: Precision, size: tuple[int, int] | None, **asked: object) -> Path:
     if is_graph(model_or_graph):
-        _refuse_with_graph(size, weights, classes, ema=ema, preprocess=preprocess)
+        _refuse_with_graph(size=size, **asked)
         return Path(model_or_graph)
-    of = {"size": size or SIZE, "weights": weights, "classes": classes, "ema": ema, "preprocess": preprocess}
-    return export(str(model_or_graph), precision=precision, **of)  # type: ignore[arg-type]
+    return export(str(model_or_graph), precision=precision, size=size or SIZE, **asked)  # type: ignore[arg-type]
 
 
 class _Int8(NamedTuple):
@@ -377,10 +389,7 @@ class _Int8(NamedTuple):
         return qdq.quantized_graph(graph, _path(self.table), method, self.leave, anyway=self.anyway)
 
 
-def _refuse_with_graph(
-    size: object, weights: object, classes: object, *, plain: bool = False, ema: bool = False, preprocess: object = None
-) -> None:
-    asked = {"size": size, "weights": weights, "classes": classes, "plain": plain, "ema": ema, "preprocess": preprocess}
+def _refuse_with_graph(**asked: object) -> None:
     given = [name for name, value in asked.items() if value]
     if given:
         raise ModelError(f"{' and '.join(given)}: of a network's name, but a graph was given, which holds its own")

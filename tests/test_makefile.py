@@ -64,7 +64,7 @@ def test_a_gpus_figures_are_of_the_backend_that_is_there_or_asked_for(make, give
             "engine model=enet",
             "make engine takes no model (did you mean MODEL?); it takes MODEL PRECISION BACKEND SIZE",
         ),
-        ("engine BATCH=4", "make engine takes no BATCH; it takes MODEL"),
+        ("engine DATASET=own", "make engine takes no DATASET; it takes MODEL"),
         ("demo size=64x128", "make demo takes no size; it takes no variable"),
         ("bench BATCH=4", "make bench takes no BATCH; it takes MODEL PRECISION SIZE WEIGHTS CLASSES"),
         ("MODEL=enet", "make help takes no MODEL; it takes no variable"),
@@ -78,6 +78,13 @@ def test_a_variable_that_no_target_takes_is_one_line_and_nothing_is_run(make, gi
 
 def test_what_a_target_takes_by_the_targets_that_it_makes_is_taken(make):
     assert make("bench", "PRECISION=int8", "BENCH_OPTIONS=--rounds 1", "PYTHON=python3")[0] == 0
+
+
+@pytest.mark.parametrize("target", ["onnx", "engine", "calib", "evaluate", "bench"])
+def test_a_fit_reaches_what_a_target_runs_once(make, target, tmp_path):
+    code, said, calls = make(target, "FIT=pad", *([f"DATA={tmp_path}"] if target in ("calib", "evaluate") else []))
+    assert code == 0, said
+    assert sum("--fit pad" in call for call in calls) == 1
 
 
 def test_a_revision_is_built_with_the_packages_of_another_tree(make):

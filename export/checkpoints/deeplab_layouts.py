@@ -10,6 +10,7 @@ from export.models.mobilenetv2 import LOW_BLOCKS, TABLE
 Tensors = dict[str, torch.Tensor]
 STATISTICS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 LEAVES = ("weights", "depthwise_weights", "biases", *(f"BatchNorm/{leaf}" for leaf in STATISTICS))
+PARTS = {"depthwise": "0", "pointwise": "1"}
 FLOW, UNIT = r"xception_\d+", "unit_1/xception_module"
 # TensorFlow's scopes -> our modules: the first that matches.
 SCOPES = (
@@ -27,7 +28,6 @@ SCOPES = (
     (r"decoder/feature_projection0", "low"),
     (r"decoder/decoder_conv(\d)_(depthwise|pointwise)", lambda m: f"decoder.{m[1]}.{PARTS[m[2]]}"),
 )
-PARTS = {"depthwise": "0", "pointwise": "1"}
 
 
 def from_tensorflow(tensors: Tensors) -> Tensors:

@@ -38,8 +38,10 @@ def foreign_kind(path: Path) -> str:
         first = file.read(FIRST)
     if not first:
         return "are empty: 0 bytes"
+    if path.name == "saved_model.pb":
+        return "are a TensorFlow graph without its variables; convert the SavedModel to ONNX (tf2onnx), and give that"
     if path.suffix == ".pb":
-        return "are a TensorFlow graph and no checkpoint; convert it to ONNX (tf2onnx), and give that"
+        return ""  # a frozen graph begins like others
     if path.name.endswith(".index.json") or PART.search(path.stem):
         return f"are one of the parts of a checkpoint, or list them; {PARTS_JOINED}"
     return next((said for pattern, said in KINDS if pattern.match(first)), "") or _other_zip(path, first)

@@ -304,9 +304,15 @@ def _read_caffemodel(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_frozen_graph(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return read_frozen_graph(path)
+        tensors = read_frozen_graph(path)
     except (ValueError, OverflowError, MemoryError) as error:
         raise WeightsError(f"weights {path} are damaged, or no frozen graph of TensorFlow: {error}") from None
+    if recognised(tensors) is None:
+        raise WeightsError(
+            f"weights {path} are a TensorFlow graph of no network that is known here; convert it to ONNX (tf2onnx), "
+            "and give that"
+        )
+    return tensors
 
 
 _READERS = {

@@ -33,7 +33,7 @@ from runtime.errors import DatasetError, WeightsError
 from runtime.fit import box_of
 from runtime.media.frames import add_max_pixels
 from runtime.reference import AxisTable, cut_table, preprocess
-from runtime.spec import Preprocess
+from runtime.spec import Preprocess, Upsample
 
 EVERY_FRAME, EVERY_PIXEL = 4, 4  # of the training frames one in so many, of a label's rows and columns too
 MOST_PIXELS = 4 << 20  # at one size: of larger sets fewer of each label are taken
@@ -85,17 +85,19 @@ def sample(net: nn.Module, network: Network, data: Frames, size: tuple[int, int]
         coarse = net(torch.from_numpy(preprocess(frame, spec)))[0].numpy()
         some = label[::every, ::every]
         counted = some < len(coarse)
-        logits.append(np.moveaxis(_upsampled(coarse, label.shape, spec, every), 0, -1)[counted])
+        logits.append(np.moveaxis(_upsampled(coarse, label.shape, spec, every, network.upsample), 0, -1)[counted])
         labels.append(some[counted])
     if not sum(map(len, labels)):
         raise DatasetError(f"none of the {len(data)} labels has a pixel that counts: all are ignored")
     return Sampled(np.concatenate(logits), np.concatenate(labels))
 
 
-def _upsampled(coarse: np.ndarray, shape: tuple[int, ...], spec: Preprocess, every: int) -> np.ndarray:
+def _upsampled(
+    coarse: np.ndarray, shape: tuple[int, ...], spec: Preprocess, every: int, upsample: Upsample
+) -> np.ndarray:
     # float32 (C, h, w) -> those of every so many-th row and column of a frame of that shape.
     axes = zip(coarse.shape[1:], shape, box_of(spec, *shape), strict=True)
-    down, across = (AxisTable(*(values[::every] for values in cut_table(*axis))) for axis in axes)
+    down, across = (AxisTable(*(values[::every] for values in cut_table(*axis, upsample))) for axis in axes)
     wide = coarse[:, :, across.first] * across.weight_first + coarse[:, :, across.second] * across.weight_second
     upper, lower = wide[:, down.first], wide[:, down.second]
     upsampled: np.ndarray = upper * down.weight_first[:, None] + lower * down.weight_second[:, None]

@@ -48,8 +48,6 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.start:
-        check_file(args.start)
     said = agreed(said_by(given_by(args)), args.start)
     if wrong := refused(args, find(args.model, said)) or out_of_range(args):
         parser.error(wrong)
@@ -60,6 +58,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
     defaults = DEFAULTS.get(args.model, OTHERS)
     chosen = {key: value if (value := getattr(args, key)) is not None else defaults[key] for key in OTHERS}
     if args.start:
+        check_file(args.start)
         chosen["start_sha256"] = sha256_of(args.start)
     return args, Recipe(
         normalization=(*said,) if said else None, **{key: getattr(args, key) for key in AS_GIVEN}, **chosen

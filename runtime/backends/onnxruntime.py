@@ -73,7 +73,7 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
             import onnxruntime
         except ImportError as error:
             raise LibraryError(f"onnxruntime does not load ({error}): pip install onnxruntime") from None
-        self.spec = manifest.spec
+        self.spec, self.at_once = manifest.spec, manifest.spec.batch
         self.stages_ms: dict[str, float] = {}
         with refusing(EngineError, "onnxruntime refuses the engine"):
             usable = providers(onnxruntime.get_available_providers())
@@ -82,9 +82,9 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
         self._input = session.get_inputs()[0].name
         self._dtype = np.float16 if "float16" in session.get_inputs()[0].type else np.float32
         taken = session.get_inputs()[0].shape[0]
-        if taken != self.spec.batch:
+        if not (isinstance(taken, str) if self.spec.batch_free else taken == self.spec.batch):
             raise EngineError(
-                f"the engine takes {taken} frames at once, its manifest says {self.spec.batch}; build it again"
+                f"the engine takes {taken} frames at once, its manifest says {self.spec.batch_shown}; build it again"
             )
         self._session = session
         self._guard = Guard(f"the engine of {self.spec.name}", self)
@@ -146,7 +146,7 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
         return logits
 
     def _batch(self, frames: list[np.ndarray]) -> np.ndarray:
-        missing = self.spec.batch - len(frames)
+        missing = 0 if self.spec.batch_free else self.spec.batch - len(frames)
         return np.concatenate([*frames, *[frames[-1]] * missing])
 
 

@@ -81,6 +81,11 @@ def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:
     return options if threads is None else {**options, "INFERENCE_NUM_THREADS": str(threads)}
 
 
+def at_once(spec: ModelSpec) -> int:
+    """How many frames an engine of that spec computes at once: where the graph leaves it open, one."""
+    return 1 if spec.batch_free else spec.batch
+
+
 def executed_types(compiled: Any) -> dict[str, int]:
     """How many weighted layers an openvino.CompiledModel runs in each type, from its execution graph."""
     counts: Counter[str] = Counter()
@@ -118,7 +123,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
 
     def __init__(self, compiled: Any, spec: ModelSpec) -> None:
         """A request to an openvino.CompiledModel, with buffers of its own."""
-        self.spec = spec
+        self.spec, self.at_once = spec, at_once(spec)
         self.stages_ms: dict[str, float] = {}
         self._request = compiled.create_infer_request()
         self._stack: np.ndarray | None = None  # of an engine that takes several
@@ -176,7 +181,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
 
     def _images(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         # uint8 (batch, height, width, 3), writable: OpenVINO shares memory only where it could also write.
-        if self.spec.batch == 1:
+        if self.at_once == 1:
             image = self._resizer.resize(frames[0])
             return (image if image.flags.writeable else image.copy())[None]
         if self._stack is None:
@@ -220,10 +225,9 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
         compiled = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
         executed = executed_types(compiled)
     taken = compiled.input(0).partial_shape[0]
-    if taken.is_dynamic or taken.get_length() != manifest.spec.batch:
-        raise EngineError(
-            f"the engine takes {taken} frames at once, its manifest says {manifest.spec.batch}; build it again"
-        )
+    wanted_batch = at_once(manifest.spec)
+    if taken.is_dynamic or taken.get_length() != wanted_batch:
+        raise EngineError(f"the engine takes {taken} frames at once, its manifest says {wanted_batch}; build it again")
     if executed != manifest.executed:
         raise EngineError(f"the engine runs {executed}, its manifest says {manifest.executed}; build it again")
     return compiled

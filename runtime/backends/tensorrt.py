@@ -100,7 +100,7 @@ class TensorRT(Confident, ClosedOnExit):
 
     def __init__(self, engine: Engine, spec: ModelSpec, gpu: nvidia.Gpu, driver: Any, context: Any) -> None:
         """Take over the engine and load the kernels, with `context` current; `open_engine` says what can fail."""
-        self.spec = spec
+        self.spec, self.at_once = spec, spec.batch
         self._driver, self._context = driver, context
         self.stages_ms: dict[str, float] = {}
         self._engine: Any = engine
@@ -158,6 +158,7 @@ class TensorRT(Confident, ClosedOnExit):
         self, frame: np.ndarray, shades: Shades | None = None, out: np.ndarray | None = None
     ) -> list[np.ndarray]:
         with self._buffers_for(frame, shades) as buffers:
+            self._take(1)
             self._capture_once(buffers)
             self._clock.start()
             _pin(frame, buffers)
@@ -221,6 +222,7 @@ class TensorRT(Confident, ClosedOnExit):
             _pin(frame, buffers)
             self._driver.memcpy_htod_async(buffers.frame_dev, buffers.frame_pinned, self._stream)
             self._kernels.launch(buffers.resize_normalize, self._stream)
+            self._take(1)
             self._engine.enqueue(self._stream.handle)
             self._stream.synchronize()
             copied = self._network.empty_logits()
@@ -321,11 +323,15 @@ class TensorRT(Confident, ClosedOnExit):
         # What an interrupted frame left on the stream, then the graph, then the memory that both name.
         with suppress(self._driver.Error):
             self._stream.synchronize()
-        graph, self._graph, self._frame, self._ran = self._graph, None, None, False
-        if graph:
-            graph.close()
+        self._forget_graph()
+        self._frame = None
         if self._frame_memory is not None:
             self._frame_memory.free()
+
+    def _forget_graph(self) -> None:
+        graph, self._graph, self._ran = self._graph, None, False
+        if graph:
+            graph.close()
 
 
 def _pin(frame: np.ndarray, buffers: FrameBuffers) -> None:

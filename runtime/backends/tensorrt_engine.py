@@ -12,6 +12,7 @@ from runtime.kernels.cuda import CACHE, Tensor
 from runtime.spec import EngineManifest, ModelSpec
 
 Shape = tuple[int, int, int]
+OPEN = -1  # the batch of an engine that takes any number of frames up to its spec's
 PADDED = 4  # channels of an input whose channels are last: eight bytes a pixel in FP16, which is one load
 
 
@@ -57,6 +58,7 @@ class Engine:
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
+        self._frames = 0  # that the next `enqueue` computes, where the batch is open; none was told yet
         try:
             self._open(engine)
         except BaseException:
@@ -70,7 +72,7 @@ class Engine:
             EngineError: the library refuses it.
         """
         other = copy(self)
-        other._context, other._fresh = self._execution_context(), True
+        other._context, other._fresh, other._frames = self._execution_context(), True, 0
         if other._context is None:
             raise self._refusal("cannot start another lane of")
         return other
@@ -84,6 +86,29 @@ class Engine:
         for name, tensor in ((self._input_name, network_input), (self._logits_name, logits)):
             if not self._context.set_tensor_address(name, tensor.address):
                 raise self._refusal(f"takes no memory for {name} of")
+
+    def take(self, frames: int, stream: int) -> bool:
+        """Let the next `enqueue` compute so many frames, where the engine leaves that open.
+
+        Args:
+            frames: 1 to the batch of its spec.
+            stream: that it will be enqueued on; nothing of the engine may be on its way.
+
+        Returns:
+            Whether that is another number than before: what was captured of the engine is no longer valid.
+
+        Raises:
+            EngineError: the library does not take so many.
+        """
+        if not self._manifest.spec.batch_free or frames == self._frames:
+            return False
+        context = self._context
+        if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(0, stream):
+            raise self._refusal("gives no profile to")
+        if not context.set_input_shape(self._input_name, (frames, *self._input_dims[1:])):
+            raise self._refusal(f"takes no {frames} frames for")
+        self._frames, self._fresh = frames, True
+        return True
 
     def capturable(self, stream: int) -> bool:
         """Whether the library says that its work can be captured on that stream; true where it cannot be asked."""
@@ -132,6 +157,7 @@ class Engine:
         if self._context is None:
             raise self._refusal("cannot start")
         self._input_name, self._logits_name = self._tensor_names()
+        self._input_dims = tuple(self._engine.get_tensor_shape(self._input_name))
         input_shape, logits_shape = shapes(self._manifest.spec)
         self.input = self._tensor_type(self._input_name, input_shape, PADDED)
         self.logits = self._tensor_type(self._logits_name, logits_shape, logits_shape[0])
@@ -165,6 +191,10 @@ class Engine:
             return self._engine.create_execution_context()
         config = self._engine.create_runtime_config()
         config.set_runtime_cache(self._jit_cache)
+        if self._manifest.spec.batch_free:
+            # By itself it runs kernels for any shape until those for this one are compiled: a graph would keep them.
+            eager = self._trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = eager
         return self._engine.create_execution_context(config)
 
     def _tensor_names(self) -> tuple[str, str]:
@@ -177,7 +207,8 @@ class Engine:
 
     def _tensor_type(self, name: str, shape: Shape, last_channels: int) -> TensorType:
         known = {self._trt.DataType.HALF: "fp16", self._trt.DataType.FLOAT: "fp32"}
-        batch = self._manifest.spec.batch
+        spec = self._manifest.spec
+        batch = OPEN if spec.batch_free else spec.batch
         dtype, found = self._engine.get_tensor_dtype(name), tuple(self._engine.get_tensor_shape(name))
         how = self._engine.get_tensor_format(name)
         form = self._forms(shape, last_channels, batch).get((found, how))

@@ -18,6 +18,7 @@ class Groups:
     """A part of `TensorRT`, which has what is declared here."""
 
     spec: ModelSpec
+    at_once: int
     stages_ms: dict[str, float]
     _guard: Guard
     _driver: Any
@@ -30,7 +31,7 @@ class Groups:
 
     def segment_batch(self, frames: Sequence[Any], outs: Sequence[Any] | None = None) -> list[Any]:
         """As many at once as the engine takes; see `Backend.segment_batch`."""
-        pairs, size = self._apart(paired(frames, outs)), self.spec.batch
+        pairs, size = self._apart(paired(frames, outs)), self.at_once
         if size == 1:
             return [self.segment(frame, out) for frame, out in pairs]
         groups = (pairs[start : start + size] for start in range(0, len(pairs), size))
@@ -55,6 +56,7 @@ class Groups:
             made = self._made(places, out)
             buffers = self._buffers_of(*places.size)
             with self._refusing():
+                self._take(1)
                 self._clock.start()
                 if places.host_frame is not None:
                     self._pin(places.host_frame, buffers)
@@ -83,6 +85,7 @@ class Groups:
                     for slot, place in enumerate(places):
                         self._put_in(slot, place)
                     watch.lap("preprocess")
+                    self._take(len(pairs))
                     self._engine.enqueue(self._stream.handle)
                     self._stream.synchronize()
                     watch.lap("network")
@@ -93,6 +96,12 @@ class Groups:
                 self._engine.keep_compiled()
             self.stages_ms = watch.laps_ms
             return [mask if out is None else out for mask, (_, out) in zip(masks, pairs, strict=True)]
+
+    def _take(self, frames: int) -> None:
+        # With nothing on the stream that is the network's. An open batch is as large as its frames; a graph that was
+        # captured of another number is not launched again.
+        if self._engine.take(frames, self._stream.handle):
+            self._forget_graph()
 
     def _put_in(self, slot: int, place: Places) -> None:
         # The frame becomes that one of the network's inputs. The next one is written over its memory: it is waited for.
@@ -123,6 +132,9 @@ class Groups:
         if out is not None or places.frame_dev is None:
             return None
         return new_mask(places.size, self._driver, self._pushing())
+
+    def _forget_graph(self) -> None:
+        raise NotImplementedError
 
     def _pushing(self) -> Callable[[], AbstractContextManager[None]]:
         raise NotImplementedError

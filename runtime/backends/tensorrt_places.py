@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime import dlpack
 from runtime.arrays import DeviceArray, device_array, host_array, on_gpu
 from runtime.errors import EngineError, FrameError, LibraryError
 from runtime.kernels.graph import Event, current_context, pointer_attribute
@@ -62,9 +63,9 @@ class Places:
 
 
 class GpuMask:
-    """A mask on the GPU, uint8 (H, W) train ids, with `__cuda_array_interface__`.
+    """A mask on the GPU, uint8 (H, W) train ids, by DLPack and `__cuda_array_interface__`.
 
-    `torch.as_tensor(mask, device="cuda")` and `cupy.asarray(mask)` take it without a copy.
+    `torch.from_dlpack(mask)`, `cupy.from_dlpack(mask)`, `cupy.asarray(mask)` take it without a copy.
     Its memory goes with its last name, or that of what was made of it; the engine may be closed before.
     """
 
@@ -85,6 +86,27 @@ class GpuMask:
         """Version 3; no stream, since the mask is there when `segment` returns."""
         return {"shape": self.shape, "typestr": "|u1", "data": (self.address, False), "strides": None, "version": 3,
                 "stream": None}  # fmt: skip
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The GPU that it lies on."""
+        return dlpack.CUDA, DEVICE
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object:
+        """As the array API says, of no version; every stream may read it at once, as above.
+
+        Raises:
+            TypeError, ValueError: `stream` is none.
+            BufferError: it is wanted elsewhere, or copied.
+        """
+        dlpack.check_request(stream, dl_device, copy, self.__dlpack_device__())
+        return dlpack.capsule_of(self, self.address, self.shape, self.__dlpack_device__())
 
 
 def _free(allocation: Any, pushed: Pushed, gone: type[Exception], made_by: int) -> None:

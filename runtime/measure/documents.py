@@ -68,7 +68,7 @@ class Machine(Struct):
 
 
 class EngineFacts(Struct):
-    """What was measured; the last five were not yet written by older versions."""
+    """What was measured; the last six were not yet written by older versions."""
 
     model: Line
     weights_sha256: Line
@@ -82,6 +82,7 @@ class EngineFacts(Struct):
     preprocess: dict[str, Any] | UnsetType = UNSET
     classes: list[Line] | UnsetType = UNSET
     batch: Whole | UnsetType = UNSET
+    batch_free: bool | UnsetType = UNSET
     target: dict[Line, Line] | UnsetType = UNSET
 
 

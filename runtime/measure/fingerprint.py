@@ -33,6 +33,7 @@ DECIDING = (
     "preprocess",
     "classes",
     "batch",
+    "batch_free",
     "target",
 )
 # nvidia-smi's names of what a GPU is doing; clocks in MHz, throttling as a bit mask of reasons, 0 for none.
@@ -77,6 +78,7 @@ def engine_facts(engine: Path, manifest: EngineManifest) -> dict[str, Any]:
         "preprocess": {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()},
         "classes": [label.name for label in spec.classes],
         "batch": spec.batch,
+        "batch_free": spec.batch_free,
         "target": dataclasses.asdict(manifest.target),
     }
 

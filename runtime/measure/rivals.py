@@ -1,5 +1,6 @@
 """What a user would pick instead: each from frame to mask as one writes it with that library, none of our kernels."""
 
+import dataclasses
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 from runtime.backend import Stopwatch
 from runtime.commands import in_checkout, install
 from runtime.errors import EngineError, LibraryError
+from runtime.fit import Box, box_of
 from runtime.libraries import refusing
 from runtime.manifest import read_manifest, verified_engine
-from runtime.reference import gain_and_bias
-from runtime.spec import ModelSpec, Preprocess, from_json
+from runtime.reference import border, gain_and_bias
+from runtime.spec import Fit, ModelSpec, Preprocess, from_json
 from runtime.threads import bound, count
 
 SPEC_FILE = "model_spec.json"  # in a torch program's archive
@@ -31,19 +33,21 @@ RIVALS = {
 class Rival(Protocol):
     """A way from frame to mask."""
 
+    spec: ModelSpec
     stages_ms: dict[str, float]  # of the last frame: preprocess, network, postprocess
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) RGB -> uint8 (H, W) train ids."""
 
 
-def open_rival(kind: str, files: Sequence[Path]) -> Rival:
+def open_rival(kind: str, files: Sequence[Path], fit: Fit | None = None) -> Rival:
     """One of `RIVALS`.
 
     Args:
         kind: its name.
         files: for the torch ones the program that `export.to_torch` wrote; for the others the engine of a plain FP32
             graph on onnxruntime, which is that graph.
+        fit: what becomes of frames of another shape; None: as the file says.
 
     Raises:
         EngineError: the file is not what the rival takes.
@@ -58,7 +62,11 @@ def open_rival(kind: str, files: Sequence[Path]) -> Rival:
         "torch-cuda-graph": TorchCudaGraphRival,
     }
     try:
-        return openers[kind](files[0])
+        rival = openers[kind](files[0])
+        if fit:
+            preprocess = dataclasses.replace(rival.spec.preprocess, fit=fit)
+            rival.spec = dataclasses.replace(rival.spec, preprocess=preprocess)
+        return rival
     except ImportError as error:
         raise LibraryError(f"{kind} does not load ({error}): {install('export')}") from None
 
@@ -67,13 +75,25 @@ def normalized(frame: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """A frame as every tutorial prepares it: OpenCV resizes, NumPy normalises; float32 (1, 3, height, width)."""
     import cv2
 
-    if frame.shape[:2] != (preprocess.height, preprocess.width):
-        frame = cv2.resize(frame, (preprocess.width, preprocess.height), interpolation=cv2.INTER_LINEAR)
+    (top, height, rows), (left, width, columns) = box = box_of(preprocess, *frame.shape[:2])
+    if frame.shape[:2] != (height, width):
+        frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+    if not box.is_whole:
+        sides = top, rows - top - height, left, columns - left - width
+        frame = cv2.copyMakeBorder(frame, *sides, cv2.BORDER_CONSTANT, value=border(preprocess).tolist())
     if preprocess.channel_order == "BGR":
         frame = frame[..., ::-1]
     mean, std = np.asarray(preprocess.mean, np.float32), np.asarray(preprocess.std, np.float32)
     values = (frame.astype(np.float32) * np.float32(preprocess.scale) - mean) / std
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+
+def around(box: Box, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[slice, slice]]:
+    """The size of the whole input in a frame's pixels, and where the frame lies in it, rows and columns."""
+    wide = [round(side * span.whole / span.length) for side, span in zip(size, box, strict=True)]
+    begins = [round(side * span.start / span.length) for side, span in zip(size, box, strict=True)]
+    rows, columns = (slice(begin, begin + side) for begin, side in zip(begins, size, strict=True))
+    return (wide[0], wide[1]), (rows, columns)
 
 
 def plain_graph(engine: Path) -> tuple[bytes, ModelSpec]:
@@ -95,7 +115,7 @@ class OnnxRuntimeRival:
     def __init__(self, engine: Path, provider: str) -> None:
         import onnxruntime
 
-        graph, self._spec = plain_graph(engine)
+        graph, self.spec = plain_graph(engine)
         if provider not in onnxruntime.get_available_providers():
             raise LibraryError(f"onnxruntime has no {provider} here: pip install onnxruntime-gpu")
         self.stages_ms: dict[str, float] = {}
@@ -114,16 +134,17 @@ class OnnxRuntimeRival:
         import cv2
 
         watch = Stopwatch()
-        values = normalized(frame, self._spec.preprocess)
+        values = normalized(frame, self.spec.preprocess)
         watch.lap("preprocess")
         with refusing(EngineError, "onnxruntime cannot run the plain graph"):
             logits = self._session.run(None, {self._input: values})[0][0]
         watch.lap("network")
-        if logits.shape[1:] != frame.shape[:2]:
-            wide = cv2.resize(logits.transpose(1, 2, 0), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-            mask: np.ndarray = wide.argmax(axis=2).astype(np.uint8)
+        size, part = around(box_of(self.spec.preprocess, *frame.shape[:2]), (frame.shape[0], frame.shape[1]))
+        if logits.shape[1:] != size:
+            wide = cv2.resize(logits.transpose(1, 2, 0), size[::-1], interpolation=cv2.INTER_LINEAR)
+            mask: np.ndarray = wide[part].argmax(axis=2).astype(np.uint8)
         else:
-            mask = logits.argmax(axis=0).astype(np.uint8)
+            mask = logits[:, part[0], part[1]].argmax(axis=0).astype(np.uint8)
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask
@@ -135,7 +156,7 @@ class OpenVinoRival:
     def __init__(self, engine: Path) -> None:
         import openvino
 
-        graph, self._spec = plain_graph(engine)
+        graph, self.spec = plain_graph(engine)
         self.stages_ms: dict[str, float] = {}
         self._core = openvino.Core()
         self._model = graph
@@ -150,7 +171,7 @@ class OpenVinoRival:
                 compiled = self._core.compile_model(self._with_argmax(), "CPU", _openvino_options())
                 self._request = compiled.create_infer_request()
         watch = Stopwatch()
-        values = normalized(frame, self._spec.preprocess)
+        values = normalized(frame, self.spec.preprocess)
         watch.lap("preprocess")
         with refusing(EngineError, "OpenVINO cannot run the plain graph", line=-1):
             classes = self._request.infer([values])[0]
@@ -164,15 +185,19 @@ class OpenVinoRival:
         import openvino
         from openvino import opset13
 
-        model, upsample = self._core.read_model(self._model, b""), self._spec.upsample
+        model, upsample = self._core.read_model(self._model, b""), self.spec.upsample
+        size, part = around(box_of(self.spec.preprocess, *self._frame_size), self._frame_size)
         wide = opset13.interpolate(
             model.outputs[0].get_node().input_value(0),
-            np.array(self._frame_size, np.int64),
+            np.array(size, np.int64),
             "nearest" if upsample == "nearest" else "linear_onnx",
             "sizes",
             coordinate_transformation_mode="align_corners" if upsample == "align_corners" else "half_pixel",
             axes=np.array([2, 3], np.int64),
         )
+        begin, end = ([getattr(side, at) for side in part] for at in ("start", "stop"))
+        if size != self._frame_size:
+            wide = opset13.slice(wide, np.array(begin), np.array(end), np.array([1, 1]), np.array([2, 3]))
         best = opset13.topk(wide, np.int64(1), 1, "max", "none", "i32")
         return openvino.Model([opset13.result(best.output(1))], model.get_parameters(), "with argmax")
 
@@ -183,12 +208,12 @@ class TorchRival:
     def __init__(self, program: Path, *, compiled: bool = False) -> None:
         import torch
 
-        module, self._spec = torch_program(program)
+        module, self.spec = torch_program(program)
         torch.set_num_threads(min(count(), torch.get_num_threads()))
         self.stages_ms: dict[str, float] = {}
 
         def network(values: Any, size: tuple[int, int]) -> Any:
-            return _torch_argmax(module(values), size)
+            return _torch_argmax(module(values), size, box_of(self.spec.preprocess, *size))
 
         self._network = torch.compile(network) if compiled else network
 
@@ -197,7 +222,7 @@ class TorchRival:
         import torch
 
         watch = Stopwatch()
-        values = torch.from_numpy(normalized(frame, self._spec.preprocess))
+        values = torch.from_numpy(normalized(frame, self.spec.preprocess))
         watch.lap("preprocess")
         with torch.inference_mode():
             mask: np.ndarray = self._network(values, frame.shape[:2]).numpy()
@@ -215,10 +240,10 @@ class TorchCudaGraphRival:
         if not torch.cuda.is_available():
             raise LibraryError("torch sees no NVIDIA GPU here; leave torch-cuda-graph out")
         torch.backends.cudnn.benchmark = True
-        module, self._spec = torch_program(program)
+        module, self.spec = torch_program(program)
         self.stages_ms: dict[str, float] = {}
         module = module.to("cuda", torch.float16).to(memory_format=torch.channels_last)
-        self._path = TorchPath(module, self._spec.preprocess, "cuda", torch.float16)
+        self._module = module
         self._frame_size = (0, 0)
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
@@ -247,6 +272,7 @@ class TorchCudaGraphRival:
         self._frame_pinned = torch.empty((*size, 3), dtype=torch.uint8, pin_memory=True)
         self._mask_pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True)
         self._frame = torch.zeros((*size, 3), dtype=torch.uint8, device="cuda")
+        self._path = TorchPath(self._module, self.spec.preprocess, "cuda", torch.float16)
         stream = cuda.Stream()
         stream.wait_stream(cuda.current_stream())
         with torch.inference_mode(), cuda.stream(stream):
@@ -275,27 +301,34 @@ class TorchPath:
         self._network, self._preprocess, self._dtype = network, preprocess, dtype
         parts = gain_and_bias(preprocess)
         self._gain, self._bias = (torch.from_numpy(part).reshape(1, 3, 1, 1).to(device) for part in parts)
+        self._border = torch.from_numpy(border(preprocess).astype(np.float32)).reshape(1, 3, 1, 1).to(device)
 
     def __call__(self, frame: Any) -> Any:
         """torch uint8 (H, W, 3) RGB -> torch uint8 (H, W) train ids, both on the device."""
         import torch
 
-        size, wanted = tuple(frame.shape[:2]), (self._preprocess.height, self._preprocess.width)
+        size = tuple(frame.shape[:2])
+        (top, height, rows), (left, width, columns) = box = box_of(self._preprocess, *size)
         values = frame.permute(2, 0, 1)[None].float()
-        if size != wanted:
-            values = torch.nn.functional.interpolate(values, wanted, mode="bilinear", align_corners=False)
+        if size != (height, width):
+            values = torch.nn.functional.interpolate(values, (height, width), mode="bilinear", align_corners=False)
+        if not box.is_whole:
+            whole = self._border.repeat(1, 1, rows, columns)
+            whole[:, :, top : top + height, left : left + width] = values
+            values = whole
         if self._preprocess.channel_order == "BGR":
             values = values.flip(1)
         values = (values * self._gain + self._bias).to(self._dtype)
-        return _torch_argmax(self._network(values.contiguous(memory_format=torch.channels_last)), size)
+        return _torch_argmax(self._network(values.contiguous(memory_format=torch.channels_last)), size, box)
 
 
-def _torch_argmax(logits: Any, size: tuple[int, int]) -> Any:
+def _torch_argmax(logits: Any, size: tuple[int, int], box: Box) -> Any:
     import torch
 
-    if tuple(logits.shape[2:]) != size:
-        logits = torch.nn.functional.interpolate(logits, size, mode="bilinear", align_corners=False)
-    return logits.argmax(dim=1)[0].to(torch.uint8)
+    wide, (rows, columns) = around(box, size)
+    if tuple(logits.shape[2:]) != wide:
+        logits = torch.nn.functional.interpolate(logits, wide, mode="bilinear", align_corners=False)
+    return logits[:, :, rows, columns].argmax(dim=1)[0].to(torch.uint8)
 
 
 def _openvino_options() -> dict[str, str]:

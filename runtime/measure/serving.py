@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 
-def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, *files: str) -> None:
+def serve(answer: Callable[[dict[str, Any]], None], kind: str, fit: str, frame_path: str, *files: str) -> None:
     """The child: open the path, say so, then answer each line of JSON on stdin.
 
     Orders: `{"do": "frame", "lead_ms"}` gives ms and the stages of one frame, after so long of others that
@@ -26,12 +26,14 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, frame_path: str, 
     `{"do": "peak"}` gives the most memory so far, in MiB; `{"do": "facts"}` what the manifest says of an engine.
     """
     frame = np.load(frame_path)
-    path = _open(kind, files)
+    # Of a tree that is older than a frame's fit nothing is asked that it does not know.
+    fitted: dict[str, Any] = {"fit": fit} if fit else {}
+    path = _open(kind, files, fitted)
 
     def throughput(frames: int, in_flight: int) -> dict[str, Any]:
         from runtime.lanes import open_lanes
 
-        with open_lanes(files[0], in_flight) as lanes:
+        with open_lanes(files[0], in_flight, **fitted) as lanes:
             lanes.warm_up(frame, 2)  # a lane captures its CUDA graph before its second frame
             return {"frames_per_s": frames_per_s([lanes] * in_flight, frame, frames)}
 
@@ -118,14 +120,14 @@ def _timed(path: Any, frame: np.ndarray, lead_ms: float) -> dict[str, Any]:
     return {"ms": (time.perf_counter_ns() - start) / 1e6, "stages_ms": dict(getattr(path, "stages_ms", {}))}
 
 
-def _open(kind: str, files: tuple[str, ...]) -> Any:
+def _open(kind: str, files: tuple[str, ...], fitted: dict[str, Any]) -> Any:
     if kind == "engine":
         from runtime.backend import open_backend
 
-        return open_backend(files[0])
+        return open_backend(files[0], **fitted)
     from runtime.measure.rivals import open_rival
 
-    return open_rival(kind, [Path(file) for file in files])
+    return open_rival(kind, [Path(file) for file in files], **fitted)
 
 
 def _held_to(threads: int) -> AbstractContextManager[None]:

@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 
 from runtime.errors import EngineError
+from runtime.spec import Fit
 from runtime.threads import asked
 
 CODE = Path(__file__).parents[2]  # of this project
@@ -43,11 +44,12 @@ A = TypeVar("A")
 
 
 class Job(NamedTuple):
-    """What a worker runs: a kind of path, the files that it is opened with, and whose `runtime` opens it."""
+    """What a worker runs: a kind of path, the files that it is opened with, whose `runtime` opens it, in which fit."""
 
     kind: str
     files: tuple[Path, ...]
     code: Path = CODE
+    fit: Fit | None = None
 
 
 class Opened(msgspec.Struct):
@@ -131,6 +133,7 @@ class Worker:
                 str(CHILD),
                 str(asked() or 0),
                 job.kind,
+                job.fit or "",
                 str(frame),
                 *(str(path.resolve()) for path in job.files),
             ],

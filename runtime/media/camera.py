@@ -61,8 +61,8 @@ class Camera(ClosedOnExit):
             stop: when it is set, `read` gives `END`.
             opened: makes what has `read` and `release` as cv2.VideoCapture does; another library, or a test.
             asked: size, rate and format of a camera of this machine; `notes` tells what it does not give.
-            patience_s: how long a stream that is lost is tried again, with growing pauses; 0: not at all.
-            told: gets a line when a stream is lost, and when it is back.
+            patience_s: how long what is lost is tried again, with growing pauses; 0: not at all. No pipeline is.
+            told: gets a line when it is lost, and when it is back.
 
         Raises:
             FrameError: there is no such camera, or something is asked of a stream.
@@ -75,16 +75,17 @@ class Camera(ClosedOnExit):
         self.taken = self.dropped = 0
         self._stop = stop or threading.Event()
         self._closed, self._end_s = False, math.inf
+        self._given_not: list[str] = []
+        self._announced = 0.0
+        again = partial(self._open, opened or _opened, given, asked)
         self._capture = (
-            (opened or _opened)(given)
-            if is_local(given) or given.startswith(PIPELINE)
-            else Reconnecting(
-                partial(opened or _opened, given), self.name, patience_s=patience_s, stopped=self._stopped, told=told
-            )
+            again()
+            if given.startswith(PIPELINE)
+            else Reconnecting(again, self.name, patience_s=patience_s, stopped=self._stopped, told=told)
         )
-        self._given_not = ask(self._capture, asked) if asked != Asked() else []
-        self._stall_s: float = getattr(self._capture, "stall_s", STALL_S)
-        self.rate = Fraction(asked.fps or _announced(self._capture) or 30).limit_denominator(1001)
+        waits = not (is_local(given) and patience_s == 0)
+        self._stall_s: float = getattr(self._capture, "stall_s", STALL_S) if waits else STALL_S
+        self.rate = Fraction(asked.fps or self._announced or 30).limit_denominator(1001)
         self._guard = Guard(self.name, self)
         self._changed = threading.Condition()
         self._newest: tuple[np.ndarray, float] | None = None
@@ -147,12 +148,21 @@ class Camera(ClosedOnExit):
         # A camera that hangs inside its driver keeps its thread; the process does not wait for it.
         self._thread.join(1)
 
+    def _open(self, opened: Callable[[str], Any], given: str, asked: Asked) -> Any:
+        # Also of a camera that was pulled and is back: it forgot what it was asked for.
+        capture = opened(given)
+        if asked != Asked():
+            self._given_not = ask(capture, asked)
+        self._announced = self._announced or (rate_of(capture) if hasattr(capture, "get") else 0.0)
+        return _Steady(capture, self._stopped) if is_local(given) else capture
+
     def _stopped(self) -> bool:
         return self._closed or self._stop.is_set() or time.monotonic() >= self._end_s
 
     def _take(self) -> None:
-        misses = 0
-        while not self._stopped() and misses < MISSES:
+        # What is opened again has been waited for when it says no.
+        misses, most = 0, 1 if isinstance(self._capture, Reconnecting) else MISSES
+        while not self._stopped() and misses < most:
             there, pixels = self._capture.read()
             misses = 0 if there else misses + 1
             if there:
@@ -173,6 +183,24 @@ class Camera(ClosedOnExit):
             self._changed.notify_all()
 
 
+class _Steady:
+    """A camera of this machine that may skip a frame or two without being lost."""
+
+    def __init__(self, capture: Any, stopped: Callable[[], bool]) -> None:
+        self._capture, self._stopped = capture, stopped
+
+    def read(self) -> tuple[bool, Any]:
+        for _ in range(MISSES):
+            there, pixels = self._capture.read()
+            if there or self._stopped():
+                return there, pixels
+            time.sleep(MISS_S)
+        return False, None
+
+    def release(self) -> None:
+        self._capture.release()
+
+
 def is_camera(given: str) -> bool:
     """Whether that names a camera or a network stream, not a file."""
     return GIVEN.fullmatch(given) is not None
@@ -188,10 +216,6 @@ def _opened(given: str) -> Any:
     if capture is None:
         raise refused
     return capture
-
-
-def _announced(capture: Any) -> float:
-    return rate_of(capture) if hasattr(capture, "get") else 0.0
 
 
 def camera_name(given: str) -> str:

@@ -1,17 +1,19 @@
-"""One writer an output: who records a video holds it, and finds what a killed one left of it."""
+"""One writer an output: who records a video holds it, and finds what a killed one left; a run holds its pictures."""
 
 import errno
 import fcntl
 import hashlib
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import OutputError
 from runtime.texts import shown
 
 LOCK = ".street-segmentation-{}.lock"
+RUN = ".street-segmentation-{}.run"
 
 
 class Claim:
@@ -67,3 +69,69 @@ class Claim:
             path.with_name(left).unlink(missing_ok=True)
         with suppress(OSError):
             os.ftruncate(self._handle, 0)
+
+
+@contextmanager
+def pictures_claimed(folder: Path, inputs: Iterable[Path], saves: Sequence[str]) -> Iterator[None]:
+    """The right to write the pictures of one run. Other runs may fill the same folder with those of other inputs.
+
+    Each run names its inputs in a file of the folder that it holds locked; where there are no locks nothing is held.
+
+    Args:
+        folder: of the outputs.
+        inputs: by their places below it, which name the outputs.
+        saves: kinds of outputs.
+
+    Raises:
+        OutputError: another process writes one of them.
+        OSError: the folder cannot be written.
+    """
+    names = set(map(str, inputs))
+    held = _register(folder, names, saves) if names else None
+    try:
+        yield
+    finally:
+        if held is not None:
+            held[0].unlink(missing_ok=True)
+            os.close(held[1])
+
+
+def _register(folder: Path, names: set[str], saves: Sequence[str]) -> tuple[Path, int] | None:
+    # One at a time looks at the others: the folder itself is the lock of that.
+    whole = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(whole, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            return None
+        for other in folder.glob(RUN.format("*")):
+            kinds, theirs = _held_by(other)
+            same = names & theirs if kinds.intersection(saves) else ()
+            if same:
+                raise OutputError(
+                    f"another command is writing the masks of {shown(min(same))} and {len(same) - 1} more to "
+                    f"{shown(folder)}: wait for it, or give another folder with -o"
+                )
+        own = folder / RUN.format(secrets.token_hex(4))
+        handle = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with open(handle, "wb", closefd=False) as file:
+            file.write(b"\0".join(map(os.fsencode, (",".join(saves), *names))))
+        return own, handle
+    finally:
+        os.close(whole)
+
+
+def _held_by(run: Path) -> tuple[set[str], set[str]]:
+    """Kinds and inputs of a run that goes on; nothing of one that is over, whose file is deleted."""
+    try:
+        with run.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                kinds, *inputs = map(os.fsdecode, file.read().split(b"\0"))
+                return set(kinds.split(",")), set(inputs)
+            run.unlink()  # it was killed
+    except FileNotFoundError:
+        pass
+    return set(), set()

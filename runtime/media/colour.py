@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.media import other_formats, tiff
+from runtime.media.named_colours import of_code_points, of_exif, of_gamma
 
 MOST_BYTES = 8 << 20  # a printer's profile with large tables has one to three
 SPACES = {b"RGB ": "RGB", b"GRAY": "GRAY", b"CMYK": "CMYK"}
@@ -49,7 +50,11 @@ def as_srgb(pixels: np.ndarray, profile: Profile | None) -> np.ndarray:
 
 
 def profile_in(data: bytes, kind: str) -> Profile | None:
-    """The profile of a file; None where it has none, or one that nobody can read, which browsers take for sRGB, too."""
+    """The profile of a file, or of the colours that it names; None: none, or one that nobody can read, as browsers do.
+
+    Raises:
+        FrameError: it is a picture in HDR.
+    """
     try:
         icc = _FINDERS[kind](data) if kind in _FINDERS else other_formats.profile(data, kind)
     except (struct.error, zlib.error, ValueError):
@@ -92,15 +97,21 @@ def _is_srgb(profile: Profile) -> bool:
     return bool(np.abs(shown.astype(int) - probe).max() <= SAME_LEVELS)
 
 
-# W3C PNG, 11.3.2: of a code point (cICP) and a profile the first counts; sRGB's chunk is left out where there is one.
+# W3C PNG, 4.3: of a code point (cICP), a profile, sRGB's chunk and gAMA with cHRM the first that is there counts.
 def _png_profile(data: bytes) -> bytes | None:
+    notes: dict[bytes, bytes] = {}
     for name, body in _png_notes(data):
-        if name == b"sRGB":
-            return None
-        if name == b"iCCP":
-            packed = body[body.index(b"\0") + 2 :]
-            return zlib.decompressobj().decompress(packed, MOST_BYTES + 1)
-    return None
+        notes.setdefault(name, body)
+    if b"cICP" in notes:
+        return of_code_points(*struct.unpack_from("BB", notes[b"cICP"]))
+    if b"iCCP" in notes:
+        packed = notes[b"iCCP"][notes[b"iCCP"].index(b"\0") + 2 :]
+        return zlib.decompressobj().decompress(packed, MOST_BYTES + 1)
+    if b"sRGB" in notes or b"gAMA" not in notes:
+        return None
+    chroma = struct.unpack_from(">8I", notes[b"cHRM"]) if b"cHRM" in notes else None
+    (gamma,) = struct.unpack_from(">I", notes[b"gAMA"])
+    return of_gamma(gamma, chroma)
 
 
 def _png_notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -116,13 +127,15 @@ def _png_notes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 # ICC.1:2022, B.4: APP2 segments of a JPEG, each with its number and how many there are.
 def _jpeg_profile(data: bytes) -> bytes | None:
     parts: dict[int, bytes] = {}
-    at = 2
+    at, exif = 2, b""
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b"\xd9", b""):
         (length,) = struct.unpack_from(">H", data, at + 2)
         if data[at + 1 : at + 2] == b"\xe2" and data[at + 4 : at + 16] == b"ICC_PROFILE\0":
             parts[data[at + 16]] = data[at + 18 : at + 2 + length]
+        if data[at + 1 : at + 2] == b"\xe1" and data[at + 4 : at + 10] == b"Exif\0\0":
+            exif = data[at + 4 : at + 2 + length]
         at += 2 + length
-    return b"".join(part for _, part in sorted(parts.items())) or None
+    return b"".join(part for _, part in sorted(parts.items())) or (of_exif(exif) if exif else None)
 
 
 # RFC 9649, 2.7: chunks of a name, a length and an even number of bytes.

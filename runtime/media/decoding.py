@@ -142,7 +142,7 @@ def _plane(data: bytes, how: tiff.Layout) -> np.ndarray:
 def _divided(pixels: np.ndarray) -> np.ndarray:
     # TIFF 6.0, section 18: the colours are stored multiplied by alpha, the last sample; where it is 0 none is left.
     whole = np.maximum(pixels[..., -1:], 1).astype(np.uint16)
-    divided = (pixels[..., :-1] * np.uint16(255) + whole // 2) // whole
+    divided = (pixels[..., :-1].astype(np.uint16) * 255 + whole // 2) // whole  # NumPy 1 would stay at 8 bits
     return np.asarray(divided.clip(max=255), np.uint8)
 
 

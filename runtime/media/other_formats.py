@@ -45,10 +45,10 @@ def opened(data: bytes, kind: str, mode: str | None = None) -> Any:
     image = _open(data, kind)
     with refusing(FrameError, UNREAD):
         image.load()
-        upright = ImageOps.exif_transpose(image)
-    if mode is not None and upright.mode != mode:
-        raise FrameError(f"its colour profile is for {mode}, its pixels are {upright.mode}: save it as RGB")
-    return upright
+        ImageOps.exif_transpose(image, in_place=True)
+    if mode is not None and image.mode != mode:
+        raise FrameError(f"its colour profile is for {mode}, its pixels are {image.mode}: save it as RGB")
+    return image
 
 
 def profile(data: bytes, kind: str) -> bytes | None:

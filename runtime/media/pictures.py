@@ -11,6 +11,7 @@ from runtime.errors import FrameError
 from runtime.labels import IGNORED, VOID
 from runtime.lanes import Lanes
 from runtime.media.frames import FrameFile, read_frame
+from runtime.media.gathering import Gathering
 from runtime.media.outputs import Look, Seen
 from runtime.media.pipeline import Clock, Passage, Stage
 from runtime.media.stats import Counting, Counts
@@ -90,8 +91,14 @@ def segment_pictures(
     def decode(task: Task) -> tuple[Task, np.ndarray]:
         return task, read_frame(task.file.path)
 
+    several = lanes.at_once if look.void_below is None else 1  # a confidence is of a frame by itself
+    gathering = Gathering(lanes)
+
     def segment(item: tuple[Task, np.ndarray]) -> tuple[Task, Segmented]:
-        return item[0], segment_with(lanes, item[1], look.void_below)
+        if several == 1:
+            return item[0], segment_with(lanes, item[1], look.void_below)
+        mask, parts_ms = gathering.segment(item[1])
+        return item[0], Segmented(item[1], Seen(mask), parts_ms)
 
     def encode(item: tuple[Task, Segmented]) -> Result:
         (file, outputs, told), (frame, seen, parts_ms) = item
@@ -103,7 +110,7 @@ def segment_pictures(
     each = workers()
     stages = (
         Stage("decode", decode, each, each + 1),
-        Stage("segment", segment, lanes.count, lanes.count + 1),
+        Stage("segment", segment, lanes.count * several, lanes.count * several + 1),
         Stage("encode", encode, each, each + 2),
     )
     for value, milliseconds in run(tasks, stages, clock):

@@ -1,4 +1,4 @@
-"""A stream that is opened again when it is lost: with growing pauses, for a bounded time, counted and told."""
+"""A stream or a camera that is opened again when it is lost: with growing pauses, bounded, counted and told."""
 
 import time
 from collections.abc import Callable

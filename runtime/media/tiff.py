@@ -30,6 +30,7 @@ STRAIGHT, MULTIPLIED = 2, 1  # alpha: not multiplied into the colours, or so
 PHOTOMETRICS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3}  # that are read -> samples of the colours
 WEBP = 50001
 DEPTHS = frozenset({1, 2, 4, 8, 10, 12, 14, 16})
+MOST_TOLD = 5  # kinds of samples, in a message
 MOST_STRIPS = 1 << 20  # tiles of 16x16 pixels in the largest picture are a quarter of that
 SMALL_TILE, PIXEL_BITS = 1 << 20, 256  # the smallest picture has whole tiles; 4 doubles are refused in other words
 
@@ -144,10 +145,16 @@ def layout(data: bytes) -> Layout:
 
 
 def planes(data: bytes, count: int) -> list[bytes]:
-    """The first samples of a picture of separate planes, each as a grey TIFF of its own."""
+    """The first samples of a picture of separate planes, each as a grey TIFF of its own.
+
+    Raises:
+        FrameError: it does not say where they are.
+    """
     fields, samples = dict(_directory(data)), _first(data, SAMPLES, 1)
     one = {SAMPLES: 1, PHOTOMETRIC: GREY, PLANES: 1, BITS: _first(data, BITS, 1), SAMPLE_FORMAT: UNSIGNED}
     parts = [tag for tag in (*STRIPS, *TILES) if tag in fields]
+    if not all(fields[tag].kind in INTEGERS for tag in parts):
+        raise FrameError("damaged: this TIFF does not say where its planes are")
     each = {tag: fields[tag].values // samples for tag in parts}
     return [
         _rewritten(data, one, {tag: _part(fields[tag], each[tag], number) for tag in parts}, without={ALPHA})
@@ -171,7 +178,8 @@ def profile(data: bytes) -> bytes | None:
 
 def _told(formats: tuple[int, ...], bits: tuple[int, ...]) -> str:
     names = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex float"}
-    return "/".join(f"{names.get(formats[0], 'undefined ')}{each}" for each in sorted(set(bits)))
+    told = [f"{names.get(formats[0], 'undefined ')}{each}" for each in sorted(set(bits))]
+    return "/".join(told[:MOST_TOLD]) + "/..." * (len(told) > MOST_TOLD)
 
 
 def _part(field: Field, values: int, number: int) -> Field:
@@ -205,8 +213,9 @@ def _directory(data: bytes) -> Iterator[tuple[int, Field]]:
     big, order = _is_big(data), _order(data)
     where, number, entry, inline = ("Q", "Q", "HHQQ", 8) if big else ("I", "H", "HHII", 4)
     (directory,) = struct.unpack_from(f"{order}{where}", data, 8 if big else 4)
-    (count,) = struct.unpack_from(f"{order}{number}", data, directory)
     first, step = directory + struct.calcsize(f"={number}"), struct.calcsize(f"={entry}")
+    _refuse_short(data, first)
+    (count,) = struct.unpack_from(f"{order}{number}", data, directory)
     _refuse_short(data, first + step * count)
     for at in range(first, first + step * count, step):
         tag, kind, values, offset = struct.unpack_from(f"{order}{entry}", data, at)

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from engines import plan
-from engines.planned import Kernel, Map, Plan, figures
+from engines.planned import Kernel, Map, Plan, as_json, figures
 from runtime.cli import run
 from runtime.errors import EngineError, GraphError, LibraryError
-from tests.helpers.graphs import tiny_graph
+from tests.helpers.graphs import tiny_graph, tiny_spec
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
 MIB = 1_000_000
@@ -123,3 +123,31 @@ def test_an_unknown_backend_is_an_error_that_names_those_there_are(graph, monkey
         run(plan.main)
     assert ended.value.code == 1
     assert "tensorrt-rtx" in capsys.readouterr().err
+
+
+@pytest.fixture
+def open_graph(tmp_path):
+    path = tmp_path / "open-fp16.onnx"
+    path.write_bytes(tiny_graph(tiny_spec(batch=4, batch_free=True), "fp16"))
+    return path
+
+
+@needs_rtx
+def test_the_gain_of_a_batch_is_told_a_frame(open_graph, capsys):
+    assert plan.main([str(open_graph), "--batch", "1", "4"]) == 0
+    rows = {line.split("  ")[0]: line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["frames"] == ["1", "4"]
+    assert float(rows["kernels a frame"][1]) == float(rows["kernels"][1]) / 4 < float(rows["kernels a frame"][0])
+    assert rows["MB moved a frame"] == [rows["MB moved"][0]] * 2
+    assert plan.plan_of(open_graph, plan.RTX).frames == 4  # all that it takes
+    assert json.loads(json.dumps(as_json(plan.plan_of(open_graph, plan.RTX, frames=2))))["a_frame"]["frames"] == 2
+
+
+def test_a_number_of_frames_that_a_graph_does_not_take_is_refused(graph, open_graph):
+    with pytest.raises(GraphError, match=r"tiny-fp16.onnx takes 1 frames at once, asked were 4: .*BATCH=1-4"):
+        plan.plan_of(graph, plan.RTX, frames=4)
+    with pytest.raises(GraphError, match=r"takes 1 frames at once here, asked were 4: .* and tensorrt-rtx plan"):
+        plan.plan_of(open_graph, "openvino", frames=4)
+    with pytest.raises(GraphError, match="takes 1 to 4 frames at once, asked were 5"):
+        plan.plan_of(open_graph, plan.RTX, frames=5)
+    assert plan.plan_of(open_graph, "openvino").frames == 1

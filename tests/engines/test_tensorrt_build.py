@@ -59,6 +59,16 @@ def test_an_engine_is_built_in_the_layouts_that_the_plan_tells():
 
 
 @needs_rtx
+def test_an_open_batch_is_built_with_a_profile_up_to_its_most_frames(capsys):
+    spec = tiny_spec(batch=6, batch_free=True)
+    built = tensorrt_build.build(tiny_graph(spec, "fp16"), spec, "fp16", RTX)
+    tensors = tensorrt_build.log_of(tensorrt_build.library(RTX)).layers.partition("I/O Tensors:")[2]
+    assert "MinShape: [1,4,32,64], OptShape: [6,4,32,64], MaxShape: [6,4,32,64]" in tensors
+    assert built.layers == tensorrt_build.build(tiny_graph(precision="fp16"), tiny_spec(), "fp16", RTX).layers
+    assert capsys.readouterr().err == ""
+
+
+@needs_rtx
 def test_a_library_that_cannot_build_channels_last_is_given_planes_and_that_is_said(monkeypatch, capsys):
     def impossible(trt, network):
         network.get_input(0).allowed_formats = 1 << int(trt.TensorFormat.DLA_LINEAR)  # of another device

@@ -198,7 +198,7 @@ def test_another_request_weights_packages_or_code_is_another_key(weights, tmp_pa
     other.write_bytes(weights("enet").read_bytes()[:-4] + bytes(4))
     first = Request("enet", "fp32", 64, 128)
     changes = {"model": "icnet", "precision": "fp16", "height": 72, "width": 136, "batch": 2, "plain": True}
-    changes |= {"classes": CAMVID, "averaged": True, "fit": "pad"}
+    changes |= {"classes": CAMVID, "averaged": True, "fit": "pad", "batch_free": True, "normalization": "another"}
     requests = [first, *(first._replace(**{field: value}) for field, value in changes.items())]
     assert set(changes) == set(Request._fields)
     keys = [to_onnx.export_key(request._asdict(), weights("enet")) for request in requests]

@@ -31,7 +31,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         folder: empty; for the files that are made.
     """
     return {
-        "pictures": _pictures(), "labels": _labels(), "videos": _videos(folder), "checkpoints": _checkpoints(folder),
+        "pictures": _pictures(), "other pictures": _other_pictures(), "labels": _labels(),
+        "videos": _videos(folder), "checkpoints": _checkpoints(folder),
         "graphs": _graphs(), "tables": _tables(), "classes.json": _classes(),
         "drawn labels": _drawn(), **_documents(), **_engines(folder),
     }  # fmt: skip
@@ -45,6 +46,32 @@ def _pictures() -> Reader:
     samples = {f"a{kind}": encoded(kind, rgb) for kind in (".png", ".jpg", ".webp", ".bmp", ".tiff")}
     samples |= {"b.tif": tiff_directory_first(rgb), "b.jpg": with_exif(encoded(".jpg", rgb), 6), "b.webp": exif(3)}
     return Reader(samples | {"c.png": lossless(".png", rgb[..., 0])}, read_frame)
+
+
+def _other_pictures() -> Reader:
+    import pillow_heif
+    from PIL import Image
+
+    from runtime.media.frames import read_frame
+    from tests.helpers.pictures import gradient
+    from tests.helpers.tiffs import icc, tiff
+
+    rgb, wide = gradient(32, 64), icc([(0.68, 0.32), (0.265, 0.69), (0.15, 0.06)], 2.2)
+    image, samples = Image.fromarray(rgb), {}
+    kinds = {"a.avif": "AVIF", "a.jp2": "JPEG2000", "a.gif": "GIF", "a.ppm": "PPM"}
+    profiles = {"p.png": "PNG", "p.jpg": "JPEG", "p.webp": "WEBP", "p.tif": "TIFF"}
+    for name, kind in (kinds | profiles).items():
+        image.save(buffer := io.BytesIO(), kind, **({"icc_profile": wide} if name in profiles else {}))
+        samples[name] = buffer.getvalue()
+    pillow_heif.from_pillow(image).save(buffer := io.BytesIO())
+    samples["a.heic"] = buffer.getvalue()
+    deep = rgb.astype(np.uint16) * 257
+    samples |= {
+        "planes.tif": tiff(deep, 2, separate=True),
+        "big.tif": tiff(rgb, 2, big=True),
+        "zip.tif": tiff(deep, 2, deflate=True),
+    }
+    return Reader(samples, read_frame)
 
 
 def _labels() -> Reader:
@@ -68,6 +95,15 @@ def _videos(folder: Path) -> Reader:
 
     frames = moving(4, (32, 64))
     paths = [write_video(folder / f"a{kind}", frames) for kind in (".mp4", ".mkv", ".avi", ".ts")]
+    codecs = {
+        "hevc.mp4": "libx265", "vp9.webm": "libvpx-vp9", "ffv1.mkv": "ffv1", "mjpeg.avi": "mjpeg", "a.mjpeg": "mjpeg",
+        "mpeg4.avi": "mpeg4", "mpeg2.mkv": "mpeg2video", "a.gif": "gif", "av1.mkv": "libsvtav1",
+    }  # fmt: skip
+    forms = {"mjpeg": "yuvj420p", "gif": "rgb8"}
+    for name, codec in codecs.items():
+        form = forms.get(codec, "yuv420p")
+        extra = {"x265-params": "log-level=none"} if codec == "libx265" else None
+        paths.append(write_video(folder / name, frames, codec=codec, pix_fmt=form, extra=extra))
     samples = {path.name: path.read_bytes() for path in paths} | {"b.mp4": encoded(".png", gradient(32, 64))}
 
     def read(path: Path) -> None:

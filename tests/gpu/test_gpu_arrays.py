@@ -113,6 +113,54 @@ def test_a_mask_of_a_frame_on_the_gpu_is_there_and_outlives_the_engine(path, dri
     assert free - driver.mem_get_info()[0] <= 4 << 20
 
 
+def test_a_mask_on_the_gpu_is_handed_out_by_dlpack_and_lives_until_it_is_given_back(path, driver):
+    with open_backend(path) as engine:
+        expected, image = engine.segment(frame(20, 30)), Interface(driver, frame(20, 30))
+        mask = engine.segment(image)
+        taken = gpu_arrays.Taken(driver, mask.__dlpack__(stream=engine._stream.handle, max_version=(1, 0)))
+        assert (taken.device, taken.kind) == (mask.__dlpack_device__(), (1, 8, 1)) and taken.address == mask.address
+        assert (taken.shape, taken.strides) == ([20, 30], [30, 1])
+        untaken = mask.__dlpack__()
+        del mask
+    np.testing.assert_array_equal(taken.read(), expected)
+    del untaken
+    np.testing.assert_array_equal(taken.read(), expected)
+    before = driver.mem_get_info()[0]
+    taken.give_back()
+    if gpu_arrays.ran() is not None:  # to the byte on the imitated driver
+        assert driver.mem_get_info()[0] == before + 20 * 30
+
+
+def test_a_capsule_that_nobody_takes_gives_the_mask_back(path, driver):
+    with open_backend(path) as engine:
+        mask = engine.segment(Interface(driver, frame(20, 30)))
+        before = driver.mem_get_info()[0]
+        capsule = mask.__dlpack__()
+        del mask
+        assert driver.mem_get_info()[0] == before
+        del capsule
+        if gpu_arrays.ran() is not None:
+            assert driver.mem_get_info()[0] == before + 20 * 30
+
+
+def test_what_dlpack_cannot_be_asked_for_is_refused_by_the_array_api_s_errors(path, driver):
+    with open_backend(path) as engine:
+        mask = engine.segment(Interface(driver, frame(4, 6)))
+        for stream in (None, -1, 1, 2, engine._stream.handle):
+            assert mask.__dlpack__(stream=stream, dl_device=(2, 0), copy=False)
+        for error, asked in (
+            (ValueError, {"stream": 0}),
+            (ValueError, {"stream": -2}),
+            (TypeError, {"stream": "1"}),
+            (TypeError, {"stream": True}),
+            (BufferError, {"copy": True}),
+            (BufferError, {"dl_device": (1, 0)}),
+            (BufferError, {"dl_device": (2, 1)}),
+        ):
+            with pytest.raises(error):
+                mask.__dlpack__(**asked)
+
+
 def test_one_of_both_may_be_on_the_host(path, driver):
     with open_backend(path) as engine:
         expected = engine.segment(frame(20, 30))

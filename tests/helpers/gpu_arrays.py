@@ -4,16 +4,8 @@ import ctypes
 
 import numpy as np
 
-from runtime.arrays import _DLTensor
+from runtime.dlpack import CUDA, NAME, TAKEN, Managed, Tensor
 from runtime.kernels.graph import Event
-
-CUDA = 2  # dlpack.h, kDLCUDA
-
-
-class Managed(ctypes.Structure):
-    """dlpack.h, DLManagedTensor."""
-
-    _fields_ = (("tensor", _DLTensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
 class OnGpu:
@@ -58,7 +50,7 @@ class Dlpack(OnGpu):
         self._device, self._event = device, None
         sides = (ctypes.c_int64 * array.ndim)(*array.shape)
         steps = (ctypes.c_int64 * array.ndim)(*strides) if strides else None
-        tensor = _DLTensor(int(self.memory), CUDA, device, array.ndim, code, bits, 1, sides, steps, 0)
+        tensor = Tensor(int(self.memory), CUDA, device, array.ndim, code, bits, 1, sides, steps, 0)
         self._managed = Managed(tensor, None, None)
 
     def __dlpack_device__(self):
@@ -71,12 +63,37 @@ class Dlpack(OnGpu):
             event.awaited_by(stream)
         make = ctypes.pythonapi.PyCapsule_New
         make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-        return make(ctypes.addressof(self._managed), b"dltensor", None)
+        return make(ctypes.addressof(self._managed), NAME, None)
 
     def close(self):
         """Give back what the driver counts."""
         if self._event:
             self._event.close()
+
+
+class Taken:
+    """What a library makes of another's array by DLPack: its memory, until it gives it back."""
+
+    def __init__(self, driver, capsule):
+        point, rename = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_SetName
+        point.restype, point.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
+        self._driver, self._place = driver, point(capsule, NAME)
+        rename(capsule, TAKEN)
+        tensor = Managed.from_address(self._place).tensor
+        self.device, self.kind = (tensor.device_type, tensor.device), (tensor.code, tensor.bits, tensor.lanes)
+        self.shape, self.strides = tensor.shape[: tensor.ndim], tensor.strides[: tensor.ndim]
+        self.address = tensor.data + tensor.byte_offset
+
+    def read(self):
+        """What is there now."""
+        found = np.empty(self.shape, np.uint8)
+        self._driver.memcpy_dtoh(found, self.address)
+        return found
+
+    def give_back(self):
+        """As it does when the last of its own arrays is gone."""
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(Managed.from_address(self._place).deleter)(self._place)
 
 
 def ran():

@@ -10,10 +10,13 @@ from runtime.spec import ModelSpec, Preprocess, to_json
 TYPES = {"fp32": (TensorProto.FLOAT, np.float32), "fp16": (TensorProto.FLOAT16, np.float16)}
 
 
-def tiny_spec(*, height: int = 32, width: int = 64, block: int = 1, batch: int = 1, name: str = "icnet") -> ModelSpec:
+def tiny_spec(
+    *, height: int = 32, width: int = 64, block: int = 1, batch: int = 1, name: str = "icnet", batch_free: bool = False
+) -> ModelSpec:
     """The spec of `tiny_graph`: raw pixels in, mean subtracted, logits at 1/4 (at 1/2 in blocks of 2)."""
     preprocess = Preprocess(height, width, 1.0, (10.0, 20.0, 30.0), (64.0, 64.0, 64.0), "RGB")
-    return ModelSpec(name, preprocess, CAMVID, 4 // block, block, batch, "0" * 64, "two convolutions")
+    stride, sha256 = 4 // block, "0" * 64
+    return ModelSpec(name, preprocess, CAMVID, stride, block, batch, sha256, "two convolutions", batch_free=batch_free)
 
 
 def tiny_graph(spec: ModelSpec | None = None, precision: str = "fp32", *, seed: int = 0) -> bytes:
@@ -33,11 +36,12 @@ def tiny_graph(spec: ModelSpec | None = None, precision: str = "fp32", *, seed: 
         helper.make_node("Conv", ["b", "w2"], ["logits"], pads=[1, 1, 1, 1], strides=[stride // 2, stride // 2]),
     ]
     height, width = spec.preprocess.height, spec.preprocess.width
+    batch = "batch" if spec.batch_free else spec.batch
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("frame", kind, [spec.batch, 3, height, width])],
-        [helper.make_tensor_value_info("logits", kind, [spec.batch, outputs, height // stride, width // stride])],
+        [helper.make_tensor_value_info("frame", kind, [batch, 3, height, width])],
+        [helper.make_tensor_value_info("logits", kind, [batch, outputs, height // stride, width // stride])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -162,7 +162,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Callabl
         vars(trt).update({name: one for name, one in vars(imitated_tensorrt).items() if name[0] != "_"})
         trt.ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM80 SM90")
         monkeypatch.setitem(sys.modules, trt.__name__, trt)
-        engine = imitated_tensorrt.MAGIC + bytes([last, last]) + network(precision, block, last)
+        engine = imitated_tensorrt.MAGIC + bytes([last, last, 0]) + network(precision, block, last)
         kept = manifest(backend, precision, block)
         made.append(Imitated(monkeypatch, libcuda, modules["pycuda.driver"], trt, engine, kept))
         return made[-1]

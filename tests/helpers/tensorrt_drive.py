@@ -4,6 +4,7 @@
 touched on its way, and `known`, all that the library has.
 """
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -37,7 +38,8 @@ def answers(real):
         "ILayer.num_inputs": 1,
         "IConvolutionLayer.kernel": np.zeros(1, np.float16),
         "ITensor.dtype": real.DataType.HALF,
-        "ITensor.shape": SHAPES["frame"],
+        "ITensor.shape": (-1, *SHAPES["frame"][1:]),
+        "ITensor.name": "frame",
         "EngineInspector.get_engine_information": json.dumps(INSPECTED),
         "ICudaEngine.num_io_tensors": 2,
         "ICudaEngine.get_tensor_name": lambda index: list(SHAPES)[index],
@@ -121,6 +123,13 @@ def run(trt, backend, folder):
         engine.enqueue(1)
         engine.beside().close()
         engine.close()
+    spec = dataclasses.replace(SPEC, batch=4, batch_free=True)
+    trt.answers |= {"ICudaEngine.get_tensor_shape": lambda name: (-1, *SHAPES[name][1:])}
+    open_batch = tensorrt_engine.Engine(b"engine", dataclasses.replace(manifest, spec=spec), folder / "kept")
+    assert open_batch.take(3, 1) and not open_batch.take(3, 1)
+    trt.answers |= {"IExecutionContext.set_input_shape": False}
+    must_fail(lambda: open_batch.take(2, 1))
+    trt.answers |= {"ICudaEngine.get_tensor_shape": SHAPES.get}
     assert (folder / "new").is_file() == (backend == "tensorrt-rtx")
     trt.answers |= {"IExecutionContext.set_tensor_address": False}
     must_fail(lambda: tensorrt_engine.Engine(b"engine", manifest, folder / "kept").bind(*tensors))

@@ -128,9 +128,11 @@ class ProxyModule(ModuleType):
             return hasattr(value, "__int__")
         if kind.endswith("Buffer"):
             return isinstance(value, bytes | bytearray | memoryview)
-        if kind in ("str", "bool", "float"):
+        if kind in ("str", "bool", "float", "tuple", "list"):
             return type(value).__name__ == kind
         wanted = self._class(kind)
+        if wanted.__name__ == "Dims" and isinstance(value, tuple | list):  # the bindings make Dims of them
+            return True
         return issubclass(value._real, wanted) if isinstance(value, Proxy) else isinstance(value, wanted)
 
 

@@ -68,6 +68,14 @@ def test_a_rebuild_names_weights_where_they_are_not_those_that_come_by_themselve
     assert rebuilt("enet-davidtvs", "random-seed-0").endswith("--size 64x128")
 
 
+@pytest.mark.parametrize(("free", "typed"), [(True, "--batch 1-4"), (False, "--batch 4")])
+def test_a_rebuild_names_the_batch(tmp_path, monkeypatch, free, typed):
+    monkeypatch.chdir(tmp_path)
+    manifest = read_manifest(fake_backend.write_fake_engine(tmp_path))
+    several = dataclasses.replace(manifest.spec, batch=4, batch_free=free)
+    assert typed in rebuild_command(dataclasses.replace(manifest, spec=several))
+
+
 def test_every_extra_that_is_told_is_there():
     extras = project()["optional-dependencies"]
     assert set(commands.EXTRAS.values()) <= extras.keys()

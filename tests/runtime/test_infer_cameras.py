@@ -40,7 +40,7 @@ def captures(monkeypatch):
 
 
 def test_several_cameras_are_recorded_at_once_each_in_its_own_files(here, capfd, monkeypatch, captures):
-    assert run("camera:0", "camera:1", "-o", "out", "--json", monkeypatch=monkeypatch) == cli.FAILED
+    assert run("camera:0", "camera:1", "-o", "out", "--reconnect", "0", "--json", monkeypatch=monkeypatch) == cli.FAILED
     printed = capfd.readouterr()
     document = json.loads(printed.out)
     assert sorted(stream["input"] for stream in document["files"]) == ["camera:0", "camera:1"]
@@ -54,7 +54,7 @@ def test_several_cameras_are_recorded_at_once_each_in_its_own_files(here, capfd,
 
 
 def test_a_camera_that_is_not_there_is_said_and_the_others_go_on(here, capfd, monkeypatch, captures):
-    assert run("camera:9", "camera:0", "-o", "out", monkeypatch=monkeypatch) == cli.FAILED
+    assert run("camera:9", "camera:0", "-o", "out", "--reconnect", "0", monkeypatch=monkeypatch) == cli.FAILED
     err = capfd.readouterr().err
     assert "error: camera:9: cannot be opened" in err and len(files_below(here / "out")) == 1
     assert "error: camera:0: gives no more frames" in err
@@ -66,11 +66,11 @@ def test_a_full_disk_ends_all_cameras(here, monkeypatch, captures):
 
     monkeypatch.setattr("runtime.media.recording.VideoWriter", full)
     with pytest.raises(OutputError, match="the disk is full"):
-        infer.main(["camera:0", "camera:1", "-o", "out"])
+        infer.main(["camera:0", "camera:1", "-o", "out", "--reconnect", "0"])
 
 
 def test_counts_of_cameras_do_not_mix(here, capsys, captures):
-    infer.main(["camera:0", "camera:1", "-o", "out", "--stats", "counts.csv", "--jsonl"])
+    infer.main(["camera:0", "camera:1", "-o", "out", "--reconnect", "0", "--stats", "counts.csv", "--jsonl"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
     rows = [row.split(",") for row in (here / "counts.csv").read_text().splitlines()]
     column = rows[0].index("pixels")
@@ -80,7 +80,7 @@ def test_counts_of_cameras_do_not_mix(here, capsys, captures):
 
 
 def test_looking_on_is_told_and_ends_with_the_run(here, capsys, captures):
-    infer.main(["camera:0", "-o", "out", "--show"])
+    infer.main(["camera:0", "-o", "out", "--reconnect", "0", "--show"])
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("look on at ")]
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(line.split()[-1], timeout=5)

@@ -207,7 +207,7 @@ def capture(monkeypatch):
 def test_a_camera_is_recorded_until_it_is_unplugged(here, capfd, monkeypatch, capture):
     write_fake_engine(here / "artifacts" / "engines", delay_s=0.01)
     capture.show(50)
-    assert run("camera:0", "-o", "out", "--json", monkeypatch=monkeypatch) == cli.FAILED
+    assert run("camera:0", "-o", "out", "--reconnect", "0", "--json", monkeypatch=monkeypatch) == cli.FAILED
     printed = capfd.readouterr()
     (video,) = json.loads(printed.out)["files"]
     assert video["frames"] + video["dropped"] == 50 and video["frames"] > 0 and video["dropped"] > 0
@@ -229,7 +229,7 @@ def test_a_camera_gives_the_engine_its_newest_frame(here, monkeypatch, capture):
 
     monkeypatch.setattr(fake_backend.FakeBackend, "segment", look)
     monkeypatch.setattr(Capture, "read", every(0.005, Capture.read))
-    assert infer.main(["camera:0", "-o", "out", "--seconds", "1"]) == cli.DONE
+    assert infer.main(["camera:0", "-o", "out", "--reconnect", "0", "--seconds", "1"]) == cli.DONE
     assert len(seen) >= 3 and np.median(seen) <= 2
 
 

@@ -5,13 +5,15 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from runtime import cli, infer
-from runtime.errors import EngineError, FrameError
+from runtime.errors import EngineError, FrameError, OutputError
+from runtime.media.claims import pictures_claimed
 from tests.helpers import fake_backend
 from tests.helpers.fake_backend import PICTURE, files_below, write_fake_engine
 from tests.helpers.pictures import gradient
@@ -246,3 +248,11 @@ def test_options_that_contradict_each_other_are_usage(here):
     for given in (["a.png", "--json", "--jsonl"], ["a.png", "--regions", "r.json"], []):
         with pytest.raises(SystemExit):
             infer.main(given)
+
+
+def test_pictures_that_another_run_writes_into_the_same_folder_are_refused_before_any_is_done(many):
+    (many / "out").mkdir()
+    with pictures_claimed(many / "out", [Path("a.png")], ["ids"]), pytest.raises(OutputError, match=r"masks of a\.png"):
+        infer.main(["a.png", "-o", "out"])
+    assert list((many / "out").iterdir()) == [] and segmented() == 0
+    assert infer.main(["a.png", "-o", "out"]) == cli.DONE

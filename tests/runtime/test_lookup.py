@@ -5,7 +5,7 @@ import pytest
 import runtime
 from runtime import manifest
 from runtime.errors import EngineError
-from runtime.lookup import newest_engine
+from runtime.lookup import described, newest_engine
 from runtime.manifest import manifest_path, read_manifest
 from streetseg import listing
 from tests.helpers.engines import built_engine, changed
@@ -21,6 +21,10 @@ def test_the_newest_engine_is_the_one_of_this_machine_that_was_built_last(tmp_pa
     assert newest_engine(tmp_path) == old
     changed(old, spec=dataclasses.replace(read_manifest(old).spec, batch=4))
     assert newest_engine(tmp_path) == new
+    changed(old, spec=dataclasses.replace(read_manifest(old).spec, batch=4, batch_free=True))
+    manifest_path(new).unlink()
+    assert newest_engine(tmp_path) == old  # a frame alone costs it no more than a frame
+    assert described(read_manifest(old)) == "icnet, 32x64, 1-4 frames at once, fp32 on openvino"
 
 
 def test_without_an_engine_the_command_that_builds_one_is_named(tmp_path):

@@ -1,13 +1,19 @@
 """Several frames in one call."""
 
+import json
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
+from runtime import infer
 from runtime.backend import open_backend
+from runtime.cli import batch_from_text
 from runtime.errors import EngineError, FrameError
 from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
-from tests.helpers.engines import built_engine
+from tests.helpers.engines import built_engine, changed, new_engine
 from tests.helpers.graphs import tiny_spec
 
 SIZES = ((32, 64), (1, 1), (17, 31), (32, 64), (40, 50))
@@ -22,10 +28,12 @@ def backend(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=[1, 2, 4])
+@pytest.fixture(scope="module", params=["1", "2", "4", "1-3"])
 def path(request, backend, tmp_path_factory):
     """An engine that takes so many frames at once."""
-    return built_engine(tmp_path_factory.mktemp("engine"), backend=backend, spec=tiny_spec(batch=request.param))
+    least, most = batch_from_text(request.param)
+    spec = tiny_spec(batch=most, batch_free=least < most)
+    return built_engine(tmp_path_factory.mktemp("engine"), backend=backend, spec=spec)
 
 
 def test_an_engine_of_a_batch_gives_the_masks_of_one_of_single_frames_and_is_proven(path, backend, tmp_path):
@@ -90,3 +98,48 @@ def test_masks_that_would_be_written_over_each_other_or_a_frame_are_refused(path
 def test_a_thread_that_has_all_lanes_does_not_wait_for_itself(path):
     with open_lanes(path, 1) as lanes, lanes.lane(), pytest.raises(EngineError, match="would wait for itself"):
         lanes.segment_batch([frame(4, 6)])
+
+
+def test_an_open_batch_on_openvino_is_a_loop_and_that_is_said(tmp_path, capsys):
+    new_engine(tmp_path, spec=tiny_spec(batch=3, batch_free=True))
+    assert "OpenVINO takes one frame at a time: a batch of 1-3 is a loop on this CPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("built", "told", "said"), [("1-3", "3", "batch"), ("3", "1-3", "3")])
+def test_an_engine_of_another_batch_than_its_manifest_says_is_refused(tmp_path, built, told, said):
+    specs = [tiny_spec(batch=3, batch_free="-" in text) for text in (built, told)]
+    path = built_engine(tmp_path, backend="onnxruntime", spec=specs[0])
+    changed(path, spec=specs[1])
+    with pytest.raises(EngineError, match=f"the engine takes {said} frames at once, its manifest says {told}; build"):
+        open_backend(path)
+
+
+def test_lanes_fill_the_batch_of_their_engine(path):
+    frames = [frame(*size, seed) for seed, size in enumerate(SIZES)]
+    with open_lanes(path, 2) as lanes:
+        groups, one = [], lanes._backends[0].segment_batch
+        for backend in lanes._backends:
+            backend.segment_batch = lambda given, outs, call=backend.segment_batch: (
+                groups.append(len(given)) or call(given, outs)
+            )
+        lanes.segment_batch(frames)
+        size = lanes.at_once
+        expected = [size] * (len(frames) // size) + [len(frames) % size] * (len(frames) % size > 0)
+        assert sorted(groups) == sorted(count for count in expected if count > 1)
+        assert one.__self__.at_once == size
+
+
+def test_many_pictures_go_through_an_engine_of_several_frames_in_their_order(tmp_path, capsys):
+    single, several = (built_engine(tmp_path, spec=tiny_spec(batch=size)) for size in (1, 4))
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(7):
+        cv2.imwrite(str(pictures / f"{seed}.png"), frame(20 + seed, 30, seed))
+    written = []
+    for name, engine in (("one", single), ("three", several)):
+        assert infer.main([str(pictures), "-o", str(tmp_path / name), "--engine", str(engine), "--json"]) == 0
+        files = json.loads(capsys.readouterr().out)["files"]
+        assert [Path(each["input"]).name for each in files] == [f"{seed}.png" for seed in range(7)]
+        written.append([cv2.imread(each["outputs"]["ids"], cv2.IMREAD_UNCHANGED) for each in files])
+    for one, other in zip(*written, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -88,6 +88,7 @@ def test_a_graph_is_built_in_its_own_precision(graph, capsys):
     [
         ({"size": SMALL}, ModelError, "size: of a network's name, but a graph was given"),
         ({"weights": "w", "plain": True}, ModelError, "weights and plain: of a network's name"),
+        ({"fit": "pad"}, ModelError, "fit: of a network's name"),
         ({"leave": ["x"]}, ModelError, "leave: of precision int8 alone, asked was fp32"),
         ({"precision": "int8"}, GraphError, "is fp32, asked was int8"),
         ({"precision": "int9"}, ModelError, r"unknown precision 'int9'. Did you mean int8\?"),
@@ -107,6 +108,7 @@ def test_options_that_do_not_go_with_a_graph_are_refused(graph, options, error, 
         ("icnet", {"batch": 0}, ModelError, "a batch of 0 frames"),
         ("icnet", {"weights": "none.pt"}, WeightsError, "weights none.pt does not exist; .*: --weights path"),
         ("icnet", {"precision": "int8", "plain": True}, ModelError, "plain graphs are fp32 or fp16"),
+        ("icnet", {"fit": "crop"}, ModelError, "unknown fit 'crop'. There are: auto, pad, stretch"),
         ("icnet", {"table": "t.json"}, ModelError, "table: of precision int8 alone, asked was fp16"),
     ],
 )

@@ -15,6 +15,7 @@ import numpy as np
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
 from runtime.cli import DONE, add_threads, count_from_text, lanes_from_text, log, show, size_from_text
+from runtime.fit import add_fit
 from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure import clocks
@@ -127,9 +128,9 @@ def _fingerprint(engine: Path, frame: np.ndarray, argv: Sequence[str]) -> Any:
 
 
 def _jobs(engine: Path, options: argparse.Namespace) -> dict[str, Job]:
-    jobs = {ENGINE: Job(ENGINE, (engine,))}
+    jobs = {ENGINE: Job(ENGINE, (engine,), fit=options.fit)}
     for kind in options.against:
-        jobs[kind] = Job(kind, (options.torch if kind in OF_TORCH else options.plain,))
+        jobs[kind] = Job(kind, (options.torch if kind in OF_TORCH else options.plain,), fit=options.fit)
     return jobs
 
 
@@ -180,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--frame", type=Path, default=STREET, help="an image (the bundled street)")
     parser.add_argument("--frame-size", type=size_from_text, default=FRAME_SIZE, help="it is brought to (1024x2048)")
+    add_fit(parser)
     clocks.add_lock(parser)
     add_threads(parser)
     parser.add_argument("--kernels", action="store_true", help="only the kernels before and after the network")

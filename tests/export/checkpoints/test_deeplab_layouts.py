@@ -7,6 +7,7 @@ import torch
 from export import registry
 from export.checkpoints.frozen_graph import read_frozen_graph
 from export.checkpoints.weights import load, read_weights
+from runtime.errors import WeightsError
 from runtime.labels import CITYSCAPES
 from tests.export.checkpoints.test_layouts import ENET_SHARE, ICNET_SHARE, assert_same, loaded, picture
 from tests.helpers import published_deeplab
@@ -45,6 +46,12 @@ def test_what_belongs_to_training_is_left_out_of_a_frozen_graph(tmp_path):
     (tmp_path / "frozen.pb").write_bytes(frozen_graph(arrays))
     assert read_frozen_graph(tmp_path / "frozen.pb").keys() == names.keys()
     assert read_weights(tmp_path / "frozen.pb", classes=CITYSCAPES).tensors.keys() == {"backbone.stem.0.conv.weight"}
+
+
+def test_another_frozen_graph_says_what_to_do_with_it(tmp_path):
+    (tmp_path / "ssd.pb").write_bytes(frozen_graph({"FeatureExtractor/weights": np.ones((3, 3, 3, 8), np.float32)}))
+    with pytest.raises(WeightsError, match="no network that is known here; convert it to ONNX"):
+        read_weights(tmp_path / "ssd.pb")
 
 
 @pytest.mark.parametrize("cut", [1, 40, 300])

@@ -39,6 +39,9 @@ class IExecutionContext:
 
     def __init__(self, engine, error):
         self._engine, self._error, self._addresses, self._ran = engine, error, {}, False
+        self._frames = None if engine._most else engine.get_tensor_shape(engine.get_tensor_name(0))[0]
+        # As the library has it: of several contexts the first takes the profile by itself.
+        self.active_optimization_profile = -1 if any(one._engine is engine for one in CONTEXTS.values()) else 0
         self._driver, self._number = graph.library(), next(NUMBERS)
         CONTEXTS[self._number] = self
         self._scratch = ctypes.c_uint64()
@@ -56,7 +59,25 @@ class IExecutionContext:
         self._addresses[name] = memory
         return True
 
+    def set_optimization_profile_async(self, profile_index, stream_handle):
+        if profile_index != 0:
+            return self._refused(f"no profile {profile_index}")
+        self.active_optimization_profile = profile_index
+        return True
+
+    def set_input_shape(self, name, shape):
+        known = self._engine.get_tensor_shape(name)
+        if name not in self._engine._inputs or tuple(shape[1:]) != known[1:]:
+            return self._refused(f"the shape {shape} of {name} is not {known}")
+        if self.active_optimization_profile != 0 or not 1 <= shape[0] <= self._engine._most:
+            return self._refused(f"{shape[0]} frames are outside of the profile")
+        if shape[0] != self._frames:  # the first call of a shape cannot be captured, either
+            self._frames, self._ran = shape[0], False
+        return True
+
     def execute_async_v3(self, stream_handle):
+        if self._frames is None:
+            return self._refused("an input has no shape")
         if set(self._addresses) != set(self._engine._tensors):
             return self._refused("a tensor has no address")
         if self._captures(stream_handle):
@@ -82,14 +103,17 @@ class IExecutionContext:
 
     def _nbytes(self, name):
         tensor = self._engine._tensors[name]
-        return int(np.prod(tensor.shape)) * np.dtype(NUMPY[tensor.type]).itemsize
+        return int(np.prod(self._shape(name))) * np.dtype(NUMPY[tensor.type]).itemsize
+
+    def _shape(self, name):
+        return (self._frames, *self._engine.get_tensor_shape(name)[1:])
 
     def _array(self, name):
         tensor = self._engine._tensors[name]
         raw = (ctypes.c_char * self._nbytes(name)).from_address(self._addresses[name])
-        n, channels, height, width = tensor.shape
+        n, channels, height, width = self._shape(name)
         if not self._engine._last[name]:
-            return np.frombuffer(raw, NUMPY[tensor.type]).reshape(tensor.shape)
+            return np.frombuffer(raw, NUMPY[tensor.type]).reshape(n, channels, height, width)
         return np.frombuffer(raw, NUMPY[tensor.type]).reshape(n, height, width, channels).transpose(0, 3, 1, 2)
 
     def _compute(self):

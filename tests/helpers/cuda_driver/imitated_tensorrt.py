@@ -11,7 +11,7 @@ import sys
 from tests.helpers.cuda_driver.imitated_context import IExecutionContext
 
 __version__ = "11.4.0.106"
-MAGIC = b"imitated"  # then a byte for each tensor, whether its channels are last, then the graph
+MAGIC = b"imitated"  # then a byte for each tensor, whether its channels are last, the most frames, then the graph
 TENSORS = 2  # of every engine: a frame in, logits out
 
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
@@ -20,6 +20,7 @@ ProfilingVerbosity = enum.Enum("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETA
 LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
 LayerType = enum.Enum("LayerType", "CONVOLUTION DECONVOLUTION MATRIX_MULTIPLY DEQUANTIZE ELEMENTWISE")
 BuilderFlag = enum.Enum("BuilderFlag", "TF32 REFIT")
+DynamicShapesKernelSpecializationStrategy = enum.Enum("DynamicShapesKernelSpecializationStrategy", "LAZY EAGER NONE")
 ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM100 SM120")
 
 
@@ -117,7 +118,9 @@ class OnnxParser:
         dtype = {1: DataType.FLOAT, 10: DataType.HALF}[graph.input[0].type.tensor_type.elem_type]
         self._network._layers = [ILayer(node, dtype, weights) for node in graph.node]
         self._network._onnx = model
-        shapes = [[side.dim_value for side in put.type.tensor_type.shape.dim] for put in (*graph.input, *graph.output)]
+        shapes = [
+            [side.dim_value or -1 for side in put.type.tensor_type.shape.dim] for put in (*graph.input, *graph.output)
+        ]
         names = [put.name for put in (*graph.input, *graph.output)]
         self._network._puts = [ITensor(name, dtype, shape) for name, shape in zip(names, shapes, strict=True)]
         return True
@@ -134,8 +137,24 @@ class ITimingCache:
         return memoryview(self._blob or b"measured")
 
 
+class IOptimizationProfile:
+    most = None
+
+    def set_shape(self, input, min, opt, max):
+        if not min[0] <= opt[0] <= max[0] or not min[1:] == opt[1:] == max[1:]:
+            raise ValueError("a profile's shapes grow")
+        self.most = max[0]
+
+
 class IBuilderConfig:
     progress_monitor = profiling_verbosity = None
+
+    def __init__(self):
+        self.profiles = []
+
+    def add_optimization_profile(self, profile):
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
 
     def create_timing_cache(self, serialized_timing_cache):
         return ITimingCache(serialized_timing_cache)
@@ -160,16 +179,23 @@ class Builder:
     def create_network(self, flags=0):
         return INetworkDefinition()
 
+    def create_optimization_profile(self):
+        return IOptimizationProfile()
+
     def create_builder_config(self):
         return IBuilderConfig()
 
     def build_serialized_network(self, network, config):
+        if (network._puts[0].shape[0] == -1) != bool(config.profiles):
+            self._logger.log(ILogger.Severity.ERROR, "an open shape has one profile, another none")
+            return None
         monitor = config.progress_monitor
         monitor.phase_start("Building", None, 1)
         going_on = monitor.step_complete("Building", 0)
         monitor.phase_finish("Building")
         last = bytes(put.allowed_formats == 1 << TensorFormat.HWC for put in network._puts)
-        return MAGIC + last + network._onnx if going_on else None
+        most = bytes([config.profiles[0].most if config.profiles else 0])
+        return MAGIC + last + most + network._onnx if going_on else None
 
 
 class Runtime:
@@ -183,7 +209,8 @@ class Runtime:
                 self._logger.log(ILogger.Severity.ERROR, message)
             return None
         rest = serialized_engine[len(MAGIC) :]
-        return ICudaEngine(rest[TENSORS:], tuple(map(bool, rest[:TENSORS])), self._logger)
+        last, most = tuple(map(bool, rest[:TENSORS])), rest[TENSORS]
+        return ICudaEngine(rest[TENSORS + 1 :], last, most, self._logger)
 
 
 def session(model):
@@ -199,8 +226,8 @@ def session(model):
 class ICudaEngine:
     num_io_tensors = TENSORS
 
-    def __init__(self, model, channels_last, logger):
-        self._model, self._logger = model, logger
+    def __init__(self, model, channels_last, most, logger):
+        self._model, self._most, self._logger = model, most, logger
         self._session = session(model)
         self._tensors = {one.name: one for one in (*self._session.get_inputs(), *self._session.get_outputs())}
         self._last = dict(zip(self._tensors, channels_last, strict=True))
@@ -216,7 +243,7 @@ class ICudaEngine:
         return {"tensor(float16)": DataType.HALF, "tensor(float)": DataType.FLOAT}[self._tensors[name].type]
 
     def get_tensor_shape(self, name):
-        return tuple(self._tensors[name].shape)
+        return tuple(side if isinstance(side, int) else -1 for side in self._tensors[name].shape)
 
     def get_tensor_format(self, name):
         return TensorFormat.HWC if self._last[name] else TensorFormat.LINEAR

@@ -9,16 +9,19 @@ import pytest
 import torch
 
 from runtime import reference
+from runtime.backend import open_backend
 from runtime.errors import EngineError, LibraryError
 from runtime.measure.rivals import RIVALS, TorchPath, normalized, open_rival, torch_program
 from runtime.spec import Preprocess
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
+from tests.helpers.pictures import gradient
 from tests.helpers.programs import written_program
 
 SAME_MASK = 0.999  # other libraries round bilinear weights otherwise, which shows where two classes are equal
 SAME_MASK_BF16 = 0.9  # OpenVINO as it comes runs in BF16 on a CPU that has it, on logits of random weights
 SAME_RESIZED = 0.99  # torch keeps the fractions of a resized frame, which the reference rounds to bytes
+TWO_LEVELS = 2.5 / 255 / 0.2  # OpenCV resizes in fixed point, and rounds to bytes as the reference does
 SAME_VALUES = 1e-6  # of normalised pixels: the reference multiplies where this divides
 FRAME = np.random.default_rng(0).integers(0, 256, (96, 200, 3), np.uint8)
 OF_THE_NETWORK = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
@@ -33,8 +36,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def expected(frame: np.ndarray, plain: Path) -> np.ndarray:
-    from runtime.backend import open_backend
-
     with open_backend(plain) as backend:
         return reference.postprocess(backend.logits(frame), *frame.shape[:2])
 
@@ -66,6 +67,28 @@ def test_a_frame_of_another_size_gets_a_mask_of_its_size(files):
         assert mask.shape == (96, 200)
         # OpenCV resizes in fixed point, and the frame is noise: what is wanted is the place of everything.
         assert (mask == wanted).mean() > SAME_MASK_BF16
+
+
+# A border at both sides, and above and below; the network's own shape has none.
+@pytest.mark.parametrize("size", [(96, 60), (40, 200), (64, 128)])
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_a_frame_of_another_shape_lies_where_the_engine_has_it(files, size, fit):
+    frame = np.ascontiguousarray(gradient(*size))
+    with open_backend(files["onnxruntime"], fit=fit) as backend:
+        wanted = backend.segment(frame)
+    preprocess = Preprocess(32, 64, 1 / 255, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25), "RGB", fit)
+    fitted = reference.preprocess(reference.fit_frame(frame, preprocess), preprocess)
+    assert np.abs(normalized(frame, preprocess) - fitted).max() < TWO_LEVELS
+    for kind in ("onnxruntime", "openvino", "torch"):
+        mask = open_rival(kind, [files[kind]], fit).segment(frame)
+        assert mask.shape == size
+        assert (mask == wanted).mean() > SAME_MASK_BF16, kind
+    module, _ = torch_program(files["torch"])
+    with torch.inference_mode():
+        mask = TorchPath(module, open_rival("torch", [files["torch"]], fit).spec.preprocess, "cpu", torch.float32)(
+            torch.from_numpy(frame)
+        )
+    assert (mask.numpy() == wanted).mean() > SAME_MASK_BF16
 
 
 @pytest.mark.parametrize("order", ["RGB", "BGR"])

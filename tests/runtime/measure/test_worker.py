@@ -64,11 +64,11 @@ def test_throughput_is_timed_when_every_lane_has_had_the_two_frames_after_which_
             pass
 
     monkeypatch.setattr("runtime.lanes.open_lanes", lambda path, count: Lanes([Counting() for _ in range(count)]))
-    monkeypatch.setattr(serving, "_open", lambda kind, files: None)
+    monkeypatch.setattr(serving, "_open", lambda kind, files, fitted: None)
     monkeypatch.setattr(serving, "frames_per_s", timed)
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"do": "throughput", "frames": 3, "in_flight": 2}\n'))
     answers = []
-    serve(answers.append, ENGINE, str(frame), "an.engine")
+    serve(answers.append, ENGINE, "", str(frame), "an.engine")
     assert had == {"segmented": [2, 2], "in_flight": 2} and answers[1:] == [{"frames_per_s": 1.0}]
     assert answers[0]["files"][0] == runtime.__file__
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from runtime.errors import FrameError
-from runtime.media import camera
+from runtime.media import camera, reconnecting
 from runtime.media.camera import Camera, camera_name, is_camera, shown_address
+from runtime.media.local_camera import Asked
 from runtime.media.pipeline import END
 
 # A loaded machine may let a thread wait this long.
@@ -44,7 +45,7 @@ class Capture:
 
 
 def opened(capture, **settings):
-    return Camera("camera:0", opened=lambda _: capture, **settings)
+    return Camera("camera:0", opened=lambda _: capture, **{"patience_s": 0} | settings)
 
 
 def wait_until(condition):
@@ -143,3 +144,47 @@ def test_a_password_is_never_shown():
     with Camera(given, opened=lambda _: Capture(), patience_s=0) as source, pytest.raises(FrameError) as caught:
         source.read()
     assert "secret" not in str(caught.value)
+
+
+class Plugged(Capture):
+    """A camera of two frames, of a rate and a size that can be asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+        self.show(2)
+
+    def set(self, what, value):
+        self.asked.append((what, value))
+
+    def get(self, what):
+        return dict(self.asked).get(what, 25.0)
+
+
+def test_a_camera_that_was_pulled_is_opened_again_and_asked_again(monkeypatch):
+    monkeypatch.setattr(camera, "MISSES", 3)
+    monkeypatch.setattr(reconnecting, "FIRST_PAUSE_S", 0.01)
+    first, second = Plugged(), Plugged()
+    there, told = iter([first, FrameError("no such camera"), second]), []
+
+    def plugged(_):
+        found = next(there, FrameError("no such camera"))
+        if isinstance(found, FrameError):
+            raise found
+        return found
+
+    with Camera("camera:0", opened=plugged, asked=Asked(fps=25.0), patience_s=0.5, told=told.append) as source:
+        with pytest.raises(FrameError, match="was lost and did not come back within"):
+            list(source)
+        assert (source.taken, source.reconnects) == (4, 1)
+    assert first.asked == second.asked != [] and first.released.is_set() and second.released.is_set()
+    assert ["lost" in told[0], "back" in told[1], "lost" in told[2]] == [True] * 3
+
+
+def test_a_camera_that_skips_a_frame_is_not_lost(monkeypatch):
+    told, capture = [], Capture()
+    with opened(capture, patience_s=0.5, told=told.append) as source:
+        time.sleep(0.02)
+        capture.show(1)
+        assert source.read().pixels[0, 0, 2] == 1
+    assert told == []

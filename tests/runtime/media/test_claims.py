@@ -3,11 +3,12 @@ import fcntl
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from runtime.errors import OutputError
-from runtime.media.claims import Claim
+from runtime.media.claims import Claim, pictures_claimed
 from tests.helpers.project import ROOT
 
 HOLDER = """
@@ -72,3 +73,52 @@ def test_a_disk_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     Claim(tmp_path / "x.mp4").release()
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from runtime.media.claims import pictures_claimed
+with pictures_claimed(Path(sys.argv[1]), map(Path, ["a/x.jpg", "y.jpg"]), ["ids", "color"]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """Another process that writes ids and colours of a/x.jpg and y.jpg."""
+    with subprocess.Popen([sys.executable, "-c", RUN, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def claimed(folder, *inputs, saves=("ids",)):
+    with pictures_claimed(folder, map(Path, inputs), saves):
+        return len(list(folder.iterdir()))
+
+
+def test_a_second_run_over_the_same_pictures_is_refused(running, tmp_path):
+    with pytest.raises(OutputError, match=r"another command is writing the masks of a/x.jpg and 1 more to .*: wait"):
+        claimed(tmp_path, "a/x.jpg", "y.jpg", "z.jpg")
+
+
+def test_a_run_over_other_pictures_or_kinds_goes_on_in_the_same_folder(running, tmp_path):
+    assert claimed(tmp_path, "x.jpg", "b/y.jpg") == 2
+    assert claimed(tmp_path, "y.jpg", saves=("overlay",)) == 2
+
+
+def test_what_a_killed_run_held_is_free_and_nothing_of_it_stays(running, tmp_path):
+    running.kill()
+    running.wait()
+    assert claimed(tmp_path, "y.jpg") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_where_there_are_no_locks_a_run_goes_on(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pictures_claimed(tmp_path, [Path("y.jpg")], ["ids"]):
+        assert claimed(tmp_path, "y.jpg") == 0

@@ -14,6 +14,7 @@ from runtime.media.frames import (
 )
 from tests.helpers import pictures
 from tests.helpers.pictures import encoded, gradient, lossless, read, refusal
+from tests.helpers.tiffs import tiff
 
 LOSSLESS = (".png", ".webp", ".bmp", ".tiff")
 # JPEG of quality 95 on a smooth picture; a channel swap or a turned picture is off by tens.
@@ -132,7 +133,7 @@ def test_what_is_not_an_image_is_refused(tmp_path, data):
 
 
 def test_float_samples_are_refused(tmp_path):
-    data = encoded(".tiff", np.full((20, 30, 3), 0.5, np.float32))
+    data = tiff(np.full((20, 30, 3), 0.5, np.float32), 2, (339, "H", [3] * 3))  # OpenCV 4 writes LogLuv
     assert "float32 samples, expected unsigned ones of 8 or 16 bits" in refusal(tmp_path, data, "x.tiff")
 
 

@@ -9,7 +9,7 @@ import pytest
 from runtime import cli
 from runtime.backends.tensorrt_clock import KernelTimes
 from runtime.errors import EngineError, PipelineError
-from runtime.measure.bench import kernels, tables
+from runtime.measure.bench import kernels, latency, tables
 from runtime.measure.bench.latency import main
 from runtime.measure.bench.tables import BEGIN, END, PERCENTILES, as_text, between_marks, read_document, summary, table
 from tests.helpers.engines import built_engine
@@ -80,6 +80,13 @@ def test_a_rival_without_its_file_is_usage(tmp_path):
     with pytest.raises(SystemExit) as exit_:
         main(["--engine", "a.engine", "--against", "torch"])
     assert exit_.value.code == cli.USAGE
+
+
+def test_ours_and_the_rivals_get_the_same_fit():
+    options = latency._options(["--plain", "p.engine", "--torch", "t.pt2", "--fit", "pad"])
+    jobs = latency._jobs(Path("a.engine"), options)
+    assert list(jobs) == ["engine", "onnxruntime", "openvino", "torch", "torch-compile"]
+    assert {job.fit for job in jobs.values()} == {"pad"}
 
 
 def test_a_missing_engine_is_one_line(tmp_path):
