@@ -21,6 +21,9 @@ ACROSS = {
     "precision": ("engine precision:",),
     "weights": ("engine weights_sha256:",),
     "backend": ("engine backend:", "engine target "),
+    # PLAIN=1: the deployed form of a network multiplies with the scale itself.
+    "form": ("engine preprocess scale:", "engine preprocess mean:", "engine preprocess std:"),
+    "batch": ("engine batch:", "engine batch_free:"),
 }
 
 

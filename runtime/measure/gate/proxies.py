@@ -1,14 +1,18 @@
 """What an engine does for a frame, counted and not timed: the same on a busy machine as on a quiet one."""
 
 import importlib
+import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
 from runtime.backends.layer import Layer
 from runtime.backends.tensorrt_layers import kept_layers
+from runtime.commands import command, install
+from runtime.errors import PipelineError
 from runtime.manifest import read_manifest, verified_engine
 from runtime.spec import BackendName
 
+PROXY: BackendName = "tensorrt-rtx"
 COUNTERS: dict[BackendName, str] = {
     "openvino": "runtime.backends.openvino_layers",
     "onnxruntime": "runtime.backends.onnxruntime_layers",
@@ -58,6 +62,28 @@ def count(engine: Path) -> dict[str, int]:
     elif layers := kept_layers(engine, manifest):
         figures |= totals(layers)
     return {name: figures[name] for name in MEANINGS if name in figures}
+
+
+def refuse_uncounted(engine: Path, figures: dict[str, int]) -> None:
+    """Refuse an engine of which only the size is known: that of two would always pass.
+
+    Raises:
+        PipelineError: TensorRT told nothing of it; it names what can be counted in its place.
+    """
+    if set(figures) > {"engine_bytes"}:
+        return
+    manifest = read_manifest(engine)
+    what = f"{command('regress', base='REVISION', backend=PROXY)} REGRESS_OPTIONS=--counts-alone"
+    raise PipelineError(
+        f"{engine.name}: {manifest.backend} told no kernels of it, only its size is known, which judges nothing. "
+        f"TensorRT-RTX's plan of its graph is a proxy, if not the same kernels: "
+        f"python -m engines.plan NEW.onnx --against OLD.onnx, or {what} ({_proxy_here()})"
+    )
+
+
+def _proxy_here() -> str:
+    here = importlib.util.find_spec("tensorrt_rtx") is not None
+    return "it is installed, and needs no GPU" if here else f"it needs no GPU, but the package: {install(PROXY)}"
 
 
 def totals(layers: list[Layer]) -> dict[str, int]:

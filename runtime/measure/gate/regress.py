@@ -85,6 +85,9 @@ def _compared(options: argparse.Namespace, frame: np.ndarray, found: dict[str, A
     before = load()
     sides: list[dict[str, Any]] = [{"engine": path.name, "counts": _counts(path)} for path in options.engines[:-1]]
     sides += [{"engine": options.engines[-1].name, "counts": proxies.count(options.engines[-1])}]
+    if options.counts_alone:
+        for path, side in zip(options.engines, sides, strict=True):
+            proxies.refuse_uncounted(path, side["counts"])
     sides[-1]["fingerprint"] = found
     measured = None
     if not options.counts_alone:

@@ -6,9 +6,9 @@ import pytest
 
 from runtime.backends.layer import Layer
 from runtime.backends.tensorrt_layers import keep_layers, kept_layers, layers_path
-from runtime.errors import EngineError
+from runtime.errors import EngineError, PipelineError
 from runtime.manifest import write_engine
-from runtime.measure.gate.proxies import changes, count
+from runtime.measure.gate.proxies import changes, count, refuse_uncounted
 from tests.helpers.imitated_gpu import manifest
 
 LAYERS = (Layer("work", 10), Layer("reorder", 4), Layer("work", 2**40))
@@ -48,6 +48,20 @@ def test_the_gate_compares_the_plans_of_two_engines(engine):
     }  # fmt: skip
     assert [change.name for change in changes(base, candidate)] == ["nodes", "kernels", "casts", "bytes_moved"]
     assert count(engine((), "c")[0]) == {"engine_bytes": len(BYTES)}
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_engine_of_which_only_the_size_is_known_is_no_count_and_the_proxy_is_named(engine, monkeypatch, installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if installed else None)
+    path, _ = engine(())
+    with pytest.raises(PipelineError) as error:
+        refuse_uncounted(path, count(path))
+    said = str(error.value)
+    assert said.startswith("a.engine: tensorrt-rtx told no kernels of it, only its size is known")
+    assert "BACKEND=tensorrt-rtx REGRESS_OPTIONS=--counts-alone" in said and "\n" not in said
+    assert ("it is installed" in said) == installed and ("pip install" in said) != installed
+    counted, _ = engine(LAYERS, "b")
+    refuse_uncounted(counted, count(counted))
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,21 @@ def test_what_is_let_differ_is_compared_and_told(engines, speeds, tmp_path, caps
     assert run(engines[0], other, "--across", "weights") == NO_BASELINE
 
 
+@pytest.mark.parametrize(
+    ("what", "spec"),
+    [
+        ("form", replace(tiny_spec(), preprocess=replace(tiny_spec().preprocess, scale=1 / 255))),
+        ("batch", tiny_spec(batch=4, batch_free=True)),
+    ],
+)
+def test_a_form_or_a_batch_is_compared_with_another_only_where_that_is_asked(engines, speeds, tmp_path, what, spec):
+    other = built_engine(tmp_path)
+    changed(other, spec=spec)
+    speeds(10, 9)
+    assert run(engines[0], other) == NO_BASELINE
+    assert run(engines[0], other, "--across", what) == cli.DONE
+
+
 def test_the_share_of_the_mask_that_changed_is_told_everywhere(engines, speeds, tmp_path, capsys):
     outputs = ("--json", tmp_path / "out.json", "--junit", tmp_path / "out.xml", "--markdown", tmp_path / "out.md")
     speeds(10, 10, changed_px=5)

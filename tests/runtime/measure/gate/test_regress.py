@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runtime import cli
-from runtime.errors import EngineError
+from runtime.errors import EngineError, PipelineError
 from runtime.measure.gate import regress
 from runtime.measure.gate.proxies import Change
 from runtime.measure.gate.regress import AMBIGUOUS, SLOWER
@@ -79,6 +79,12 @@ def test_counts_alone_need_no_clock(engines, monkeypatch, capsys):
     monkeypatch.setattr(regress, "measure", None)
     assert run(*engines, "--counts-alone") == cli.DONE
     assert "nothing was timed" in capsys.readouterr().out
+
+
+def test_engines_of_which_nothing_but_the_size_is_known_do_not_pass_as_counted(engines, monkeypatch):
+    monkeypatch.setattr(regress.proxies, "count", lambda path: {"engine_bytes": 8})
+    with pytest.raises(PipelineError, match="told no kernels of it, only its size is known, which judges nothing"):
+        run(*engines, "--counts-alone")
 
 
 def test_a_larger_file_alone_is_no_work():
