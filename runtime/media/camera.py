@@ -16,7 +16,7 @@ import numpy as np
 from runtime.backend import ClosedOnExit
 from runtime.errors import FrameError
 from runtime.forks import Guard
-from runtime.media.local_camera import PIPELINE, Asked, ask, is_local, open_local, rate_of, refuse_asked
+from runtime.media.local_camera import PIPELINE, Asked, as_it_comes, ask, is_local, open_local, rate_of, refuse_asked
 from runtime.media.network import NetworkCapture
 from runtime.media.packets import TimedFrame
 from runtime.media.pipeline import END, End
@@ -154,7 +154,7 @@ class Camera(ClosedOnExit):
         if asked != Asked():
             self._given_not = ask(capture, asked)
         self._announced = self._announced or (rate_of(capture) if hasattr(capture, "get") else 0.0)
-        return _Steady(capture, self._stopped) if is_local(given) else capture
+        return _Steady(as_it_comes(capture), self._stopped) if is_local(given) else capture
 
     def _stopped(self) -> bool:
         return self._closed or self._stop.is_set() or time.monotonic() >= self._end_s
@@ -188,6 +188,10 @@ class _Steady:
 
     def __init__(self, capture: Any, stopped: Callable[[], bool]) -> None:
         self._capture, self._stopped = capture, stopped
+
+    @property
+    def damaged(self) -> int:
+        return int(getattr(self._capture, "damaged", 0))
 
     def read(self) -> tuple[bool, Any]:
         for _ in range(MISSES):

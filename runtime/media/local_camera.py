@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 from runtime.errors import FrameError, LibraryError
 from runtime.media.frames import quiet_opencv
+from runtime.media.jpeg_scan import Scans
 
 LOCAL = re.compile(r"(?:camera:|/dev/video)(\d+)")
 PIPELINE = "gst:"
+MOST_DAMAGED = 100  # frames in a row, after which a camera gives none
 NEAR = 0.01  # 29.97 frames a second are 30 to who asks
 
 
@@ -84,6 +86,48 @@ def ask(capture: Any, asked: Asked) -> list[str]:
     if asked.fps:
         capture.set(cv2.CAP_PROP_FPS, asked.fps)
     return [f"was asked for {want} and gives {got}" for want, got in _differences(capture, asked)]
+
+
+class Compressed:
+    """A camera's MJPEG as the camera sends it, so that a damaged frame is seen before a decoder paints over it.
+
+    `damaged` counts those; they are left out.
+    """
+
+    def __init__(self, capture: Any) -> None:
+        """`capture` gives compressed frames, or some that its driver decoded all the same."""
+        self._capture, self._scans, self.damaged = capture, Scans(), 0
+
+    def read(self) -> tuple[bool, Any]:
+        """Whether there is a frame, and it, uint8 (H, W, 3) BGR; damaged ones are passed over."""
+        import cv2
+
+        for _ in range(MOST_DAMAGED):
+            there, pixels = self._capture.read()
+            if not there or (pixels.ndim == 3 and pixels.shape[2] == 3):
+                return there, pixels
+            whole = self._scans.fit(pixels.tobytes())
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            with quiet_opencv():
+                picture = cv2.imdecode(pixels.reshape(-1), flags) if whole else None
+            if picture is not None:
+                return True, picture
+            self.damaged += 1
+        return False, None
+
+    def release(self) -> None:
+        """Let go of the camera."""
+        self._capture.release()
+
+
+def as_it_comes(capture: Any) -> Any:
+    """The cv2.VideoCapture of a camera, behind `Compressed` where it sends MJPEG and OpenCV hands that on."""
+    import cv2
+
+    sends = hasattr(capture, "getBackendName") and capture.getBackendName() == "V4L2"
+    if sends and int(capture.get(cv2.CAP_PROP_FOURCC)) == _number("MJPG"):
+        return Compressed(capture) if capture.set(cv2.CAP_PROP_CONVERT_RGB, 0.0) else capture
+    return capture
 
 
 def rate_of(capture: Any) -> float:
