@@ -6,6 +6,7 @@ import pytest
 
 from runtime.errors import FrameError
 from runtime.media import camera
+from runtime.media.reconnecting import Reconnecting
 from tests.helpers import fake_backend, snippets
 from tests.helpers.fake_backend import PICTURE
 from tests.helpers.snippets import PAGES, ROOT, SHELL, Block, blocks, commands, complaint, spans
@@ -25,6 +26,13 @@ def of(*languages: str) -> list[Block]:
     return [block for block in BLOCKS if block.language in languages and not block.reason]
 
 
+class Impatient(Reconnecting):
+    """A camera that is lost is not waited for."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **{**options, "patience_s": 0})
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     folder = fake_backend.working_folder(tmp_path, monkeypatch)
@@ -34,6 +42,7 @@ def here(tmp_path, monkeypatch):
     capture.show(1)
     monkeypatch.setattr(camera, "_opened", lambda given: capture)
     monkeypatch.setattr(camera, "MISS_S", 0.001)
+    monkeypatch.setattr(camera, "Reconnecting", Impatient)
     return folder
 
 
