@@ -55,7 +55,7 @@ def test_throughput_is_timed_when_every_lane_has_had_the_two_frames_after_which_
         return 1.0
 
     class Counting:
-        spec, segmented = None, 0
+        spec, segmented, at_once = None, 0, 1
 
         def segment(self, image):
             self.segmented += 1
