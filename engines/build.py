@@ -236,7 +236,18 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     size_mib, took_s = len(built.engine) / 2**20, time.monotonic() - start
     types = f"{_listed(built.executed)}, by {built.types_from}"
     log(f"built in {took_s:.1f} s, {size_mib:.1f} MiB; weighted layers: {types}")
-    proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, build)
+    whole: Build | None = None
+    if precision == "int8" and backend == "openvino" and builder.sums_saturate():
+        whole = partial(builder.build, whole=True)
+    try:
+        proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, None if whole else build)
+    except EngineError as error:
+        if whole is None:
+            raise
+        log(f"{error}; building it again, with the layers in float whose weights were made smaller")
+        built = whole(onnx, spec, precision, backend)
+        log(f"weighted layers: {_listed(built.executed)}, by {built.types_from}")
+        proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, whole)
     manifest = write_built(path, built, spec, precision, backend, hashlib.sha256(onnx).hexdigest(), proof)
     if proof.frames and manifest.target.device == ANY:
         record(path, manifest)
@@ -249,7 +260,7 @@ def _frames(data: Path | None) -> list[np.ndarray]:
     return [read_frame(frame) for frame in (STREET, *chosen)]
 
 
-def _proven(path: Path, onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> Proof:
+def _proven(path: Path, onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build | None) -> Proof:
     start = time.monotonic()
     try:
         proof, kept = _compared(onnx, engine, frames, build)
@@ -270,7 +281,9 @@ def _of_the_referee(onnx: bytes, engine: Engine, frame: np.ndarray) -> Expected 
         return None
 
 
-def _compared(onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build) -> tuple[Proof, Expected | None]:
+def _compared(
+    onnx: bytes, engine: Engine, frames: list[np.ndarray], build: Build | None
+) -> tuple[Proof, Expected | None]:
     if not frames:
         return dataclasses.replace(UNPROVEN, note=NOT_ASKED), None
     return proven(onnx, engine, frames, build)

@@ -18,10 +18,11 @@ from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
 
-def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName) -> Built:
+def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, *, whole: bool = False) -> Built:
     """Compile the graph for this CPU, uint8 frames in and logits with the channels last out.
 
-    What it executes is read from the engine as the runtime opens it, not as it was compiled.
+    What it executes is read from the engine as the runtime opens it, not as it was compiled. `whole` makes no weights
+    smaller for a CPU without VNNI: their layers run in float (`engines.openvino_sums`).
 
     Raises:
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
@@ -30,10 +31,10 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
         model = core().read_model(onnx, b"")
     if spec.batch_free:
         log(f"OpenVINO takes one frame at a time: a batch of {spec.batch_shown} is a loop on this CPU")
-    return compiled(model, spec, precision)
+    return compiled(model, spec, precision, whole=whole)
 
 
-def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
+def compiled(model: Any, spec: ModelSpec, precision: Precision, *, whole: bool = False) -> Built:
     """The engine of an openvino.Model that takes what the spec says and gives logits, both NCHW; it is changed.
 
     Raises:
@@ -44,7 +45,7 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
     if precision == "fp16" and wanted != "f16":
         log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
     with _refusing(spec):
-        engine = compiled_model(model, spec, precision, wanted).export_model().getvalue()
+        engine = compiled_model(model, spec, precision, wanted, whole=whole).export_model().getvalue()
         read = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
         executed = executed_types(read)
     asked = "int8" if precision == "int8" else TYPE_NAMES[wanted]
@@ -53,7 +54,13 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision) -> Built:
 
 
 def compiled_model(
-    model: Any, spec: ModelSpec, precision: Precision, execution: str, options: dict[str, str] | None = None
+    model: Any,
+    spec: ModelSpec,
+    precision: Precision,
+    execution: str,
+    options: dict[str, str] | None = None,
+    *,
+    whole: bool = False,
 ) -> Any:
     """The openvino.CompiledModel of a model as `compiled` takes it, in this plugin's layouts; it is changed.
 
@@ -63,6 +70,7 @@ def compiled_model(
         precision: of the graph.
         execution: as `runtime.backends.openvino.execution_type` gives it.
         options: of the plugin, beside those that every engine has.
+        whole: see `build`.
     """
     if spec.batch_free:
         model.reshape([1, *list(model.input(0).partial_shape)[1:]])
@@ -71,7 +79,7 @@ def compiled_model(
     if precision == "int8":
         quantize_frame(model)
         if sums_saturate():
-            keep_sums(model)
+            keep_sums(model, whole=whole)
         else:
             keep_joined(model)
     view_windows(model)

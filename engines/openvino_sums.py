@@ -64,17 +64,18 @@ def sums_saturate() -> bool:
     return bool(found.min() < 0.99 * 8 * BYTE * LEVELS)
 
 
-def keep_sums(model: Any) -> None:
+def keep_sums(model: Any, *, whole: bool = False) -> None:
     """Change an INT8 graph so that no sum of two products leaves 16 bits.
 
     Args:
         model: an openvino.Model whose frame is quantized (`engines.openvino_layout.quantize_frame`); it is changed.
+        whole: no weights are made smaller; their layers run in float.
     """
     unsigned = _make_unsigned(model)
     done: Counter[str] = Counter()
     for node in model.get_ordered_ops():
         if node.get_type_name() in WEIGHTED:
-            done[_kept(node, unsigned)] += 1
+            done[_kept(node, unsigned, whole=whole)] += 1
     log(
         f"this CPU adds products of 8 bits in 16: of its layers {done[AS_IT_IS]} keep their values, "
         f"{done[SMALLER]} have some weights a little smaller{f', {done[IN_FLOAT]} run in float' * (done[IN_FLOAT] > 0)}"
@@ -200,7 +201,7 @@ def _behind(source: Any, passes: tuple[str, ...] = KEEPS_BYTES) -> set[str | Non
     return _behind(node.input_value(0), passes) if is_scale or kind in passes else {None}
 
 
-def _kept(node: Any, unsigned: set[str | None]) -> str:
+def _kept(node: Any, unsigned: set[str | None], *, whole: bool) -> str:
     # What was done to a layer so that its sums are kept.
     read = _behind(node.input_value(0))
     if None in read or read <= unsigned or (_behind(node.input_value(1)) == {None} and _weights(node) is None):
@@ -212,6 +213,8 @@ def _kept(node: Any, unsigned: set[str | None]) -> str:
     small, wider = small_pairs(flat, _inputs(node.input_value(0), flat.shape[1]))
     if np.array_equal(small, flat):
         return AS_IT_IS
+    if whole:
+        return _run_in_float(node)
     back = np.argsort(weights.axes)
     codes = small.reshape(turned.shape).transpose(back)
     wider = wider.reshape(*turned.shape[: 2 if turned.ndim == 5 else 1], *[1] * (turned.ndim - 1 - (turned.ndim == 5)))

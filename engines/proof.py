@@ -56,14 +56,17 @@ def referee_of(onnx: bytes, spec: ModelSpec, precision: Precision) -> Backend:
     return opened(Engine(onnxruntime_build.build(onnx, spec, precision, REFEREE), spec, precision, REFEREE))
 
 
-def proven(onnx: bytes, engine: Engine, frames: Sequence[np.ndarray], build: Build) -> tuple[Proof, Expected]:
+REMEDY = "Build it for another backend, leave that layer in FP16 (calib.qdq --leave), or take it with --no-proof"
+
+
+def proven(onnx: bytes, engine: Engine, frames: Sequence[np.ndarray], build: Build | None) -> tuple[Proof, Expected]:
     """Hold an engine to its graph on these frames, uint8 (H, W, 3) RGB.
 
     Args:
         onnx: the graph that it was built from.
         engine: opened here.
         frames: the first is the one whose logits are kept.
-        build: the builder, which is asked for the graph's beginnings where the whole is wrong.
+        build: the builder, which is asked for the graph's beginnings where the whole is wrong; None: it is not.
 
     Returns:
         What is written into the manifest, and what the referee computed of the first frame.
@@ -84,8 +87,8 @@ def proven(onnx: bytes, engine: Engine, frames: Sequence[np.ndarray], build: Bui
         raise EngineError(
             f"the {engine.precision} engine of {engine.spec.name} on {engine.backend} does not compute what its graph "
             f"says: logits are off by {proof.apart:.3f} of their deviation, at most {proof.bound:.3f} is rounding, and "
-            f"{proof.masks_equal:.1%} of the mask is the graph's. {_where(onnx, engine, frames[0], build)}. "
-            f"Build it for another backend, leave that layer in FP16 (calib.qdq --leave), or take it with --no-proof"
+            f"{proof.masks_equal:.1%} of the mask is the graph's"
+            + (f". {_where(onnx, engine, frames[0], build)}. {REMEDY}" if build else "")
         )
     return proof, wanted[0]
 

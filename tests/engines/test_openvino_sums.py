@@ -120,6 +120,15 @@ def test_what_is_made_of_tensors_that_are_never_negative_is_none_either(after):
     assert converted.count(openvino.Type.u8) == 2
 
 
+def test_where_weights_are_left_whole_the_layer_runs_in_float(capsys):
+    # Of codes that may be negative: two neighbouring weights are held to half of their range, or none is.
+    model = model_of("convolution", pair)
+    expected = result(model_of("convolution", pair), LP_TRANSFORMS_MODE="NO")
+    keep_sums(model, whole=True)
+    assert "0 have some weights a little smaller, 1 run in float" in capsys.readouterr().err
+    assert np.sqrt(np.mean((result(model) - expected) ** 2)) < EXACT * expected.std()
+
+
 def test_codes_of_other_codes_are_rounded_and_not_cut_off():
     # Unsigned codes that the plugin makes of unsigned codes of another step are cut off: signed ones stay signed.
     assert off("convolution", lambda x: other_step(relu(x))) < ROUNDED

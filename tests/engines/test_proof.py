@@ -32,17 +32,22 @@ def graph(tmp_path):
     return path
 
 
+def changed(data, change):
+    """The bytes of a graph whose constants are changed by name."""
+    model = onnx.load_from_string(data)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).copy()
+        change(tensor.name, values)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return model.SerializeToString()
+
+
 def spoilt(monkeypatch, change):
     """OpenVINO's builder builds another graph than it is given: `change` edits constants by name."""
     build = openvino_build.build
 
-    def wrong(data, *rest):
-        model = onnx.load_from_string(data)
-        for tensor in model.graph.initializer:
-            values = numpy_helper.to_array(tensor).copy()
-            change(tensor.name, values)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-        return build(model.SerializeToString(), *rest)
+    def wrong(data, *rest, **form):
+        return build(changed(data, change), *rest, **form)
 
     monkeypatch.setattr(openvino_build, "build", wrong)
     return wrong
@@ -87,6 +92,29 @@ def test_a_build_of_something_else_is_refused_and_the_layer_named(graph, tmp_pat
     spec = read_spec(onnx_bytes)
     engine = Engine(wrong(onnx_bytes, spec, "fp32", "openvino"), spec, "fp32", "openvino")
     assert first_wrong_layer(onnx_bytes, engine, read_frame(STREET), wrong) == layer
+
+
+@pytest.mark.parametrize(("saturates", "precision"), [(True, "int8"), (False, "int8"), (True, "fp32")])
+def test_where_smaller_weights_cost_too_much_it_is_built_with_whole_ones(
+    graph, tmp_path, monkeypatch, capsys, saturates, precision
+):
+    build = openvino_build.build
+
+    def smaller(data, spec, kind, backend, *, whole=False):
+        return build(data if whole else changed(data, weight_changed), spec, "fp32", backend)
+
+    monkeypatch.setattr(openvino_build, "build", smaller)
+    monkeypatch.setattr(openvino_build, "sums_saturate", lambda: saturates)
+    monkeypatch.setattr("engines.build.graph_precision", lambda data: precision)
+    monkeypatch.setattr("engines.build.prove_int8_share", lambda *told: None)
+    if (saturates, precision) == (True, "int8"):
+        engine = build_engine(graph, precision, "openvino", tmp_path)
+        said = capsys.readouterr().err
+        assert read_manifest(manifest_path(engine)).proof.frames == 1
+        assert "building it again, with the layers in float whose weights were made smaller" in said
+    else:
+        with pytest.raises(EngineError, match=r"does not compute what its graph says.*The first layer that differs"):
+            build_engine(graph, precision, "openvino", tmp_path)
 
 
 def test_a_deconvolution_that_is_wrong_is_named_in_the_message(tmp_path, monkeypatch):
