@@ -19,6 +19,7 @@ from engines.onnxruntime_build import float_from_half
 from engines.proof import REFEREE, Engine, opened
 from runtime import reference
 from runtime.cli import log, progress
+from runtime.commands import command, option
 from runtime.errors import GraphError
 from runtime.media.frames import read_frame
 from runtime.proof import noisy
@@ -118,7 +119,8 @@ def held(
 def tell(found: Likeness, name: str) -> None:
     """Say how like its float graph the INT8 graph of a network is."""
     is_far = found.correlation < LEAST or found.masks_equal < LEAST_EQUAL
-    advice = "; compare masks on labelled frames before it is used (make evaluate), or take PRECISION=fp16" * is_far
+    compare = f"compare masks on labelled frames before it is used ({command('evaluate')})"
+    advice = f"; {compare}, or take {option('precision', 'fp16')}" * is_far
     log(f"{'warning: ' * is_far}{name} in INT8 {found.where()}: {found.told()}{advice}")
 
 

@@ -25,6 +25,7 @@ from runtime.artifacts import is_sealed, key_of, locked, sha256_of, sources_sha2
 from runtime.cli import DONE, log, one_of, run, show
 from runtime.commands import command
 from runtime.errors import GraphError
+from runtime.json_values import values_from_json
 
 PROPERTY = "calibration"  # of the graph's metadata
 
@@ -267,7 +268,7 @@ def _described(model: onnx.ModelProto, table: CalibrationTable, path: Path, foun
 
 def _likeness_of(graph: Path) -> Likeness:
     (told,) = (entry.value for entry in graph_from_bytes(graph.read_bytes()).metadata_props if entry.key == PROPERTY)
-    return Likeness(**json.loads(told)["likeness"])
+    return Likeness(**values_from_json(told)["likeness"])
 
 
 def _code() -> str:

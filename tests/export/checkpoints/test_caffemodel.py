@@ -118,7 +118,7 @@ def test_what_is_missing_is_listed(tmp_path):
 
 def test_another_network_is_refused_by_its_layers(tmp_path):
     path = write(tmp_path / "vgg.caffemodel", caffe_bytes.layer("fc6", [WEIGHTS]), caffe_bytes.layer("fc7", [WEIGHTS]))
-    assert "not of ICNet: 2 other layers (fc6, fc7)" in refused(path)
+    assert "neither of ICNet nor of PSPNet: 2 other layers (fc6, fc7)" in refused(path)
 
 
 @pytest.mark.parametrize(
