@@ -104,13 +104,14 @@ def check_size(network: Network, height: int, width: int) -> None:
 
 register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
 register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545", width_of=width_of))
+CAFFE = Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR")
 # Published checkpoints of other definitions: export/checkpoints/layouts.py gives their tensors our names.
 register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
 register(
     Network(
         "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,
         "Zhao et al. 2018, arXiv:1704.08545, hszhao/ICNet, icnet_cityscapes.prototxt",
-        Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"),
+        CAFFE,
         size_offset=1, width_of=width_of,
     )
 )  # fmt: skip
@@ -154,7 +155,7 @@ register(
 register(
     Network(
         "pspnet50-caffe", pspnet50_caffe, DeployedPSPNet, 8, 8, 1, f"{PSPNET}, hszhao/PSPNet",
-        Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR"), 1, "align_corners",
+        CAFFE, 1, "align_corners",
     )
 )  # fmt: skip
 register(

@@ -15,8 +15,6 @@ from export.checkpoints.dual_layouts import (
 )
 from export.models.enet import DECODER, ENCODER
 from export.models.icnet import TRUNK
-from export.models.icnet_mmseg import STEM
-from export.models.resnet import RESNET_50
 from runtime.commands import option
 from runtime.errors import WeightsError
 
@@ -31,6 +29,7 @@ class Layout(NamedTuple):
     key: re.Pattern[str]  # a key that no other layout has
     remap: Callable[[Tensors], Tensors]
     whole: Callable[[Tensors], Tensors] | None = None  # the same with all classes, where `remap` leaves one out
+    is_of_cityscapes: bool = False  # or of CamVid: its project trains on nothing else, so that a count tells which
 
 
 def recognised(tensors: Tensors) -> Layout | None:
@@ -223,16 +222,8 @@ def mmseg_modules() -> dict[str, str]:
     modules["decode_head.conv_seg"] = "head.classifier"
     modules["auxiliary_head.0.conv_seg"] = "auxiliary_sub4.classifier"
     modules["auxiliary_head.1.conv_seg"] = "auxiliary_sub24.classifier"
-    for i in range(len(STEM)):
-        modules[f"backbone.backbone.stem.{3 * i}"] = f"stem.{i}.conv"
-        modules[f"backbone.backbone.stem.{3 * i + 1}"] = f"stem.{i}.bn"
-    for stage, count in enumerate(RESNET_50.blocks, 1):
-        for block in (f"layer{stage}.{i}" for i in range(count)):
-            modules.update({f"backbone.backbone.{block}.conv{i}": f"{block}.conv{i}.conv" for i in (1, 2, 3)})
-            modules.update({f"backbone.backbone.{block}.bn{i}": f"{block}.conv{i}.bn" for i in (1, 2, 3)})
-            modules[f"backbone.backbone.{block}.downsample.0"] = f"{block}.project.conv"
-            modules[f"backbone.backbone.{block}.downsample.1"] = f"{block}.project.bn"
-    return modules
+    trunk = "backbone.backbone."
+    return modules | pspnet_layouts.stem_modules(f"{trunk}stem") | pspnet_layouts.resnet_modules(trunk)
 
 
 def from_mmseg(tensors: Tensors) -> Tensors:
@@ -252,9 +243,10 @@ LAYOUTS = (
         re.compile(r"(initial_block|(down|up)sample\d_\d|asymmetric\d_\d)\."),
         from_davidtvs,
         whole_davidtvs,
+        is_of_cityscapes=True,
     ),
     Layout("pspnet50-caffe", re.compile(r"conv5_3_pool\d_conv"), from_pspnet_caffe),
-    Layout("icnet-caffe", re.compile(r"conv\d_\d_(1x1_|3x3)"), from_caffe),
+    Layout("icnet-caffe", re.compile(r"conv\d_\d_(1x1_|3x3)"), from_caffe, is_of_cityscapes=True),
     # Only ResNet-50 has a third convolution in a block; deeper ones than that have blocks that nothing here knows.
     Layout("icnet-mmseg-r50", re.compile(r"backbone\.backbone\.layer\d\.\d+\.conv3\."), from_mmseg),
     Layout("icnet-mmseg-r18", re.compile(r"backbone\.backbone\."), from_mmseg),

@@ -108,7 +108,7 @@ def read_weights(
     else:
         tensors, other = _own_part(path, chosen.tensors if own else bare, own, chosen.where, averaged=averaged)
     count, sha = _count(tensors, build), sha256_of(path)
-    known = layout is not None and not layout.network.startswith("icnet-mmseg")  # whose classes are its data set's
+    known = layout is not None and layout.is_of_cityscapes
     several = f"{sha} {chosen.where} {averaged}" if len(found) > 1 or other else ""
     return Weights(
         tensors,

@@ -10,7 +10,7 @@ import hashlib
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +29,22 @@ def keep(dispatcher: Any) -> Any:
     _hold_compiler()
     dispatcher._cache = Kept(dispatcher.py_func)
     return dispatcher
+
+
+def compile_all(module: dict[str, Any], loops: Sequence[Callable[..., Any]]) -> None:
+    """Put numba's compiled functions, kept on disk, in the place of a module's own.
+
+    Args:
+        module: its `globals()`.
+        loops: its functions, each after those that it calls.
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    from numba import njit
+
+    for loop in loops:
+        module[loop.__name__] = keep(njit(nogil=True, error_model="numpy")(loop))
 
 
 def folders() -> Iterator[Path]:

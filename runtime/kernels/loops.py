@@ -372,9 +372,6 @@ def compile_loops() -> None:
     Raises:
         ImportError: numba is not installed.
     """
-    from numba import njit
+    from runtime.kernels.kept import compile_all
 
-    from runtime.kernels.kept import keep
-
-    for loop in LOOPS:
-        globals()[loop.__name__] = keep(njit(nogil=True, error_model="numpy")(loop))
+    compile_all(globals(), LOOPS)

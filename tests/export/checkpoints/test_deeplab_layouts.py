@@ -62,6 +62,12 @@ def test_a_frozen_graph_that_is_cut_is_refused_in_a_line(cut, tmp_path):
         read_frozen_graph(tmp_path / "cut.pb")
 
 
+def test_nineteen_classes_of_one_knows_not_whom_are_told_to_be_taken_for_cityscapes(tmp_path, capsys):
+    torch.save({"model_state": VainfDeepLab(19).state_dict()}, tmp_path / "mine.pth")
+    assert read_weights(tmp_path / "mine.pth").classes == CITYSCAPES
+    assert "does not name its 19 classes" in capsys.readouterr().err
+
+
 def test_vainfs_file_gives_its_logits(tmp_path):
     theirs = seeded(VainfDeepLab(19))
     torch.save({"cur_itrs": 30000, "model_state": theirs.state_dict(), "best_score": 0.72}, tmp_path / "best.pth")
