@@ -47,6 +47,9 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, net: nn.Module, classes: int, lr: float, weight_decay: float) -> None:
         """Take what of the network is trained.
 
+        A kernel of a convolution in groups is none of one matrix: of a depthwise one each channel has its own row, and
+        nothing makes one orthogonal to another. SGD takes it.
+
         Args:
             net: in it a normalisation follows every convolution but those that give logits.
             classes: how many channels those have.
@@ -54,7 +57,7 @@ class Muon(torch.optim.Optimizer):
             weight_decay: of the kernels that give logits.
         """
         convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-        inner = [module for module in convolutions if module.out_channels != classes]
+        inner = [module for module in convolutions if module.out_channels != classes and module.groups == 1]
         kernels = {id(parameter) for module in inner for parameter in module.parameters() if parameter.ndim > 1}
         groups: dict[str, list[nn.Parameter]] = {"kernels": [], "matrices": [], "vectors": []}
         for parameter in net.parameters():
