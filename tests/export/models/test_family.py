@@ -11,7 +11,14 @@ from export.models.ddrnet import DDRNet23Slim
 from export.models.fast_scnn import FastSCNN
 from export.models.layers import ConvBN
 from export.models.pspnet import PSPNet, pspnet50_caffe, pspnet50_mmseg
-from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread
+from export.models.pspnet_sum import (
+    PSPNetSum,
+    pspnet50_sum_half,
+    pspnet50_sum_os16,
+    pspnet50_sum_os32,
+    pspnet50_sum_quarter,
+)
+from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread, summed
 from tests.helpers.networks import multiply_accumulates, parameters, seeded
 
 # The matrices are float32, as is what they are compared with.
@@ -34,6 +41,13 @@ MATRICES = 1e-5
         (PSPNet, ("auxiliary",), "46.715", (713, 713), "363.78"),
         (pspnet50_caffe, (), "46.715", (1025, 2049), "1486.19"),
         (pspnet50_mmseg, ("auxiliary",), "46.611", (1024, 2048), "1426.22"),
+        (PSPNetSum, (), "24.691", (1025, 2049), "895.16"),
+        (PSPNetSum, (), "24.691", (513, 1025), "226.23"),
+        (PSPNetSum, (), "24.691", (257, 513), "57.79"),
+        (pspnet50_sum_os16, (), "24.691", (1025, 2049), "323.55"),
+        (pspnet50_sum_os32, (), "24.691", (1025, 2049), "223.71"),
+        (pspnet50_sum_half, (), "6.189", (1025, 2049), "224.10"),
+        (pspnet50_sum_quarter, (), "1.556", (1025, 2049), "56.18"),
     ],
 )
 def test_a_network_has_the_parameters_and_the_cost_that_are_published(build, auxiliary, millions, size, gmac):
@@ -54,6 +68,14 @@ def test_the_pyramid_is_adaptive_averages_resized(size, align_corners):
         wide = F.interpolate(expected, size, mode="bilinear", align_corners=align_corners)
         got = spread(cells, *size, align_corners=align_corners)
         torch.testing.assert_close(got, wide, rtol=0, atol=MATRICES)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_summed_pyramid_is_the_sum_of_its_maps(align_corners):
+    x = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4, 7, 5)).astype(np.float32))
+    cells = averages(x, [nn.Identity()] * len(PYRAMID_BINS))
+    expected = torch.stack([spread(each, 7, 5, align_corners=align_corners) for each in cells]).sum(0)
+    torch.testing.assert_close(summed(cells, 7, 5, align_corners=align_corners), expected, rtol=0, atol=MATRICES)
 
 
 @pytest.mark.parametrize("map_first", [False, True])
