@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from export.models.icnet import CONTEXT, FULL_WIDTH, TRUNK, Bottleneck
+from export.models.icnet import CONTEXT, FULL_WIDTH, TRUNK, Bottleneck, pyramid_matrices
 from export.models.layers import ConvBN
-from export.models.pyramid import PYRAMID_BINS, averages, summed
 
 # Stride and dilation of conv4 and conv5, by the stride of conv5's map: what a stage no longer strides, it dilates.
 DEEP_STAGES = {8: ((1, 2), (1, 4)), 16: ((2, 1), (1, 2)), 32: ((2, 1), (2, 1))}
@@ -55,8 +54,8 @@ class PSPNetSum(nn.Module):
 
     def pyramid(self, x: torch.Tensor) -> torch.Tensor:
         """x plus its averages over 1, 2, 3 and 6 bins a side, each resized back; float (N, C, h, w) -> the same."""
-        cells = averages(x, [nn.Identity()] * len(PYRAMID_BINS))
-        return x + summed(cells, *x.shape[2:], align_corners=False)
+        pool, spread = pyramid_matrices(*x.shape[2:], align_corners=False)
+        return x + ((x.flatten(2) @ pool.to(x)) @ spread.to(x)).reshape(x.shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, 3, H, W) -> logits float (N, classes, ceil(H / stride), ceil(W / stride))."""

@@ -55,16 +55,6 @@ def spread(cells: torch.Tensor, height: int, width: int, *, align_corners: bool)
     return down @ (cells @ across.T.contiguous())
 
 
-def summed(cells: Iterable[torch.Tensor], height: int, width: int, *, align_corners: bool) -> torch.Tensor:
-    """The sum of `spread` over all cells, float (N, C, height, width), without writing more maps than that one."""
-    rows, downs = [], []
-    for each in cells:
-        down, across = (resize_matrix(each.shape[2], n, align_corners=align_corners).to(each) for n in (height, width))
-        rows.append(each @ across.T.contiguous())
-        downs.append(down)
-    return torch.cat(downs, dim=1) @ torch.cat(rows, dim=2)
-
-
 class TappedPyramid(nn.Module):
     """A 3x3 convolution of a map and its pyramid, without ever writing the pyramid as maps.
 

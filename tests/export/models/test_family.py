@@ -18,7 +18,7 @@ from export.models.pspnet_sum import (
     pspnet50_sum_os32,
     pspnet50_sum_quarter,
 )
-from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread, summed
+from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread
 from tests.helpers.networks import multiply_accumulates, parameters, seeded
 
 # The matrices are float32, as is what they are compared with.
@@ -70,14 +70,6 @@ def test_the_pyramid_is_adaptive_averages_resized(size, align_corners):
         torch.testing.assert_close(got, wide, rtol=0, atol=MATRICES)
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-def test_a_summed_pyramid_is_the_sum_of_its_maps(align_corners):
-    x = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4, 7, 5)).astype(np.float32))
-    cells = averages(x, [nn.Identity()] * len(PYRAMID_BINS))
-    expected = torch.stack([spread(each, 7, 5, align_corners=align_corners) for each in cells]).sum(0)
-    torch.testing.assert_close(summed(cells, 7, 5, align_corners=align_corners), expected, rtol=0, atol=MATRICES)
-
-
 @pytest.mark.parametrize("map_first", [False, True])
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(1, 2), (9, 6)])
@@ -95,3 +87,10 @@ def test_the_branches_logits_are_given_in_training():
     frame = torch.zeros(2, 3, 64, 72)
     assert [tuple(o.shape) for o in DDRNet23Slim(5).train()(frame)] == [(2, 5, 8, 9)] * 2
     assert [tuple(o.shape) for o in FastSCNN(5).train()(frame)] == [(2, 5, 8, 9), (2, 5, 2, 3), (2, 5, 8, 9)]
+
+
+def test_the_summed_pyramid_is_its_averages_resized_and_added():
+    x = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4, 7, 5)).astype(np.float32))
+    maps = [F.interpolate(F.adaptive_avg_pool2d(x, bins), (7, 5), mode="bilinear") for bins in PYRAMID_BINS]
+    network = PSPNetSum(3, width=1)
+    torch.testing.assert_close(network.pyramid(x), x + torch.stack(maps).sum(0), rtol=0, atol=MATRICES)
