@@ -27,6 +27,9 @@ EXTRAS = {
     "cryptography": "sign",
     "pyarrow": "stats",
     "pillow_heif": "heic",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
 
