@@ -1,5 +1,6 @@
 """What `GET /metrics` tells, for Prometheus: the one file that knows its library."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -27,8 +28,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """None yet; the process's memory and processor time are told from the start."""
-        import prometheus_client as prometheus
-
+        prometheus: Any = importlib.import_module("prometheus_client")
         prometheus.disable_created_metrics()  # a second line for each, which nobody asks for
         self._library = prometheus
         self._registry = prometheus.CollectorRegistry()
