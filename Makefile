@@ -268,10 +268,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not serve and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not serve and not independent and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not serve'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not serve and not independent'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -280,11 +280,20 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not serve and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not serve and not independent and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
 	$(PY) -m pytest -m package tests/package
+
+INDEPENDENT := torch==2.13.0 mmsegmentation==1.2.2 mmcv-lite==2.1.0 mmengine==0.10.7 pytorchcv==0.0.74 huggingface_hub safetensors ftfy regex
+INDEPENDENT_ALONE := timm==1.0.31 torchvision==0.29.1
+
+test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegmentation's, timm's, torchvision's and pytorchcv's own code (three minutes)
+	"$$PYTHON" -m venv "$$VENV-independent"
+	"$$VENV-independent/bin/python" -m pip install --quiet --disable-pip-version-check $(INDEPENDENT)
+	"$$VENV-independent/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps $(INDEPENDENT_ALONE)
+	$(PY) -m pytest -m independent tests/export/checkpoints
 
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
@@ -334,4 +343,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-cameras test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-lowest test-gpu lint clean

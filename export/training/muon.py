@@ -17,22 +17,22 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix with its singular values replaced by ones between about 0.7 and 1.2; small ones stay smaller.
 
     Args:
-        matrix: float32 (rows, columns).
+        matrix: float32 (..., rows, columns), each by itself.
 
     Returns:
         the same shape. Singular values under a hundredth of the matrix' norm come out below 0.7, zero as zero.
 
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        return orthogonal(matrix.T).T
+    if matrix.shape[-2] > matrix.shape[-1]:
+        return orthogonal(matrix.mT).mT
     a, b, c = COEFFICIENTS
-    matrix = matrix / matrix.norm().clamp(min=TINY)
+    matrix = matrix / matrix.norm(dim=(-2, -1), keepdim=True).clamp(min=TINY)
     # As all rounds multiply from the same side, they are taken on the small product with itself.
-    product, factor = matrix @ matrix.T, torch.eye(len(matrix), device=matrix.device)
+    product, factor = matrix @ matrix.mT, torch.eye(matrix.shape[-2], device=matrix.device)
     for _ in range(ROUNDS):
-        step = torch.addmm(product, product, product, beta=b, alpha=c)
-        step.diagonal().add_(a)
+        step = b * product + c * (product @ product)
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
         product, factor = step @ product @ step, step @ factor
     return factor @ matrix
 
@@ -47,8 +47,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, net: nn.Module, classes: int, lr: float, weight_decay: float) -> None:
         """Take what of the network is trained.
 
-        A kernel of a convolution in groups is none of one matrix: of a depthwise one each channel has its own row, and
-        nothing makes one orthogonal to another. SGD takes it.
+        Of a convolution in groups each group's kernel is a matrix of its own: of a depthwise one a row.
 
         Args:
             net: in it a normalisation follows every convolution but those that give logits.
@@ -57,8 +56,8 @@ class Muon(torch.optim.Optimizer):
             weight_decay: of the kernels that give logits.
         """
         convolutions = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-        inner = [module for module in convolutions if module.out_channels != classes and module.groups == 1]
-        kernels = {id(parameter) for module in inner for parameter in module.parameters() if parameter.ndim > 1}
+        inner = [module for module in convolutions if module.out_channels != classes]
+        kernels = {id(tensor): module.groups for module in inner for tensor in module.parameters() if tensor.ndim > 1}
         groups: dict[str, list[nn.Parameter]] = {"kernels": [], "matrices": [], "vectors": []}
         for parameter in net.parameters():
             if parameter.requires_grad:
@@ -72,6 +71,7 @@ class Muon(torch.optim.Optimizer):
             ],
             {"lr": lr},
         )
+        self._groups = kernels
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -96,6 +96,7 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
         move, length = gradient + MOMENTUM * momentum, group["lr"]
         if group["orthogonal"]:
-            move = orthogonal(move.flatten(1)).view_as(move)
+            groups = self._groups[id(parameter)]
+            move = orthogonal(move.flatten(1).view(groups, len(move) // groups, -1)).view_as(move)
             length *= KERNEL_SHARE * parameter.norm() / move.norm().clamp(min=TINY)
         parameter.sub_(length * move)

@@ -31,6 +31,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "dice": (0, 1000),
     "ohem": (0, 1),
     "wide": (0, 1),
+    "large": (0, 1024),
     "color": (0, 1),
     "dropout": (0, 1),
 }
@@ -106,6 +107,9 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss-at", choices=get_args(LossAt), help=f"size of the loss ({default_of('loss_at')})")
     parser.add_argument(
         "--wide", type=float, help="share of wide views, as large as the deployed size's (1/3; 0 for frames as large)"
+    )
+    parser.add_argument(
+        "--large", type=int, help="frames of every fourth step, of views twice as high and wide (a quarter of --batch)"
     )
     parser.add_argument("--color", type=float, help="0 to 1: how far hue and saturation of a view are moved (0)")
     parser.add_argument("--width", type=int, help="of an ICNet: 64 is unpruned, 32 as released (default)")

@@ -42,6 +42,7 @@ class Recipe:
     qat: bool = False  # `export.training.fake_quantize.quantize_training`
     width: int | None = None  # of a network that can have several; None: the start's, or the usual one
     color: float = 0.0  # of `export.training.augment.random_view`
+    large: int | None = None  # frames of a large step; 0: there are none; None: a quarter of the others'
     dataset: str = ""  # whose frames; empty where nobody said
     normalization: Said | None = None  # of the frames, for a user's own network; None: as its code says
 
@@ -68,6 +69,7 @@ OTHERS: dict[str, Any] = {
     "color": 0.0,
     "loss_at": "logits",
     "width": None,
+    "large": None,
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "icnet": {
@@ -87,10 +89,11 @@ def plan_epoch(count: int, recipe: Recipe, epoch: int) -> list[Step]:
     """The steps of an epoch: every frame once, in an order that seed and epoch give."""
     order = np.random.default_rng((recipe.seed, epoch)).permutation(count).tolist()
     height, width = recipe.crop
+    frames = max(1, recipe.batch // LARGE_SIDE**2) if recipe.large is None else recipe.large
     steps: list[Step] = []
     while order:
-        large = recipe.wide > 0 and len(steps) % LARGE_EVERY == LARGE_EVERY - 1
-        take = max(1, recipe.batch // LARGE_SIDE**2) if large else recipe.batch
+        large = recipe.wide > 0 and frames > 0 and len(steps) % LARGE_EVERY == LARGE_EVERY - 1
+        take = frames if large else recipe.batch
         size = (height * LARGE_SIDE, width * LARGE_SIDE) if large else (height, width)
         steps.append(Step(order[:take], size, 1.0 if large else recipe.wide, recipe.color))
         order = order[take:]

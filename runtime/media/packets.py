@@ -16,6 +16,7 @@ from runtime.media.ffmpeg import refusing_video
 from runtime.media.frames import most_pixels, refuse_size
 from runtime.media.headers import read_header, refuse_costly_packet
 from runtime.media.jpeg_scan import Scans
+from runtime.media.parts import Part, Window
 from runtime.media.times import Times
 from runtime.media.vp9 import largest_size
 
@@ -62,6 +63,7 @@ class Opened(NamedTuple):
         times: of its frames.
         aspect: of its pixels as they are stored.
         seconds: that it announces.
+        part: that is decoded; None: all of it.
     """
 
     av: Any
@@ -73,6 +75,7 @@ class Opened(NamedTuple):
     times: Times
     aspect: Fraction
     seconds: float | None
+    part: Part | None = None
 
 
 class Decoding:
@@ -84,6 +87,7 @@ class Decoding:
         self._stream, self._decoder, self._name = opened.stream, opened.decoder, opened.name
         self._time_base = Fraction(opened.stream.time_base)
         self.fields = Deinterlacer(opened.av, self._time_base)
+        self.window = Window(opened.av, opened.stream, opened.part)
         self._upright = Upright()
         self._damaged: set[int] = set()
         self._ahead: deque[Any] = deque()
@@ -107,7 +111,7 @@ class Decoding:
 
     def _packets(self) -> Iterator[Any]:
         streams = [self._stream] if self._stream.duration else list(self._opened.container.streams)
-        packets = iter(self._opened.container.demux(streams))
+        packets = self.window.packets(iter(self._opened.container.demux(streams)))
         with closing(_Sums(self._opened)) as sums:
             while packet := self._ahead.popleft() if self._ahead else self._next_packet(packets):
                 if packet.stream_index != self._stream.index:
@@ -139,7 +143,7 @@ class Decoding:
             self._renewing.add(packet.pts)
         if self._scans is not None and packet.size and not self._scans.fit(bytes(packet)):
             self._spoilt = 1
-            yield self._lost(packet.pts)
+            yield from self._lost_here(packet.pts)
             return
         for _ in range(1 if packet.size else MOST_FLUSHED):
             try:
@@ -150,9 +154,11 @@ class Decoding:
                     raise
                 if isinstance(error.__cause__, EOFError):
                     return
+                if self.window.place(packet.pts) < 0:
+                    continue  # it looks back past where this part begins
                 self._spoilt = 1
                 self._renewing = set() if self._decoder.name in HANDS_ON else None
-                yield self._lost(packet.pts)
+                yield from self._lost_here(packet.pts)
                 continue  # at the end the threads hold more
             if packet.is_keyframe and self._decoder.name == LIBVPX:
                 self._spoilt = 0
@@ -161,14 +167,22 @@ class Decoding:
             return
 
     def _of_frame(self, frame: Any) -> Iterator[TimedFrame | FrameError]:
+        place = self.window.place(frame.pts)
+        if place < 0:
+            return
         if self._is_spoilt(frame):
-            yield self._lost(frame.pts)
+            yield from self._lost_here(frame.pts)
+            return
+        if place > 0:
+            self.window.look(frame.pts, displayed(frame, self._upright.matrix(frame)))
             return
         if (frame.height, frame.width) != self._size:
             self._size = (frame.height, frame.width)
             self._refuse_size(*self._size)
         for whole in self.fields.frames(frame):
             yield self._timed(whole)
+        if self.fields.interlaced and not self.window.is_whole:
+            raise FrameError(f"{self._name}: is interlaced, of which no part can be made whole by itself")
 
     def _is_spoilt(self, frame: Any) -> bool:
         if frame.is_corrupt or frame.pts in self._damaged:
@@ -197,7 +211,13 @@ class Decoding:
         matrix, aspect = self._upright.matrix(frame), self._opened.aspect
         if aspect != 1 and turns_sideways(matrix):
             aspect = 1 / aspect
-        return TimedFrame(displayed(frame, matrix), self._opened.times.shown(frame.pts), aspect)
+        pixels = displayed(frame, matrix)
+        self.window.look(frame.pts, pixels)
+        return TimedFrame(pixels, self._opened.times.shown(frame.pts), aspect)
+
+    def _lost_here(self, pts: int | None) -> Iterator[FrameError]:
+        if self.window.place(pts) == 0:
+            yield self._lost(pts)
 
     def _lost(self, pts: int | None) -> FrameError:
         self._told += 1
@@ -233,7 +253,7 @@ class Decoding:
 
     def _ended(self) -> Iterator[FrameError]:
         end_s, seconds = float(self._opened.times.end * self._time_base), self._opened.seconds
-        if self._is_cut(end_s):
+        if self.window.part.stop is None and self._is_cut(end_s):
             of = f" of {seconds:.2f} s" if seconds else ""
             yield FrameError(f"{self._name}: ends at {end_s:.2f} s{of}: cut off or damaged")
         elif self._doubtful and not self._told:

@@ -16,6 +16,7 @@ from runtime.media.frames import EXTENSIONS as PICTURES
 from runtime.media.frames import most_pixels
 from runtime.media.headers import read_header
 from runtime.media.packets import LIBVPX, ONE_THREAD, STRICT, STRICT_CODECS, Decoding, Opened, TimedFrame
+from runtime.media.parts import Packet, Part, parts_of
 from runtime.media.pipeline import END, End
 from runtime.media.times import JUMP_S, Times
 from runtime.media.tones import HDR
@@ -34,6 +35,7 @@ NO_FILM = ("image2", "tty")
 PLAYLISTS = frozenset({"hls", "dash"})  # whose own length is that of a text; of a live one no duration is known
 HEAD = 1 << 16
 LIBVPX_FORMATS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # some have 8 bits alone
+WHOLE = frozenset({"mjpeg"})  # no part of it is read by itself: see `VideoReader.parts`
 ODD_ASPECT = 10  # no camera's pixel is so flat: a number that is damaged
 TIMEOUT_S = 10.0
 # TCP as OpenCV asks, too: of UDP packets are lost on the way. FFmpeg waits for silence twice, in microseconds each.
@@ -50,11 +52,12 @@ class VideoReader(ClosedOnExit):
 
     dropped = reconnects = 0
 
-    def __init__(self, given: Path | str) -> None:
+    def __init__(self, given: Path | str, part: Part | None = None) -> None:
         """Open the file and look for its pictures; nothing is decoded yet.
 
         Args:
             given: a file, or as text the address of one.
+            part: of `parts`, to read that alone; None: all of it.
 
         Raises:
             FrameError: missing, not a video, without pictures, or of a size that is not taken.
@@ -70,6 +73,8 @@ class VideoReader(ClosedOnExit):
         self.time_base = Fraction(self._stream.time_base)
         self.seconds = self._announced_seconds()
         self.frames: int | None = self._stream.frames or (int(self.seconds * self.rate) if self.seconds else None)
+        if part is not None and part.next is not None:
+            self.frames = part.next - part.first
         self.finite = isinstance(given, Path) or _has_end(self._container, given)
         self._times = Times(max(1, round(1 / self.rate / self.time_base)), self._jump())
         path = given if isinstance(given, Path) else None
@@ -84,6 +89,7 @@ class VideoReader(ClosedOnExit):
                 self._times,
                 self._aspect(),
                 self.seconds,
+                part,
             )
         )
         self._found = self._decoding.frames()
@@ -128,6 +134,35 @@ class VideoReader(ClosedOnExit):
         if self._decoding.fields.interlaced:
             notes.append(f"has {self._decoding.fields.interlaced} interlaced frames: made whole by bwdif")
         return [f"{self._name}: {note}" for note in notes]
+
+    def parts(self, seconds: float) -> list[Part]:
+        """Parts of so many seconds or a little more, that together give the frames of the whole.
+
+        One alone, the whole, where none can be read by itself: without key frames or times, or of MJPEG, whose scans
+        are judged by those before them. Of interlaced film a part is refused when it is read. Nothing can be read of
+        this reader afterwards.
+
+        Args:
+            seconds: of film; 0: one part.
+
+        Raises:
+            FrameError: the file cannot be read to its end.
+        """
+        demuxed = self._container.demux(self._stream)
+        with refusing_video(FrameError, f"{self._name}: cannot be read"):
+            packets = [Packet(packet.pts, packet.is_keyframe) for packet in demuxed if packet.size]
+        whole = self._stream.codec_context.name in WHOLE or not seconds
+        return [Part()] if whole else parts_of(packets, seconds / float(self.time_base))
+
+    @property
+    def seams(self) -> tuple[str, str]:
+        """Of a part that was read to its end: what it made of its own first frames, and of those of the next part."""
+        return self._decoding.window.head, self._decoding.window.tail
+
+    @property
+    def interlaced(self) -> bool:
+        """Whether a frame was interlaced so far."""
+        return self._decoding.fields.interlaced > 0
 
     def close(self) -> None:
         """Close the file; a second call does nothing, nor does one in a forked child: the file is its parent's."""

@@ -32,6 +32,14 @@ def test_a_large_step_sees_as_many_pixels_as_another():
     assert len(steps[3].indices) * LARGE_SIDE**2 == len(steps[0].indices)
 
 
+@pytest.mark.parametrize(("large", "sizes"), [(3, [4, 4, 4, 3]), (0, [4, 4, 4, 4]), (None, [4, 4, 4, 1])])
+def test_a_large_step_has_as_many_frames_as_are_asked_or_there_is_none(large, sizes):
+    steps = plan_epoch(23, dataclasses.replace(RECIPE, large=large), 0)
+    assert [len(step.indices) for step in steps[:4]] == sizes
+    assert (steps[3].size == (32 * LARGE_SIDE, 32 * LARGE_SIDE)) is (large != 0)
+    assert sorted(i for step in steps for i in step.indices) == list(range(23))
+
+
 def test_without_wide_views_there_is_no_large_step_and_every_scale_is_near():
     recipe = dataclasses.replace(RECIPE, wide=0.0)
     steps = plan_epoch(23, recipe, 0)

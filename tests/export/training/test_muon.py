@@ -89,6 +89,21 @@ def test_a_kernel_before_a_norm_moves_against_the_momentum_made_orthogonal(round
         kernel.grad = None
 
 
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(6, 12, 3, groups=3), nn.ConvTranspose2d(6, 12, 3, groups=3), nn.Conv2d(6, 6, 3, groups=6)]
+)
+def test_of_a_kernel_in_groups_each_is_made_orthogonal_by_itself(layer):
+    optimizer, before = Muon(nn.Sequential(layer), CLASSES, LR, DECAY), layer.weight.detach().clone()
+    layer.weight.grad = random_gradient(layer.weight, 0)
+    optimizer.step()
+    parts = [orthogonal(part.flatten(1)) for part in layer.weight.grad.chunk(layer.groups)]
+    direction = torch.cat(parts).view_as(before)
+    expected = LR * KERNEL_SHARE * before.norm() * direction / direction.norm()
+    torch.testing.assert_close(before - layer.weight.detach(), expected, rtol=1e-4, atol=1e-6)
+    largest = [torch.linalg.svdvals(part).max() for part in parts]
+    assert max(largest) < 1.3 and min(largest) > 0.6
+
+
 def test_a_kernel_that_no_gradient_reaches_stays_however_long():
     net = small()
     optimizer, kernel = Muon(net, CLASSES, LR, DECAY), net[0].weight
@@ -112,7 +127,7 @@ def test_what_is_not_trained_is_left_out_and_a_closure_is_refused():
         optimizer.step(lambda: 0.0)
 
 
-@pytest.mark.parametrize("model", ["enet", "enet-davidtvs", "icnet", "icnet-mmseg-r18"])
+@pytest.mark.parametrize("model", ["enet", "enet-davidtvs", "icnet", "icnet-mmseg-r18", "fast-scnn"])
 def test_a_norm_follows_every_kernel_that_is_made_orthogonal_and_no_other(model):
     # A network says it itself: a kernel before a norm may be doubled, bias and all, without any change of its logits.
     net = find(model).build(7)
@@ -123,7 +138,7 @@ def test_a_norm_follows_every_kernel_that_is_made_orthogonal_and_no_other(model)
     torch.manual_seed(0)
     frames = torch.rand(2, 3, 64, 64)
     for module in net.modules():
-        if isinstance(module, nn.Dropout2d):
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-12
