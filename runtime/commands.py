@@ -26,6 +26,10 @@ EXTRAS = {
     "nncf": "nncf",
     "cryptography": "sign",
     "pyarrow": "stats",
+    "ray": "fleet",
+    "fsspec": "fleet",
+    "s3fs": "fleet",
+    "gcsfs": "gs",
     "pillow_heif": "heic",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
