@@ -159,7 +159,8 @@ def find_table(model: str, weights_sha256: str, source: str = "") -> Path:
     own = sorted(TABLES.glob(f"{model}-*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in (*own, *sorted(SHIPPED.glob(f"{model}-*.json"))):
         table = table_or_none(path)
-        if table and table.weights_sha256 == weights_sha256:
+        # A network and its parts share weights, but no tensors.
+        if table and (table.model, table.weights_sha256) == (model, weights_sha256):
             return path
     raise GraphError(f"no calibration table for these weights of {model}; make one: {_made_by(model, source)}")
 

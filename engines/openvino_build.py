@@ -17,6 +17,8 @@ from runtime.libraries import refusing
 from runtime.reference import gain_and_bias
 from runtime.spec import BackendName, ModelSpec, Precision
 
+NO_KERNEL = {"Deconvolution": "deconvolutions", "MatMul": "matrix products"}  # by OpenVINO's word
+
 
 def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, *, whole: bool = False) -> Built:
     """Compile the graph for this CPU, uint8 frames in and logits with the channels last out.
@@ -91,19 +93,24 @@ def _refusing(spec: ModelSpec) -> AbstractContextManager[None]:
 
 
 def without_a_kernel(read: Any, wanted: str) -> int:
-    """How many deconvolutions of an openvino.CompiledModel run in FP32 where 16 bits were asked; they are told.
+    """How many layers of an openvino.CompiledModel run in FP32 where 16 bits were asked; they are told.
 
-    The plugin has no kernel of 16 bits for some of their shapes. Nothing that is changed in the graph's types helps.
+    The plugin has no kernel of 16 bits for some shapes of deconvolutions, nor on a CPU without AMX for products of a
+    matrix with maps, such as pyramids pool by. Nothing that is changed in the graph's types helps.
     """
     infos = [layer.get_rt_info() for layer in read.get_runtime_model().get_ops()]
     told = [
         tuple(info[of].astype(str) for of in ("layerType", "runtimePrecision", "originalLayersNames")) for info in infos
     ]
-    names = [name for layer, kind, name in told if (layer, kind) == ("Deconvolution", "f32")]
-    if not names or wanted not in ("fp16", "bf16"):
+    if wanted not in ("fp16", "bf16"):
         return 0
-    log(f"OpenVINO has no {wanted} kernel for {len(names)} deconvolutions: they run in fp32 ({', '.join(names)})")
-    return len(names)
+    count = 0
+    for layer, words in NO_KERNEL.items():
+        names = [name for kind, runs, name in told if (kind, runs) == (layer, "f32")]
+        if names:
+            log(f"OpenVINO has no {wanted} kernel for {len(names)} {words}: they run in fp32 ({', '.join(names)})")
+        count += len(names)
+    return count
 
 
 def refuse_other_precision(name: str, executed: dict[str, int], wanted: str, without_kernel: int = 0) -> None:

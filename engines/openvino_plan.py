@@ -58,9 +58,9 @@ def _kernel(node: Any, names: set[str], times: dict[str, float]) -> Kernel | Non
     writes = tuple(map(_map, node.outputs()))
     name = node.get_friendly_name()
     kind = node.get_rt_info()["layerType"].astype(str)
-    return Kernel(
-        name, kind, role, tuple(each for each in maps if each.name in names), writes, weights, times.get(name)
-    )
+    reads = tuple(each for each in maps if each.name in names)
+    nodes = tuple(node.get_rt_info()["originalLayersNames"].astype(str).split(","))
+    return Kernel(name, kind, role, reads, writes, weights, times.get(name), nodes)
 
 
 def _map(source: Any) -> Map:

@@ -32,6 +32,7 @@ class Kernel(NamedTuple):
     writes: tuple[Map, ...]
     weights: int
     ms: float | None = None
+    nodes: tuple[str, ...] = ()  # of the graph, that it computes; empty where the library does not tell
 
     @property
     def moved(self) -> int:

@@ -18,10 +18,19 @@ from export.models.enet import DeployedENet, ENet
 from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
 from export.models.fast_scnn import FastSCNN, deployed_fast_scnn, fast_scnn_mmseg
 from export.models.icnet import FULL_WIDTH, ICNet, width_of
+from export.models.icnet_branches import DeployedSub4, DeployedSub24, ICNetSub4, ICNetSub24
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from export.models.pspnet import DeployedPSPNet, PSPNet, pspnet50_caffe, pspnet50_mmseg
+from export.models.pspnet_sum import (
+    DeployedPSPNetSum,
+    PSPNetSum,
+    pspnet50_sum_half,
+    pspnet50_sum_os16,
+    pspnet50_sum_os32,
+    pspnet50_sum_quarter,
+)
 from export.network import Network, Normalization
 from export.own_code import own_source
 from export.own_network import network_of
@@ -103,14 +112,18 @@ def check_size(network: Network, height: int, width: int) -> None:
 
 
 register(Network("enet", ENet, DeployedENet, 8, 1, 2, "Paszke et al. 2016, arXiv:1606.02147"))
-register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, "Zhao et al. 2018, arXiv:1704.08545", width_of=width_of))
+ICNET = "Zhao et al. 2018, arXiv:1704.08545"
+register(Network("icnet", ICNet, DeployedICNet, 32, 4, 1, ICNET, width_of=width_of))
+# Its branches by themselves, with the weights of the whole (`export.checkpoints.sources.PART_OF`).
+register(Network("icnet-sub4", ICNetSub4, DeployedSub4, 32, 16, 1, ICNET, width_of=width_of))
+register(Network("icnet-sub24", ICNetSub24, DeployedSub24, 32, 8, 1, ICNET, width_of=width_of))
 CAFFE = Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR")
 # Published checkpoints of other definitions: export/checkpoints/layouts.py gives their tensors our names.
 register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
 register(
     Network(
         "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,
-        "Zhao et al. 2018, arXiv:1704.08545, hszhao/ICNet, icnet_cityscapes.prototxt",
+        f"{ICNET}, hszhao/ICNet, icnet_cityscapes.prototxt",
         CAFFE,
         size_offset=1, width_of=width_of,
     )
@@ -164,6 +177,14 @@ register(
         f"{PSPNET}, open-mmlab/mmsegmentation, configs/pspnet, Apache-2.0", IMAGENET,
     )
 )  # fmt: skip
+for _name, _sum, _stride in (
+    ("pspnet50-sum", PSPNetSum, 8),
+    ("pspnet50-sum-os16", pspnet50_sum_os16, 16),
+    ("pspnet50-sum-os32", pspnet50_sum_os32, 32),
+    ("pspnet50-sum-half", pspnet50_sum_half, 8),
+    ("pspnet50-sum-quarter", pspnet50_sum_quarter, 8),
+):
+    register(Network(_name, _sum, DeployedPSPNetSum, _stride, _stride, 1, f"{ICNET}, section 4.2"))
 register(
     Network(
         "ddrnet23-slim", DDRNet23Slim, deployed_ddrnet, 8, 8, 1,

@@ -31,6 +31,9 @@ EXTRAS = {
     "s3fs": "fleet",
     "gcsfs": "gs",
     "pillow_heif": "heic",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
 

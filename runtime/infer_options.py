@@ -91,7 +91,7 @@ def add_cameras(parser: argparse.ArgumentParser) -> None:
     add("--reconnect", type=_patience_from_text, default=PATIENCE_S, metavar="S", help="try what is lost again "
         "for so many seconds; 0: not at all (default: 60)")  # fmt: skip
     add("--show", action="store_true", help="a page of what is seen, for the browser of this machine")
-    add("--show-port", type=_port_from_text, metavar="PORT", help="its port (default: any that is free)")
+    add("--show-port", type=port_from_text, metavar="PORT", help="its port (default: any that is free)")
     add("--window", action="store_true", help="show it in windows, where this OpenCV has them")
 
 
@@ -129,7 +129,7 @@ def saves_from_text(text: str) -> tuple[str, ...]:
 
 
 def alpha_from_text(text: str) -> float:
-    """'0.5' -> 0.5; an argparse type.
+    """'0.5' -> 0.5; an argparse type, of the colours' part in an overlay.
 
     Raises:
         argparse.ArgumentTypeError: it is no number from 0 to 1.
@@ -183,7 +183,12 @@ def _format_from_text(text: str) -> str:
     return text.upper()
 
 
-def _port_from_text(text: str) -> int:
+def port_from_text(text: str) -> int:
+    """'8000' -> 8000; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no port, 1 to 65535.
+    """
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not a port, 1 to 65535")
     return int(text)

@@ -13,6 +13,10 @@ from runtime.errors import WeightsError
 
 EXPORT, RUNTIME = Path(__file__).parents[1], Path(runtime.__file__).parent
 SHIPPED = EXPORT / "weights"
+PART_OF = {
+    "icnet-sub4": "icnet",
+    "icnet-sub24": "icnet",
+}  # networks that are a part of another one, and take its weights
 # What the exported bytes depend on beside the arguments: these packages, and this code.
 MADE_BY = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 CODE = (
@@ -39,7 +43,7 @@ CODE = (
 
 def default_weights(model: str) -> Path | None:
     """The file shipped with the project for that network, or None."""
-    shipped = SHIPPED / f"{model}-camvid.safetensors"
+    shipped = SHIPPED / f"{PART_OF.get(model, model)}-camvid.safetensors"
     return shipped if "/" not in model and shipped.is_file() else None
 
 

@@ -169,11 +169,14 @@ def _own_part(
 def load(network: nn.Module, weights: Weights) -> None:
     """Copy the tensors into the network; every one of both sides must fit.
 
+    A network that is a part of another one passes over what only the other one has, which its `left_out` names.
+
     Raises:
         WeightsError: tensors are missing, extra or of another shape; it lists them.
     """
     expected = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = {k: v for k, v in weights.tensors.items() if not k.endswith("num_batches_tracked")}
+    left_out: frozenset[str] = getattr(network, "left_out", frozenset())
+    given = {k: v for k, v in weights.tensors.items() if k not in left_out and not k.endswith("num_batches_tracked")}
     problems = [
         _list("missing", sorted(expected.keys() - given.keys())),
         _list("unknown", sorted(given.keys() - expected.keys())),

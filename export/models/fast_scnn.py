@@ -1,7 +1,5 @@
 """Fast-SCNN: Poudel, Liwicki, Cipolla 2019, arXiv:1902.04502."""
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -37,10 +35,10 @@ class InvertedResidual(nn.Module):
 class Pyramid(nn.Module):
     """Averages of 1, 2, 3 and 6 bins a side, each to a quarter of the channels, joined to what they are of."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.bins = nn.ModuleList(ConvBN(channels, channels // len(PYRAMID_BINS), 1) for _ in PYRAMID_BINS)
-        self.out = ConvBN(2 * channels, channels, 1)
+        self.out = ConvBN(2 * channels, channels, kernel)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, C, h, w) -> the same."""
@@ -52,11 +50,9 @@ class Pyramid(nn.Module):
 class Fusion(nn.Module):
     """The deep map at the fine one's size, convolved, plus the fine one projected."""
 
-    def __init__(self, *, dilated: bool) -> None:
+    def __init__(self, dilation: int) -> None:
         super().__init__()
-        # As published; mmsegmentation has a 1x1 convolution of all channels in its place.
-        dilation, groups = (FUSION_DILATION, CHANNELS) if dilated else (1, 1)
-        self.deep = ConvBN(CHANNELS, CHANNELS, 3 if dilated else 1, dilation=dilation, groups=groups)
+        self.deep = ConvBN(CHANNELS, CHANNELS, 3, dilation=dilation, groups=CHANNELS)
         self.project_deep = ConvBN(CHANNELS, CHANNELS, 1, relu=False)
         self.project_fine = ConvBN(STEM[-1], CHANNELS, 1, relu=False)
 
@@ -79,26 +75,27 @@ class Head(nn.Sequential):
 class FastSCNN(nn.Module):
     """Fast-SCNN for `classes` classes; in training also logits of both branches, which deploy nothing.
 
-    `mmseg` builds mmsegmentation's, which begins without padding and has a wider convolution in its fusion.
+    No ReLU stands inside of a separable convolution (section 3.2 of the paper). `mmseg` builds mmsegmentation's, whose
+    pyramid ends in a 3x3 convolution and whose fusion is not dilated.
     """
 
     def __init__(self, classes: int, *, mmseg: bool = False) -> None:
         super().__init__()
         first, second, fine = STEM
         self.stem = nn.Sequential(
-            ConvBN(3, first, 3, stride=2), Separable(first, second, stride=2), Separable(second, fine, stride=2)
+            ConvBN(3, first, 3, stride=2),
+            Separable(first, second, stride=2, inside=False),
+            Separable(second, fine, stride=2, inside=False),
         )
-        if mmseg:
-            cast(ConvBN, self.stem[0]).conv.padding = (0, 0)
         blocks, channels = [], fine
         for count, cout, stride in TRUNK:
             for i in range(count):
                 blocks.append(InvertedResidual(channels, cout, 1 if i else stride))
                 channels = cout
         self.trunk = nn.Sequential(*blocks)
-        self.pyramid = Pyramid(channels)
-        self.fusion = Fusion(dilated=not mmseg)
-        self.head = Head(classes, CHANNELS, Separable(CHANNELS, CHANNELS), Separable(CHANNELS, CHANNELS))
+        self.pyramid = Pyramid(channels, 3 if mmseg else 1)
+        self.fusion = Fusion(1 if mmseg else FUSION_DILATION)
+        self.head = Head(classes, CHANNELS, *(Separable(CHANNELS, CHANNELS, inside=False) for _ in range(2)))
         self.auxiliary_fine = Head(classes, AUXILIARY, ConvBN(fine, AUXILIARY, 3))
         self.auxiliary_deep = Head(classes, AUXILIARY, ConvBN(CHANNELS, AUXILIARY, 3))
 
@@ -113,7 +110,7 @@ class FastSCNN(nn.Module):
 def fast_scnn_mmseg(classes: int) -> FastSCNN:
     """mmsegmentation's.
 
-    Source: mmseg/models/backbones/fast_scnn.py.
+    Source: mmseg 1.2.2, mmseg/models/backbones/fast_scnn.py, configs/fastscnn.
     """
     return FastSCNN(classes, mmseg=True)
 

@@ -111,7 +111,7 @@ class ICNet(nn.Module):
 
     def __init__(self, classes: int, *, width: int = RELEASED_WIDTH, align_corners: bool = False) -> None:
         super().__init__()
-        self.width = width
+        self.classes, self.width = classes, width
         self.align_corners = align_corners
         context = CONTEXT * width
         self.conv1_1 = ConvBN(3, width, 3, stride=2)
@@ -153,8 +153,10 @@ class ICNet(nn.Module):
                 groups.append(Channels((f"{block}.conv",), (f"{block}.increase",)))
             makers = (f"{blocks[0]}.project", *(f"{block}.increase" for block in blocks))
             groups.append(Channels(makers, (*(f"{block}.reduce" for block in blocks[1:]), *readers)))
-        auxiliary = ("conv6_sub4",) if hasattr(self, "conv6_sub4") else ()
-        return [*groups, Channels(("conv5_4",), ("fusion_24.conv", *auxiliary))]
+        groups.append(Channels(("conv5_4",), ("fusion_24.conv", "conv6_sub4")))
+        # A part of the network, or one without its training's classifiers, has not all of the readers.
+        own = {name for name, _ in self.named_modules()}
+        return [Channels(makers, tuple(name for name in readers if name in own)) for makers, readers in groups]
 
     def shared(self, half: torch.Tensor) -> torch.Tensor:
         """The half image, float (N, 3, H/2, W/2) -> conv3_1, float (N, 256, H/16, W/16)."""

@@ -72,26 +72,25 @@ class StridedEarlier(nn.Module):
         return F.relu(shortcut + self.block.increase(self.block.conv(self.block.reduce(x))))
 
 
-class DeployedICNet(nn.Module):
-    """The same function of raw pixels in an equal, cheaper form.
+class DeployedTrunk(nn.Module):
+    """What every part of an ICNet has: its trunk on raw pixels, in an equal, cheaper form.
 
     - A 1x1 convolution commutes with resizing and pooling, whose weights sum to one and which act on each channel
-      alone. So `conv6_cls` runs before the last doubling (a quarter of the pixels), and `conv5_4`, without its bias,
-      before the pyramid (a quarter of the channels).
-    - The dilated convolutions of both fusions run before the doubling (`CommutedFusion`).
+      alone. So `conv5_4`, without its bias, runs before the pyramid (a quarter of the channels).
     - `conv3_1` begins with 1x1 convolutions of stride 2: `conv2_3` before it computes only the pixels that they read
       (`StridedEarlier`).
-    - The image is halved inside `conv1_1` (`halved_into`); the normalisation's gain moves into the two convolutions
-      that read it.
+    - The image is halved inside `conv1_1` (`halved_into`); the normalisation's gain moves into the convolutions that
+      read it.
 
-    With aligned corners the last two points have no equal form and are left as they are.
+    With aligned corners halving has no equal form and is left as it is.
     """
 
     def __init__(self, net: ICNet, gain: torch.Tensor) -> None:
         """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
         super().__init__()
         self.net = copy.deepcopy(net).eval()
-        for first in (self.net.conv1_1.conv, self.net.conv1_sub1.conv):
+        readers = [getattr(self.net, name).conv for name in ("conv1_1", "conv1_sub1") if hasattr(self.net, name)]
+        for first in readers:
             first.weight.data *= gain.reshape(1, 3, 1, 1)
         self.context = fuse_conv_bn_eval(self.net.conv5_4.conv, self.net.conv5_4.bn)
         assert self.context.bias is not None
@@ -100,21 +99,40 @@ class DeployedICNet(nn.Module):
         self._stride_earlier()
         if not net.align_corners:
             self.net.conv1_1.conv = halved_into(self.net.conv1_1.conv)
-            self.fusion_24, self.fusion_12 = CommutedFusion(self.net.fusion_24), CommutedFusion(self.net.fusion_12)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float (N, 3, H, W) -> logits float (N, classes, H/4, W/4), as the network gives for `x * gain`."""
+    def maps(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """float (N, 3, H, W) -> conv3_1 at 1/16 and conv5_4 behind the pyramid at 1/32, as for `x * gain`."""
         net, corners = self.net, self.net.align_corners
         fine = net.shared(halve(x, align_corners=True) if corners else x)
         deep = net.deep(halve(fine, align_corners=corners))
-        context = F.relu(net.pyramid(self.context(deep)) + self.context_bias)
-        return double(net.conv6_cls(self._fuse(context, fine, net.shallow(x))), align_corners=corners)
+        return fine, F.relu(net.pyramid(self.context(deep)) + self.context_bias)
 
     def _stride_earlier(self) -> None:
         before, reader = (cast(Bottleneck, self.net.get_submodule(name)) for name in ("conv2_3", "conv3_1"))
         assert reader.project is not None and reader.project.conv.stride == reader.reduce.conv.stride == (2, 2)
         self.net.conv2_3 = StridedEarlier(before)
         reader.project.conv.stride = reader.reduce.conv.stride = (1, 1)
+
+
+class DeployedICNet(DeployedTrunk):
+    """The same function of raw pixels in an equal, cheaper form: its trunk's, and
+
+    - `conv6_cls`, which commutes with resizing as `conv5_4` does, runs before the last doubling, on a quarter of the
+      pixels;
+    - the dilated convolutions of both fusions run before the doubling (`CommutedFusion`), but with aligned corners.
+    """
+
+    def __init__(self, net: ICNet, gain: torch.Tensor) -> None:
+        """Copy `net`, in evaluation mode; gain is float32 (3,), what each input channel is multiplied with."""
+        super().__init__(net, gain)
+        if not net.align_corners:
+            self.fusion_24, self.fusion_12 = CommutedFusion(self.net.fusion_24), CommutedFusion(self.net.fusion_12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, 3, H, W) -> logits float (N, classes, H/4, W/4), as the network gives for `x * gain`."""
+        fine, context = self.maps(x)
+        fused = self._fuse(context, fine, self.net.shallow(x))
+        return double(self.net.conv6_cls(fused), align_corners=self.net.align_corners)
 
     def _fuse(self, context: torch.Tensor, fine: torch.Tensor, finest: torch.Tensor) -> torch.Tensor:
         if self.net.align_corners:

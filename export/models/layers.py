@@ -43,11 +43,11 @@ class ConvBN(nn.Module):
 
 
 class Separable(nn.Sequential):
-    """A 3x3 convolution of each channel by itself, then a 1x1 of all; a ReLU after both."""
+    """A 3x3 convolution of each channel by itself, then a 1x1 of all; a ReLU after it, and `inside` one before too."""
 
-    def __init__(self, cin: int, cout: int, *, stride: int = 1, dilation: int = 1, eps: float = 1e-5) -> None:
-        depthwise = ConvBN(cin, cin, 3, stride=stride, dilation=dilation, groups=cin, eps=eps)
-        super().__init__(depthwise, ConvBN(cin, cout, 1, eps=eps))
+    def __init__(self, cin: int, cout: int, *, stride: int = 1, dilation: int = 1, inside: bool = True) -> None:
+        depthwise = ConvBN(cin, cin, 3, stride=stride, dilation=dilation, groups=cin, relu=inside)
+        super().__init__(depthwise, ConvBN(cin, cout, 1))
 
 
 class Gained(nn.Module):

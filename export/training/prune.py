@@ -78,8 +78,7 @@ def pruned(net: ICNet, width: int) -> ICNet:
         width: of the network that is returned.
     """
     tensors, groups = net.state_dict(), net.channels()
-    classes = len(tensors["conv6_cls.bias"])
-    smaller = type(net)(classes, width=width)
+    smaller = type(net)(net.classes, width=width)
     smaller.load_state_dict(narrowed(tensors, groups, choose(tensors, groups, Fraction(width, net.width))))
     return smaller.eval()
 

@@ -76,3 +76,14 @@ def test_a_missing_table_of_an_adopted_graph_names_its_file(tmp_path, monkeypatc
     with pytest.raises(GraphError, match=r"make one: .*calib (ONNX=|--onnx )their\.onnx") as refused:
         find_table("their", "a" * 64, f"{ADOPTED}their.onnx")
     assert "MODEL" not in str(refused.value) and "--model" not in str(refused.value)
+
+
+def test_a_table_of_another_network_of_the_same_weights_is_passed_over(tables, tmp_path, monkeypatch):
+    table = tables("icnet")
+    monkeypatch.setattr("calib.table.TABLES", tmp_path)
+    monkeypatch.setattr("calib.table.SHIPPED", tmp_path)
+    save_table(tmp_path / "icnet-sub24-mse-0.json", dataclasses.replace(table, model="icnet-sub24"))
+    with pytest.raises(GraphError, match="no calibration table for these weights of icnet;"):
+        find_table("icnet", table.weights_sha256)
+    save_table(tmp_path / "icnet-mse-0.json", table)
+    assert find_table("icnet", table.weights_sha256).name == "icnet-mse-0.json"

@@ -78,3 +78,9 @@ def test_a_real_deconvolution_is_among_the_layers_that_are_looked_at(tmp_path, c
     written = core().compile_model(core().read_model(path), DEVICE, options).export_model()
     read = core().import_model(written, DEVICE, options)  # as a build looks at it
     assert without_a_kernel(read, "fp16") == 1 and "they run in fp32 (logits)" in capsys.readouterr().err
+
+
+def test_matrix_products_without_a_kernel_of_16_bits_are_named_and_no_reason_to_refuse(capsys):
+    read = Compiled(("MatMul", "f32", "pool"), ("Convolution", "bf16", "body"), ("FullyConnected", "bf16", "spread"))
+    assert without_a_kernel(read, "bf16") == 1
+    assert "no bf16 kernel for 1 matrix products: they run in fp32 (pool)" in capsys.readouterr().err

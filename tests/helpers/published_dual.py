@@ -154,15 +154,14 @@ def mmseg_names(tensors):
     return found
 
 
-def unit(cin, cout, kernel=1, stride=1, padding=None, groups=1, *, relu=True):
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2 if padding is None else padding, groups=groups, bias=False)
+def unit(cin, cout, kernel=1, stride=1, groups=1, *, relu=True):
+    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(cout), activate=nn.ReLU() if relu else nn.Identity()))
 
 
 def separable(cin, cout, stride=1):
-    return nn.Sequential(
-        OrderedDict(depthwise_conv=unit(cin, cin, 3, stride, groups=cin), pointwise_conv=unit(cin, cout))
-    )
+    depthwise = unit(cin, cin, 3, stride, groups=cin, relu=False)
+    return nn.Sequential(OrderedDict(depthwise_conv=depthwise, pointwise_conv=unit(cin, cout)))
 
 
 class Inverted(nn.Module):
@@ -184,7 +183,7 @@ class Extractor(nn.Module):
             blocks = (Inverted(cin, cout, stride), Inverted(cout, cout, 1), Inverted(cout, cout, 1))
             self.add_module(f"bottleneck{i}", nn.Sequential(*blocks))
         self.ppm = nn.ModuleList(nn.Sequential(nn.AdaptiveAvgPool2d(n), unit(128, 32)) for n in (1, 2, 3, 6))
-        self.out = unit(256, 128)
+        self.out = unit(256, 128, 3)
 
     def forward(self, x):
         x = self.bottleneck3(self.bottleneck2(self.bottleneck1(x)))
@@ -205,12 +204,12 @@ class PublishedFastSCNN(nn.Module):
         super().__init__()
         self.backbone = nn.Module()
         self.backbone.learning_to_downsample = nn.Sequential(
-            OrderedDict(conv=unit(3, 32, 3, 2, padding=0), dsconv1=separable(32, 48, 2), dsconv2=separable(48, 64, 2))
+            OrderedDict(conv=unit(3, 32, 3, 2), dsconv1=separable(32, 48, 2), dsconv2=separable(48, 64, 2))
         )
         self.backbone.global_feature_extractor = Extractor()
         self.backbone.feature_fusion = nn.ModuleDict(
             {
-                "dwconv": unit(128, 128), "conv_lower_res": unit(128, 128, relu=False),
+                "dwconv": unit(128, 128, 3, groups=128), "conv_lower_res": unit(128, 128, relu=False),
                 "conv_higher_res": unit(64, 128, relu=False),
             }
         )  # fmt: skip

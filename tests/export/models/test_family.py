@@ -11,6 +11,13 @@ from export.models.ddrnet import DDRNet23Slim
 from export.models.fast_scnn import FastSCNN
 from export.models.layers import ConvBN
 from export.models.pspnet import PSPNet, pspnet50_caffe, pspnet50_mmseg
+from export.models.pspnet_sum import (
+    PSPNetSum,
+    pspnet50_sum_half,
+    pspnet50_sum_os16,
+    pspnet50_sum_os32,
+    pspnet50_sum_quarter,
+)
 from export.models.pyramid import PYRAMID_BINS, TappedPyramid, averages, spread
 from tests.helpers.networks import multiply_accumulates, parameters, seeded
 
@@ -34,6 +41,13 @@ MATRICES = 1e-5
         (PSPNet, ("auxiliary",), "46.715", (713, 713), "363.78"),
         (pspnet50_caffe, (), "46.715", (1025, 2049), "1486.19"),
         (pspnet50_mmseg, ("auxiliary",), "46.611", (1024, 2048), "1426.22"),
+        (PSPNetSum, (), "24.691", (1025, 2049), "895.16"),
+        (PSPNetSum, (), "24.691", (513, 1025), "226.23"),
+        (PSPNetSum, (), "24.691", (257, 513), "57.79"),
+        (pspnet50_sum_os16, (), "24.691", (1025, 2049), "323.55"),
+        (pspnet50_sum_os32, (), "24.691", (1025, 2049), "223.71"),
+        (pspnet50_sum_half, (), "6.189", (1025, 2049), "224.10"),
+        (pspnet50_sum_quarter, (), "1.556", (1025, 2049), "56.18"),
     ],
 )
 def test_a_network_has_the_parameters_and_the_cost_that_are_published(build, auxiliary, millions, size, gmac):
@@ -73,3 +87,10 @@ def test_the_branches_logits_are_given_in_training():
     frame = torch.zeros(2, 3, 64, 72)
     assert [tuple(o.shape) for o in DDRNet23Slim(5).train()(frame)] == [(2, 5, 8, 9)] * 2
     assert [tuple(o.shape) for o in FastSCNN(5).train()(frame)] == [(2, 5, 8, 9), (2, 5, 2, 3), (2, 5, 8, 9)]
+
+
+def test_the_summed_pyramid_is_its_averages_resized_and_added():
+    x = torch.from_numpy(np.random.default_rng(4).normal(size=(2, 4, 7, 5)).astype(np.float32))
+    maps = [F.interpolate(F.adaptive_avg_pool2d(x, bins), (7, 5), mode="bilinear") for bins in PYRAMID_BINS]
+    network = PSPNetSum(3, width=1)
+    torch.testing.assert_close(network.pyramid(x), x + torch.stack(maps).sum(0), rtol=0, atol=MATRICES)
