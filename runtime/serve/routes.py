@@ -7,6 +7,7 @@ from runtime.serve import v2
 from runtime.serve.app import Call, Route
 from runtime.serve.bodies import refuse_encoded
 from runtime.serve.metrics import Metrics
+from runtime.serve.page import page_reply
 from runtime.serve.replies import Refusal, Reply, json_reply
 from runtime.serve.service import Service, ready_reply
 from runtime.serve.swap import Swapper, swap_from_body
@@ -19,6 +20,7 @@ def routes_of(service: Service, swapper: Swapper, metrics: Metrics) -> list[Rout
         Route("/segment", {"POST": partial(_segment, service)}),
         Route("/engines", {"GET": partial(_engines, service)}),
         Route("/metrics", {"GET": partial(_metrics, metrics)}),
+        Route("/", {"GET": _page}, open_to_all=True),
         Route("/sample.jpg", {"GET": _sample}, open_to_all=True),
         Route("/v2", {"GET": _server}),
         Route("/v2/health/live", {"GET": _live}, open_to_all=True),
@@ -50,6 +52,10 @@ async def _engines(service: Service, call: Call) -> Reply:
 
 async def _metrics(metrics: Metrics, call: Call) -> Reply:
     return metrics.reply()
+
+
+async def _page(call: Call) -> Reply:
+    return page_reply()
 
 
 async def _sample(call: Call) -> Reply:
