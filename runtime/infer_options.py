@@ -47,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     add("inputs", nargs="*", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or "
         "cameras: camera:0, /dev/video0, rtsp://HOST/PATH, gst:PIPELINE")  # fmt: skip
     add("--list", action="append", default=[], metavar="FILE", help="inputs, one a line; - is standard input")
-    add("--shard", type=_shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
+    add("--shard", type=shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
     add("--resume", action="store_true", help="keep outputs that are whole, of this engine, options and input")
     add("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
     add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
-    add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
+    add("--save", type=saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
     add("--confidence", action="store_true", help="also write how far each pixel's class is ahead of the second, "
         "0..255, as a grey picture or video")  # fmt: skip
     add("--void-below", type=cli.byte_from_text, metavar="N", help="pixels of less confidence (0..255) are of "
@@ -104,14 +104,24 @@ class _Parser(Parser):
         return options, rest
 
 
-def _shard_from_text(text: str) -> Shard:
+def shard_from_text(text: str) -> Shard:
+    """'2/8' -> the second of eight shares; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it has another form.
+    """
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and len(count) < 7 and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/8")
     return Shard(int(number), int(count))
 
 
-def _saves_from_text(text: str) -> tuple[str, ...]:
+def saves_from_text(text: str) -> tuple[str, ...]:
+    """'overlay,ids' -> (ids, overlay); an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: one of them is not of `SAVES`.
+    """
     asked = text.split(",")
     if not set(asked) <= set(SAVES):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {','.join(SAVES)}")

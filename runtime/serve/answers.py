@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from runtime.labels import IGNORED, VOID, Label, cityscapes_colors, palette
-from runtime.media.frames import png_from_pixels
 from runtime.media.outputs import Look, Seen
 from runtime.media.pictures import Segmented
+from runtime.media.png import png_from_pixels
 from runtime.serve.accept import FORMS
 from runtime.serve.asked import Asked
 from runtime.serve.replies import Reply
