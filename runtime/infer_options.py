@@ -47,16 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     add("inputs", nargs="*", metavar="INPUT", help="image, video, glob, folder (searched to the bottom), or "
         "cameras: camera:0, /dev/video0, rtsp://HOST/PATH, gst:PIPELINE")  # fmt: skip
     add("--list", action="append", default=[], metavar="FILE", help="inputs, one a line; - is standard input")
-    add("--shard", type=_shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
+    add("--shard", type=shard_from_text, metavar="I/N", help="do the I-th of N equal shares of the inputs")
     add("--resume", action="store_true", help="keep outputs that are whole, of this engine, options and input")
     add("-o", "--output", type=Path, default=ARTIFACTS / "masks", help="folder (default: %(default)s)")
     add("--engine", type=Path, help="default: this machine's newest under artifacts/engines")
-    add("--save", type=_saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
+    add("--save", type=saves_from_text, help="which of ids,color,overlay (default: all; of videos the overlay)")
     add("--confidence", action="store_true", help="also write how far each pixel's class is ahead of the second, "
         "0..255, as a grey picture or video")  # fmt: skip
     add("--void-below", type=cli.byte_from_text, metavar="N", help="pixels of less confidence (0..255) are of "
         "no class: 255 among the ids, without colour in the overlay (default: 0, none)")  # fmt: skip
-    add("--alpha", type=_alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
+    add("--alpha", type=alpha_from_text, default=0.5, help="colours in the overlay, 0..1 (default: 0.5)")
     add("--colors", choices=("own", "cityscapes"), default="own", help="of the classes: their data set's own, or "
         "Cityscapes', which show more over a street (default: own)")  # fmt: skip
     add("--warmup", type=cli.amount_from_text, default=0, metavar="N", help="untimed runs on the first frame, and its "
@@ -91,7 +91,7 @@ def add_cameras(parser: argparse.ArgumentParser) -> None:
     add("--reconnect", type=_patience_from_text, default=PATIENCE_S, metavar="S", help="try what is lost again "
         "for so many seconds; 0: not at all (default: 60)")  # fmt: skip
     add("--show", action="store_true", help="a page of what is seen, for the browser of this machine")
-    add("--show-port", type=_port_from_text, metavar="PORT", help="its port (default: any that is free)")
+    add("--show-port", type=port_from_text, metavar="PORT", help="its port (default: any that is free)")
     add("--window", action="store_true", help="show it in windows, where this OpenCV has them")
 
 
@@ -104,21 +104,36 @@ class _Parser(Parser):
         return options, rest
 
 
-def _shard_from_text(text: str) -> Shard:
+def shard_from_text(text: str) -> Shard:
+    """'2/8' -> the second of eight shares; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it has another form.
+    """
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and len(count) < 7 and 1 <= int(number) <= int(count)):
         raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, for example 2/8")
     return Shard(int(number), int(count))
 
 
-def _saves_from_text(text: str) -> tuple[str, ...]:
+def saves_from_text(text: str) -> tuple[str, ...]:
+    """'overlay,ids' -> (ids, overlay); an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: one of them is not of `SAVES`.
+    """
     asked = text.split(",")
     if not set(asked) <= set(SAVES):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {','.join(SAVES)}")
     return tuple(kind for kind in SAVES if kind in asked)
 
 
-def _alpha_from_text(text: str) -> float:
+def alpha_from_text(text: str) -> float:
+    """'0.5' -> 0.5; an argparse type, of the colours' part in an overlay.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number from 0 to 1.
+    """
     try:
         alpha = float(text)
     except ValueError:
@@ -168,7 +183,12 @@ def _format_from_text(text: str) -> str:
     return text.upper()
 
 
-def _port_from_text(text: str) -> int:
+def port_from_text(text: str) -> int:
+    """'8000' -> 8000; an argparse type.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no port, 1 to 65535.
+    """
     if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text[:TOLD]!r} is not a port, 1 to 65535")
     return int(text)

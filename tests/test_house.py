@@ -29,7 +29,8 @@ MOST_FORWARDED_LINES = 8
 NOT_DEPLOYED = ("runtime.measure", "runtime.accuracy")
 HEAVY = (
     "torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "pycuda", "numba", "cv2",
-    "tqdm", "filelock", "plotly", "PIL",
+    "tqdm", "filelock", "plotly", "PIL", "isal", "starlette", "uvicorn", "prometheus_client",
+    "pyarrow", "ray", "fsspec", "s3fs",
 )  # fmt: skip
 MOST_LINES = 400
 SOURCES = {".py", ".cu", ".cuh", ".h", ".cpp", ".sh"}

@@ -39,6 +39,7 @@ from export.training.checkpoint import (
 from export.training.compiled import check_compiler, compile_network, compiled_loss
 from export.training.curve import write_curve
 from export.training.fake_quantize import quantize_training
+from export.training.float32_layers import keep_in_float32
 from export.training.losses import class_weights, pixel_loss, segmentation_loss
 from export.training.options import command_of, parse
 from export.training.recipe import Recipe, lr_share, make_optimizer, plan_epoch
@@ -107,7 +108,10 @@ def begin(network: Network, classes: int, recipe: Recipe, start: Path | None = N
     for module in net.modules():
         if isinstance(module, nn.Dropout2d) and recipe.dropout is not None:
             module.p = recipe.dropout
-    return State(net, copy.deepcopy(net).eval(), make_optimizer(net, classes, recipe))
+    state = State(net, copy.deepcopy(net).eval(), make_optimizer(net, classes, recipe))
+    if device == "cpu":
+        keep_in_float32(net)
+    return state
 
 
 @torch.no_grad()

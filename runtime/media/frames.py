@@ -21,6 +21,7 @@ from runtime.media.found import find_frames as find_frames
 from runtime.media.found import locate_frames as locate_frames
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
 from runtime.media.marks import marked_png
+from runtime.media.png import png_from_pixels
 from runtime.texts import shown
 
 MIN_SIDE_PX = 16
@@ -61,10 +62,23 @@ def whole_bytes(path: Path, *, smallest: int = 1) -> bytes:
         FrameError: why it is not; the message does not name the file.
     """
     data = _read_file(path)
+    refuse_bytes(data, smallest=smallest)
+    return data
+
+
+def refuse_bytes(data: bytes, *, smallest: int = MIN_SIDE_PX) -> None:
+    """Hold a picture's bytes, wherever they come from, to what a decoder may be given; nothing is decoded.
+
+    Args:
+        data: a whole file.
+        smallest: side in pixels.
+
+    Raises:
+        FrameError: not an image, cut off, too small, too large or too costly; the message does not name the file.
+    """
     refuse_size(*read_header(data)[1:], smallest=smallest)
     refuse_truncated(data)
     refuse_costly(data)
-    return data
 
 
 def picture_bytes(path: Path, *, smallest: int = 1) -> bytes:
@@ -115,10 +129,6 @@ def _pixels_from_text(text: str) -> int:
 def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
     """Write a PNG, all of it or nothing.
 
-    Compression level 1, rows as their difference from the row above. Ids, colours and overlay of one 1024x2048 mask
-    take 4 + 12 + 58 ms on a 2-core CPU that way and 28 + 49 + 1892 KB; level 1 with the filter left to OpenCV takes
-    16 + 36 + 95 ms, level 6 takes 16 + 46 + 466 ms for 15 + 22 + 1539 KB.
-
     Args:
         pixels: uint8 (H, W), or (H, W, 3) RGB.
         mark: what `runtime.media.marks` finds it by.
@@ -126,13 +136,7 @@ def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    import cv2
-
-    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-    settings = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # came with OpenCV 4.12
-        settings += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-    data = cv2.imencode(".png", image, settings)[1].tobytes()
+    data = png_from_pixels(pixels)
     try:
         write_atomically(Path(path), marked_png(data, mark) if mark else data)
     except OSError as error:

@@ -24,6 +24,10 @@ X264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 KEY_FRAME_S = 1
 MP4 = {"movflags": "hybrid_fragmented+frag_keyframe"}
 BT709, LIMITED_RANGE = 1, 1
+# What makes a file the same bytes wherever it is written: no random numbers, and threads that are not the machine's.
+REPEATABLE = {"fflags": "+bitexact"}
+REPEATABLE_FFV1 = {"level": "3", "slices": "4"}
+REPEATABLE_THREADS = 2
 
 
 class VideoWriter(ClosedOnExit):
@@ -35,7 +39,14 @@ class VideoWriter(ClosedOnExit):
     """
 
     def __init__(
-        self, path: Path, pixels: np.ndarray, rate: Fraction, time_base: Fraction, aspect: Fraction = Fraction(1)
+        self,
+        path: Path,
+        pixels: np.ndarray,
+        rate: Fraction,
+        time_base: Fraction,
+        aspect: Fraction = Fraction(1),
+        *,
+        repeatable: bool = False,
     ) -> None:
         """Make the file.
 
@@ -45,6 +56,7 @@ class VideoWriter(ClosedOnExit):
             rate: frames a second, about.
             time_base: the unit of every `pts`, in seconds.
             aspect: width of a pixel over its height.
+            repeatable: the same frames are the same bytes on every machine, with the same FFmpeg.
 
         Raises:
             OutputError: it cannot be made, or another process writes it.
@@ -56,12 +68,12 @@ class VideoWriter(ClosedOnExit):
         self._first: int | None = None
         self._key_frame_due = 0
         self._last = -1
-        self._ids = pixels.ndim == 2
+        self._ids, self._repeatable = pixels.ndim == 2, repeatable
         with self._telling():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._claim = Claim(path)
             self._growing = self._claim.growing
-            options = {"flush_packets": "1", **({} if self._ids else MP4)}
+            options = {"flush_packets": "1", **({} if self._ids else MP4), **(REPEATABLE if repeatable else {})}
             self._container = self._av.open(file_name(self._growing), "w", options=options)
         self._guard = Guard(shown(path), self)
         with self._telling():
@@ -114,16 +126,21 @@ class VideoWriter(ClosedOnExit):
         codec = "ffv1" if self._ids else "libx264"
         if codec not in self._av.codec.codecs_available:
             raise LibraryError(f"this PyAV has no {codec} encoder: pip install av, whose wheels have it")
-        stream = self._container.add_stream(codec, rate=rate, options={} if self._ids else X264)
+        stream = self._container.add_stream(codec, rate=rate, options=self._codec_options())
         stream.height, stream.width = (size if self._ids else size + size % 2 for size in pixels.shape[:2])
         stream.pix_fmt = "gray" if self._ids else "yuv420p"
         context = stream.codec_context
         context.time_base = self._time_base
-        context.thread_count = bound() or 0
+        context.thread_count = REPEATABLE_THREADS if self._repeatable else bound() or 0
         if not self._ids:
             context.colorspace = context.color_primaries = context.color_trc = BT709
             context.color_range = LIMITED_RANGE
         return stream
+
+    def _codec_options(self) -> dict[str, str]:
+        if self._ids:
+            return REPEATABLE_FFV1 if self._repeatable else {}
+        return X264
 
     def _mux(self, frame: Any) -> None:
         with self._telling():
@@ -147,17 +164,19 @@ class VideoWriter(ClosedOnExit):
 class Recording(ClosedOnExit):
     """The videos of one source, one for each kind that is saved. A frame of another size begins the next files."""
 
-    def __init__(self, outputs: dict[str, Path], look: Look, rate: Fraction, time_base: Fraction) -> None:
+    def __init__(
+        self, outputs: dict[str, Path], look: Look, rate: Fraction, time_base: Fraction, *, repeatable: bool = False
+    ) -> None:
         """Nothing is made before the first frame is here.
 
         Args:
             outputs: a kind, such as overlay -> where.
             look: how they look.
-            rate, time_base: see `VideoWriter`.
+            rate, time_base, repeatable: see `VideoWriter`.
         """
         self.written: list[tuple[str, Path]] = []
         self._outputs, self._look = outputs, look
-        self._rate, self._time_base = rate, time_base
+        self._rate, self._time_base, self._repeatable = rate, time_base, repeatable
         self._writers: dict[str, VideoWriter] = {}
         self._shape: tuple[object, ...] = ()
         self._part = 0
@@ -195,5 +214,6 @@ class Recording(ClosedOnExit):
             raise failures[0]
 
     def _begin(self, kind: str, path: Path, pixels: np.ndarray, aspect: Fraction) -> None:
-        self._writers[kind] = VideoWriter(path, pixels, self._rate, self._time_base, aspect)
+        how = (self._rate, self._time_base, aspect)
+        self._writers[kind] = VideoWriter(path, pixels, *how, repeatable=self._repeatable)
         self.written.append((kind, path))

@@ -1,0 +1,75 @@
+"""The options of `runtime.serve`."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from runtime import cli
+from runtime.arguments import Parser
+from runtime.fit import add_fit
+from runtime.infer_options import port_from_text
+from runtime.media.frames import add_max_pixels
+from runtime.serve.engines import named_from_text
+from runtime.serve.limits import MIB, Limits
+from runtime.signature import add_require_signed
+
+DESCRIPTION = "`python -m runtime.serve`: masks over HTTP, on this machine's own address unless another is asked for."
+HOST, PORT = "127.0.0.1", 8000
+MOST_BODY_MIB, MOST_SECONDS, MOST_REQUESTS = 4096, 86400, 65536
+
+
+def options_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of one server."""
+    parser = Parser(prog="python -m runtime.serve", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--engine", type=named_from_text, action="append", metavar="[NAME=]FILE", help="served under its name, by "
+        "default the file's; several times for several (default: this machine's newest)")  # fmt: skip
+    add("--host", default=HOST, help="address to listen on; 0.0.0.0 is all of this machine's (default: %(default)s)")
+    add("--port", type=_port, default=PORT, help="0: any that is free, which is printed (default: %(default)s)")
+    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in an engine at once: 1 answers a lone request "
+        "soonest (default: what the engine does best under load)")  # fmt: skip
+    cli.add_threads(parser)
+    add_fit(parser)
+    add_max_pixels(parser)
+    add_require_signed(parser)
+    add("--token-file", type=Path, metavar="FILE", help="only requests with this bearer token are answered")
+    add("--admin-token-file", type=Path, metavar="FILE", help="POST /engine is taken with this bearer token")
+    _add_limits(parser)
+    return parser.parse_args(argv)
+
+
+def limits_of(options: argparse.Namespace) -> Limits:
+    """The bounds that the options set."""
+    return Limits(
+        body_bytes=options.max_body * MIB, upload_s=options.upload_seconds, uploads=options.uploads,
+        queue=options.queue, connections=options.connections, send_s=options.send_seconds,
+        stall_s=options.stall_seconds, grace_s=options.grace_seconds,
+    )  # fmt: skip
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    own = Limits()
+    for name, kind, default, what in (
+        ("queue", _whole(0, MOST_REQUESTS), own.queue, "requests that wait beside those in a lane; more are a 503"),
+        ("max-body", _whole(1, MOST_BODY_MIB), own.body_bytes // MIB, "MiB of a request; more is a 413"),
+        ("upload-seconds", _whole(1, MOST_SECONDS), round(own.upload_s), "for a body to arrive; longer is a 408"),
+        ("uploads", _whole(1, MOST_REQUESTS), own.uploads, "bodies that arrive at once; more are a 503"),
+        ("connections", _whole(1, MOST_REQUESTS), own.connections, "that are open; more are a 503"),
+        ("send-seconds", _whole(1, MOST_SECONDS), round(own.send_s), "for a client to take some of its answer"),
+        ("stall-seconds", _whole(1, MOST_SECONDS), round(own.stall_s), "of one frame; longer, and it is not ready"),
+        ("grace-seconds", _whole(1, MOST_SECONDS), round(own.grace_s), "after SIGTERM, for what was accepted"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default})")
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def value(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a whole number, {least} to {most}")
+        return int(text)
+
+    return value
+
+
+def _port(text: str) -> int:
+    return 0 if text == "0" else port_from_text(text)

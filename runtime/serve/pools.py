@@ -1,0 +1,38 @@
+"""Work in threads, for the event loop: nothing is begun for who has left, and what has begun is waited for."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, NamedTuple
+
+
+class Timed(NamedTuple):
+    """What the work gave, how long it waited for a thread, and how long it took."""
+
+    value: Any
+    waited_ms: float
+    took_ms: float
+
+
+async def in_thread(pool: ThreadPoolExecutor, work: Callable[..., Any], *given: Any) -> Timed:
+    """Do the work in a thread of the pool.
+
+    Cancelled before a thread has begun it, it is never done. Cancelled later, it is finished first: whoever counts the
+    work that is going on counts it to its end.
+    """
+    asked = perf_counter()
+    future = pool.submit(_timed, asked, work, given)
+    waiting = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await asyncio.wait([waiting])
+        raise
+
+
+def _timed(asked: float, work: Callable[..., Any], given: tuple[Any, ...]) -> Timed:
+    begun = perf_counter()
+    value = work(*given)
+    return Timed(value, (begun - asked) * 1e3, (perf_counter() - begun) * 1e3)

@@ -1,0 +1,119 @@
+"""Bodies of requests, within bounds of size and time; what is not wanted is read and dropped, so that answers arrive.
+
+A server that closes while its client still sends resets the connection, and the client never sees why.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar
+
+from runtime.serve.limits import MIB, Limits
+from runtime.serve.replies import LeftError, Refusal
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+T = TypeVar("T")
+
+LINGER_S = 2.0  # for a client that was too slow, to see that it was
+
+
+class Uploads:
+    """How many bodies come in at once. For the thread of the event loop alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        """None yet."""
+        self.limits = limits
+        self.going = 0
+
+
+class Upload:
+    """The body of one request."""
+
+    def __init__(self, receive: Receive, uploads: Uploads) -> None:
+        """Nothing is read yet; its time begins."""
+        self._receive, self._uploads, self._limits = receive, uploads, uploads.limits
+        self._until = time.monotonic() + uploads.limits.upload_s
+        self.whole = False  # whether its last byte has come
+
+    async def body(self, announced: int | None) -> bytes:
+        """All of it.
+
+        Args:
+            announced: its Content-Length, where it has one.
+
+        Raises:
+            Refusal: 413 it is too large, 408 too slow, 503 too many come in at once.
+            LeftError: the client is gone.
+        """
+        if announced is not None and announced > self._limits.body_bytes:
+            raise self._too_large()
+        if self._uploads.going >= self._limits.uploads:
+            raise Refusal(
+                503, "uploads", f"{self._uploads.going} uploads are going on; come again", {"Retry-After": "1"}
+            )
+        self._uploads.going += 1
+        try:
+            return await asyncio.wait_for(self._all(), max(0.0, self._until - time.monotonic()))
+        except asyncio.TimeoutError:
+            self._until = time.monotonic() + LINGER_S
+            raise Refusal(408, "slow", f"the body did not come within {self._limits.upload_s:g} s") from None
+        finally:
+            self._uploads.going -= 1
+
+    async def drop(self) -> None:
+        """Read the rest and forget it, as long as its time lasts."""
+        try:
+            await asyncio.wait_for(self._rest(), max(0.0, self._until - time.monotonic()))
+        except (asyncio.TimeoutError, LeftError):
+            return
+
+    async def unless_left(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives; it is cancelled when the client leaves. The body is whole.
+
+        Raises:
+            LeftError: it has left.
+        """
+        doing = asyncio.ensure_future(work)
+        watching = asyncio.ensure_future(self._left())
+        try:
+            await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            raise LeftError
+        finally:
+            watching.cancel()
+            if not doing.done():
+                doing.cancel()
+                await asyncio.gather(doing, return_exceptions=True)
+
+    async def _all(self) -> bytes:
+        parts: list[bytes] = []
+        length = 0
+        while not self.whole:
+            part = await self._part()
+            length += len(part)
+            if length > self._limits.body_bytes:
+                raise self._too_large()
+            parts.append(part)
+        return b"".join(parts)
+
+    async def _rest(self) -> None:
+        while not self.whole:
+            await self._part()
+
+    async def _part(self) -> bytes:
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise LeftError
+        self.whole = not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def _left(self) -> None:
+        while (await self._receive())["type"] == "http.request":
+            pass
+
+    def _too_large(self) -> Refusal:
+        most = self._limits.body_bytes / MIB
+        return Refusal(413, "body", f"the body is larger than {most:g} MiB (--max-body)")

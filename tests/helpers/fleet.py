@@ -1,0 +1,44 @@
+"""A small fleet's folder: pictures, a film, a file that is neither, and an engine; rows as what a run made."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from runtime.fleet.rows import OF_A_RUN, Row, rows_from_bytes
+from tests.helpers.pictures import gradient, lossless
+from tests.helpers.videos import moving, write_video
+
+PICTURES, FRAMES = 4, 60
+
+
+def fill(folder: Path, *, pictures: int = PICTURES, films: int = 1, bad: bool = False) -> Path:
+    """Pictures `0.png`..., films `0.mp4`... of B-frames and an open GOP, each another; `bad`: and what is neither."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(pictures):
+        shifted = np.roll(gradient(), (number % 40, number // 40), (0, 1))
+        (folder / f"{number}.png").write_bytes(lossless(".png", shifted))
+    extra = {"bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"}
+    for number in range(films):
+        frames = [np.roll(frame, number, 0) for frame in moving(FRAMES)]
+        write_video(folder / f"{number}.mp4", frames, key_every=8, extra=extra)
+    if bad:
+        (folder / "bad.png").write_bytes(b"no picture" * 10)
+    return folder
+
+
+def results(folder: Path) -> list[Row]:
+    """The joined rows."""
+    return rows_from_bytes((folder / "results.parquet").read_bytes())
+
+
+def told(rows: list[Row]) -> list[Row]:
+    """The rows without what differs from run to run."""
+    same = dataclasses.asdict(Row("", "", "", "", "", "", False, 0, None, None, None, ""))
+    return [dataclasses.replace(row, **{name: same[name] for name in OF_A_RUN}) for row in rows]
+
+
+def masks(folder: Path) -> dict[str, bytes]:
+    """Every file of the masks, by its name."""
+    found = sorted(path for path in (folder / "masks").rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}

@@ -1,0 +1,85 @@
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from runtime.serve.connections import FULL, Connection
+from runtime.serve.limits import Limits
+
+LIMITS = Limits(connections=1, header_s=0.05)
+
+
+class Inner:
+    """What uvicorn's protocol has of it: the cycle of a request, and h11's connection with bytes that wait."""
+
+    def __init__(self, connections):
+        self.connections, self.cycle, self.conn = connections, None, SimpleNamespace(trailing_data=(b"", False))
+
+    def connection_made(self, transport):
+        self.connections.add(self)
+
+    def data_received(self, data):
+        self.conn.trailing_data = (data, False)
+
+    def connection_lost(self, error):
+        self.connections.discard(self)
+
+
+class Transport:
+    def __init__(self):
+        self.written, self.closed = b"", False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.closed = True
+
+
+def connected(connections=None):
+    connection, transport = Connection(Inner(set() if connections is None else connections), LIMITS), Transport()
+    connection.connection_made(transport)
+    return connection, transport
+
+
+def cycle(complete):
+    return SimpleNamespace(response_complete=complete)
+
+
+@pytest.mark.parametrize(
+    ("before", "sent", "closed"),
+    [
+        (None, b"", True),
+        (None, b"GET / HT", True),
+        (cycle(False), b"a body that comes slowly", False),
+        (cycle(True), b"", False),
+        (cycle(True), b"GET / HT", True),
+    ],
+    ids=["silent", "headers cut", "in a request", "idle", "headers cut, of a second request"],
+)
+def test_headers_that_are_not_whole_in_time_end_the_connection(before, sent, closed):
+    async def run():
+        connection, transport = connected()
+        if before is not None:
+            connection._inner.cycle = before
+            await asyncio.sleep(0.1)
+            assert not transport.closed
+        if sent:
+            connection.data_received(sent)
+        await asyncio.sleep(0.1)
+        assert transport.closed is closed
+
+    asyncio.run(run())
+
+
+def test_one_connection_too_many_is_told_so_and_the_next_is_taken_when_one_is_over():
+    async def run():
+        connections = set()
+        first, _ = connected(connections)
+        second, transport = connected(connections)
+        assert transport.written == FULL and transport.closed
+        for each in (first, second):
+            each.connection_lost(None)
+        assert not connected(connections)[1].closed
+
+    asyncio.run(run())

@@ -1,0 +1,236 @@
+"""The page in a headless Chromium, over engines made of NumPy."""
+
+import re
+import shutil
+import time
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+
+from runtime.labels import CAMVID
+from runtime.media.frames import read_frame
+from runtime.samples import STREET
+from runtime.serve.page import PAGE, page_reply
+from tests.helpers.fake_backend import PICTURE, expected_mask, write_fake_engine
+from tests.helpers.fake_server import server
+from tests.helpers.pictures import gradient
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+FRAME = gradient()
+PATIENCE_S = 15.0
+
+
+def test_the_page_names_no_other_host_and_may_ask_none():
+    text = PAGE.read_text()
+    assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+", re.sub(r"^\s*//.*$", "", text, flags=re.M)) == []
+    policy = page_reply().headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "unsafe" not in policy
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-serve does")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium on the PATH (Debian: chromium)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", *FAKE_CAMERA])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    engines = [write_fake_engine(folder, name=name) for name in ("street", "other")]
+    with server("--engine", engines[0], "--engine", engines[1], folder=folder) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, running):
+    """The page, as a person sees it first; it may ask its own server alone, and write nothing on the console."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, permissions=["camera"])
+    opened, asked, said = context.new_page(), [], []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("console", lambda line: said.append(line.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.set_default_timeout(15_000)
+    opened.goto(f"http://127.0.0.1:{running.port}/")
+    until(opened, "engines.length > 0")
+    yield opened
+    context.close()
+    hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {f"127.0.0.1:{running.port}"}
+    assert [line for line in said if "status of 400" not in line] == []
+
+
+def until(page, expression):
+    """Wait until it is true; the page's policy forbids what `wait_for_function` does."""
+    end = time.monotonic() + PATIENCE_S
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
+
+
+def upload(page, data=PICTURE, name="a.png"):
+    page.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": data})
+
+
+def shown_mask(page):
+    """The ids that the page holds."""
+    values = page.evaluate("[shown.seen[0].height, shown.seen[0].width, Array.from(shown.seen[0].mask)]")
+    return np.array(values[2], np.uint8).reshape(values[:2])
+
+
+@pytest.mark.serve
+def test_a_picture_that_is_opened_is_shown_under_its_classes(page):
+    upload(page)
+    page.wait_for_selector(".stack")
+    assert np.array_equal(shown_mask(page), expected_mask(FRAME))
+    counts = np.bincount(expected_mask(FRAME).ravel(), minlength=len(CAMVID))
+    largest = CAMVID[int(counts.argmax())].name
+    assert page.locator("#legend li").first.text_content().startswith(largest)
+    assert page.locator("#legend li").count() == int((counts > 0).sum())
+    stages = page.locator("#stages").text_content()
+    assert all(name in stages for name in ("decode", "queue", "network", "encode", "request"))
+    assert page.locator("#message").text_content() == ""
+
+
+@pytest.mark.serve
+def test_the_sample_is_segmented(page):
+    page.click("#sample")
+    page.wait_for_selector(".stack")
+    assert np.array_equal(shown_mask(page), expected_mask(read_frame(STREET)))
+
+
+@pytest.mark.serve
+def test_a_bad_file_is_told_in_words_and_the_next_good_one_is_shown(page):
+    upload(page, b"garbage")
+    until(page, "document.getElementById('message').textContent !== ''")
+    assert "not an image" in page.locator("#message").text_content()
+    upload(page, b"")
+    until(page, "document.getElementById('message').textContent === 'The file is empty.'")
+    upload(page)
+    page.wait_for_selector(".stack")
+    assert page.locator("#message").text_content() == ""
+
+
+@pytest.mark.serve
+def test_a_dropped_picture_is_taken(page):
+    page.evaluate(
+        """(bytes) => { const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], 'a.png', {type: 'image/png'}));
+        document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); }""",
+        list(PICTURE),
+    )
+    page.wait_for_selector(".stack")
+    assert np.array_equal(shown_mask(page), expected_mask(FRAME))
+
+
+@pytest.mark.serve
+def test_the_class_under_the_cursor_and_under_the_keys_is_named(page):
+    upload(page)
+    box = page.wait_for_selector(".stack").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + box["height"] * 0.75)
+    x, y = page.evaluate("spot")
+    height, width = FRAME.shape[:2]
+    name = CAMVID[expected_mask(FRAME)[int(y * height), int(x * width)]].name
+    assert page.locator("#under").text_content() == name
+    page.locator(".stack").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("spot")[0] == pytest.approx(x + 0.01)
+
+
+@pytest.mark.serve
+def test_everything_is_reached_by_the_keyboard(page):
+    upload(page)
+    page.wait_for_selector(".stack")
+    page.evaluate("document.activeElement.blur()")
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"file", "sample", "webcam", "engine", "beside", "opacity", "colors", "stack"} <= reached
+    page.locator("#opacity").focus()
+    page.keyboard.press("Home")
+    assert page.locator(".mask").evaluate("canvas => canvas.style.opacity") == "0"
+
+
+@pytest.mark.serve
+def test_two_engines_stand_side_by_side_and_what_differs_is_red(page):
+    upload(page)
+    page.wait_for_selector(".stack")
+    page.select_option("#beside", "other")
+    until(page, "document.querySelectorAll('.stack').length === 2")
+    caption = page.locator("figcaption").nth(1)
+    assert "0.00 % of the pixels differ" in caption.text_content()
+    page.evaluate("shown.seen[1].mask[0] = (shown.seen[1].mask[0] + 1) % 11; draw()")
+    pixel = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, 1, 1).data)"
+    assert page.locator(".mask").nth(1).evaluate(pixel) == [255, 0, 0, 255]
+    assert page.locator(".mask").nth(0).evaluate(pixel) != [255, 0, 0, 255]
+    others = "colored(shown.seen[1], shown.seen[0])[0].data.slice(4, 400)"
+    beside = np.array(list(page.evaluate(f"Array.from({others})"))).reshape(-1, 4)
+    assert (beside[:, 0] == beside[:, 1]).all() and (beside[:, 1] == beside[:, 2]).all()  # grey: a class may be red
+    page.uncheck("#differ")
+    assert page.evaluate("Array.from(colored(shown.seen[1], shown.seen[0])[0].data.slice(0, 4))") != [255, 0, 0, 255]
+
+
+@pytest.mark.serve
+def test_the_webcam_is_segmented_until_it_is_stopped(page):
+    page.click("#webcam")
+    until(page, "document.getElementById('rate').textContent.includes('frames a second')")
+    assert page.locator("#webcam").get_attribute("aria-pressed") == "true"
+    page.click("#webcam")
+    until(page, "document.getElementById('video').srcObject === null")
+    asked = page.evaluate("asking")
+    page.wait_for_timeout(300)
+    assert page.evaluate("asking") == asked and page.locator("#message").text_content() == ""
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("width", [360, 412, 768])
+def test_on_a_phone_nothing_is_wider_than_the_screen(page, width):
+    page.set_viewport_size({"width": width, "height": 740})
+    upload(page)
+    page.wait_for_selector(".stack")
+    page.select_option("#beside", "other")
+    until(page, "document.querySelectorAll('.stack').length === 2")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("sample", "webcam", "engine"):
+        assert page.locator(f"#{name}").bounding_box()["height"] >= 40
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_the_light_that_is_wanted(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", back))) < 200) == (scheme == "dark")
+
+
+@pytest.mark.serve
+def test_a_picture_that_no_browser_shows_is_segmented_all_the_same(page):
+    data = cv2.imencode(".tiff", np.ascontiguousarray(FRAME[..., ::-1]))[1].tobytes()
+    upload(page, data, "a.tiff")
+    page.wait_for_selector(".stack")
+    assert np.array_equal(shown_mask(page), expected_mask(FRAME))
+    assert "does not show" in page.locator("figcaption").text_content()
+
+
+@pytest.mark.serve
+def test_a_token_is_asked_for_where_the_server_wants_one(browser, tmp_path):
+    (tmp_path / "token").write_text("a-token-of-many-letters\n")
+    engine = write_fake_engine(tmp_path)
+    with server("--engine", engine, "--token-file", tmp_path / "token", folder=tmp_path) as found:
+        opened = browser.new_page()
+        opened.goto(f"http://127.0.0.1:{found.port}/")
+        opened.fill("#token", "a-token-of-many-letters")
+        opened.click("#token-use")
+        until(opened, "engines.length === 1")
+        opened.click("#sample")
+        opened.wait_for_selector(".stack")
+        opened.close()
