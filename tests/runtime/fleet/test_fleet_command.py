@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runtime import cli
+from runtime.artifacts import sha256_of
 from runtime.backend import open_backend
 from runtime.errors import EngineError, FrameError, OutputError
 from runtime.fleet import command, main
@@ -17,6 +18,7 @@ from runtime.media.video import VideoReader
 from runtime.proof import expected_path
 from tests.helpers.engines import built_engine, changed
 from tests.helpers.fleet import FRAMES, PICTURES, fill, masks, results, told
+from tests.helpers.graphs import tiny_graph
 from tests.helpers.videos import read_video
 
 
@@ -193,6 +195,23 @@ def test_of_several_engines_that_of_this_machine_is_taken(here, engine, tmp_path
     assert main(["-o", "out", "--item", "1/1", "--engine", str(foreign), str(engine)]) == cli.DONE
     main(["merge", "-o", "out"])
     assert {row.engine for row in results(here / "out")} == {engine.stem}
+
+
+@pytest.mark.slow
+def test_a_machine_without_an_engine_builds_its_own_of_the_graph(here, tmp_path, capsys):
+    graph = tmp_path / "tiny.onnx"
+    graph.write_bytes(tiny_graph())
+    plan()
+    capsys.readouterr()
+    of_graph = ["-o", "out", "--item", "1/1", "--graph", str(graph), "--precision", "fp32", "--backend", "openvino"]
+    assert main(of_graph) == cli.DONE and done_by(capsys) > 0
+    assert main(["merge", "-o", "out"]) == cli.DONE
+    assert {row.graph_sha256 for row in results(here / "out")} == {sha256_of(graph)}
+    capsys.readouterr()
+    assert main(of_graph) == cli.DONE and done_by(capsys) == 0  # known by the graph, with no engine built
+    graph.write_bytes(b"no graph")
+    with pytest.raises(EngineError, match=r"no engine could be built of tiny\.onnx on this machine"):
+        main(of_graph)
 
 
 def test_what_a_killed_writer_left_is_deleted_when_nobody_writes(done):
