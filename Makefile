@@ -235,6 +235,9 @@ bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES E
 	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$BENCH_NAME.json"
 
+study: $(VENV_TARGET)/.installed ## DATA: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (more than an hour; goes on where it was stopped)
+	@$(PY) -m streetseg study $${DATA:+--data "$$DATA"}
+
 figures: $(VENV_TARGET)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
 	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
@@ -350,6 +353,6 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 	$(PY) -m engines.bundle "$$graph" --wheel "$$wheel" --constraints constraints.txt --out "$${OUT:-artifacts/bundle/$$name-$$PRECISION-$$SIZE}"
 
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
-	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
+	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean

@@ -57,6 +57,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "bench-files": Command("pictures and videos, file to file", "runtime.measure.bench.files:main"),
         "regress": Command("is an engine slower than another? a gate for CI", "runtime.measure.gate.regress:main"),
         "report": Command("all figures in one HTML file", "runtime.measure.bench.report:main"),
+        "study": Command(
+            "what each step from PSPNet50 to ICNet buys here; all networks", "streetseg.study.command:main"
+        ),
     },
     "what there is": {
         "doctor": Command("what works on this machine, and what to mend first", "runtime.doctor:main"),

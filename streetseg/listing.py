@@ -98,13 +98,14 @@ def _model(network, size: tuple[int, int]) -> Model:  # type: ignore[no-untyped-
     near = registry.nearest_size(network, *size)
     with torch.device("meta"):  # shapes alone: nothing is computed
         module: nn.Module = network.build(len(CAMVID)).eval()
-        gmac = _gmac(module, near)
+        gmac = gmac_of(module, near)
     weights = default_weights(network.name)
     parameters = sum(tensor.numel() for tensor in module.parameters())
     return Model(network.name, parameters, near, gmac, weights, _licence(weights), network.source)
 
 
-def _gmac(module: "nn.Module", size: tuple[int, int]) -> float:
+def gmac_of(module: "nn.Module", size: tuple[int, int]) -> float:
+    """Multiplications with addition of a frame of that size, (height, width), in 1e9, on the module's own device."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -4,6 +4,7 @@ import importlib
 import io
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from runtime.backend import Backend, ClosedOnExit, InGroups, PlainBuffers, Stopw
 from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.forks import Guard
-from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, overlay
+from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, load_loops, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.signal_stack import own_signal_stack
@@ -114,7 +115,10 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Back
         EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
-    compiled = compiled_engine(engine, manifest, lanes)
+    with ThreadPoolExecutor(1) as beside:
+        loaded = beside.submit(load_loops, manifest.spec)
+        compiled = compiled_engine(engine, manifest, lanes)
+        loaded.result()
     return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
 
 

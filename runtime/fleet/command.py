@@ -50,8 +50,6 @@ def main(argv: Sequence[str]) -> int:
     store = store_of(options.output)
     alone = options.item is None and options.word != PLAN
     with _claimed(store, alone=alone):
-        if alone:
-            store.clear_parts()
         items, asked = _planned(options, store)
         job = Job(store, items, asked, _offer(options))
         if options.word == PLAN:
@@ -158,4 +156,10 @@ def _claimed(store: Store, *, alone: bool) -> Iterator[None]:
             raise OutputError(f"another run writes to {shown(store.path)}: wait for it, or give another -o") from None
         except OSError:  # a file system without locks
             pass
-        yield
+        try:
+            if alone:
+                store.clear_parts()
+            yield
+        finally:
+            if alone:
+                store.clear_parts()

@@ -52,6 +52,10 @@ class Ledger:
         self._begun[identity] += 1
         return self._begun[identity]
 
+    def found(self, identity: str) -> None:
+        """Note that an item which was begun again was done before its worker was lost."""
+        self._begun[identity] -= 1
+
     def again(self) -> int:
         """How many items were begun more than once."""
         return sum(count > 1 for count in self._begun.values())
@@ -94,7 +98,8 @@ class OnRay:
         begun: int = ray.get(self._ledger.begin.remote(identity))
         worker = self._opened(store)
         if begun > 1 and store.has(row_name(identity)):
-            return ""  # its worker was killed behind it
+            self._ledger.found.remote(identity)
+            return ""
         if begun > MOST_BEGUN:
             return worker.give_up(item, f"{item.input}: its worker was killed {MOST_BEGUN} times").error
         return worker.do(item).error

@@ -102,7 +102,7 @@ def _rows(ray: Any, todo: Sequence[Item], setting: Setting, files: Any, workers:
         ) from None
     again = ray.get(ledger.again.remote())
     if again:
-        log(f"{again} item{'s were' if again > 1 else ' was'} begun again: the worker was lost")
+        log(f"{again} item{'s were' if again > 1 else ' was'} done again: the worker was lost")
 
 
 def _refuse_fatal(row: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ slower, and say so once.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from runtime.kernels.loops import Cells
 from runtime.spec import ModelSpec, Preprocess, Upsample
 from runtime.threads import count, usable
 
+LOADED = 4  # logits a side, of the frame that loads the loops
 _ONCE = threading.Lock()
 hold(_ONCE)
 
@@ -180,6 +182,23 @@ class Segmenter:
         else:
             loop = loops.label_pairs if pairs else loops.label_pixels
             in_bands(self._threads, len(logits), loop, logits, mask)
+
+
+def load_loops(spec: ModelSpec) -> None:
+    """Read from disk the machine code that a frame of another size and its mask need, as the first frame would.
+
+    It takes about as long as an engine's compilation, which leaves Python alone: done beside it, it costs nothing.
+    """
+    if compiled_loops() is None:
+        return
+    side = LOADED * spec.output_stride * spec.block
+    small = replace(spec, preprocess=replace(spec.preprocess, height=side, width=side))
+    FrameResizer(small.preprocess).resize(np.zeros((side + 1, side + 1, 3), np.uint8))
+    shape = (LOADED, LOADED, len(spec.classes) * spec.block**2)
+    # Logits of blocks of two may come as bfloat16's bits, which have loops of their own.
+    for kind in (np.float32, np.uint16) if spec.block == 2 else (np.float32,):
+        for pixels in (side, side + 1):  # of the network's own size, and of another
+            Segmenter(small).segment(np.zeros(shape, kind), pixels, pixels)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:

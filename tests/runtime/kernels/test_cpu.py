@@ -211,3 +211,27 @@ def test_frames_with_a_border_and_their_masks_are_the_references(size, network, 
     for h, w in ((network[0] // 4, network[1] // 4), network, (1, 1)):
         logits = logits_with_ties(11, h, w, block, step=0.5)
         assert np.array_equal(segmenter.segment(channels_last(logits), *size), reference.segment(logits, spec, size))
+
+
+@pytest.mark.parametrize("block", [1, 2])
+@pytest.mark.parametrize("stride", [1, 4])
+def test_what_is_loaded_at_the_opening_is_all_that_a_frame_and_its_mask_need(block, stride):
+    made = """
+import numpy as np, sys
+from runtime.kernels import cpu, loops
+from tests.helpers.graphs import tiny_spec
+import dataclasses
+block, stride = int(sys.argv[1]), int(sys.argv[2])
+size = 4 * stride * block
+spec = dataclasses.replace(tiny_spec(block=block), output_stride=stride)
+spec = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, height=size, width=2 * size))
+cpu.load_loops(spec)
+count = lambda: sum(len(vars(loops)[loop.__name__].signatures) for loop in loops.LOOPS)
+before = count()
+cpu.FrameResizer(spec.preprocess).resize(np.zeros((30, 50, 3), np.uint8))
+for kind in (np.float32, np.uint16):
+    for height, width in ((size, 2 * size), (30, 50)):
+        cpu.Segmenter(spec).segment(np.zeros((4, 8, len(spec.classes) * block**2), kind), height, width)
+assert before and count() == before, (before, count())
+"""
+    subprocess.run([sys.executable, "-c", made, str(block), str(stride)], check=True)

@@ -1,0 +1,178 @@
+"""What the study found as two documents, and those as the tables of its page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.measure.bench.tables import rewrite
+from runtime.texts import markdown
+from streetseg.study.by_stage import STAGES
+from streetseg.study.points import BRANCH, FRAME, KERNELS, SCALE, STRIDE, WIDTH
+
+VERSION = 1
+PLAIN = " plain"  # what the time of OpenVINO as it comes is called, after the engine's name
+CONDITIONS = ("date", "revision", "machine", "software", "load", "rounds", "rounds_of_huge")
+STUDY_MARK, CASCADE_MARK, STAGES_MARK, NETWORKS_MARK = (
+    f"<!-- {name}: made by `make figures` -->" for name in ("study", "cascade", "stages", "networks")
+)
+TITLES = {
+    SCALE: "PSPNet50, input scale {}",
+    STRIDE: "PSPNet50, feature stride {}",
+    KERNELS: "PSPNet50, {} of its kernels",
+    BRANCH: "ICNet, {}",
+    WIDTH: "ICNet, {} of its width",
+}
+UNCHECKED = "\\*"
+
+Values = dict[str, Any]
+
+
+def documents(parts: dict[str, Values]) -> tuple[Values, Values]:
+    """The study and the table of networks, of what the steps kept; what was not timed is left out of the second."""
+    times = parts["times"]["times"]
+    of_run = {"version": VERSION, **{key: parts["times"][key] for key in CONDITIONS}}
+    miou = parts.get("accuracy", {}).get("miou", {})
+    points = [
+        {
+            **{key: value for key, value in point.items() if key not in ("graph", "engine", "plain")},
+            "ours": times[point["name"]],
+            "as_it_comes": times.get(point["name"] + PLAIN),
+            "miou": miou.get(point["name"]),
+        }
+        for point in parts["build"]["points"]
+    ]
+    told = {key: value for key, value in parts.get("accuracy", {}).items() if key != "miou"}
+    study = {**of_run, "points": points, "accuracy": told, "stages": parts.get("stages", {}).get("stages", [])}
+    networks = [
+        {
+            **{key: value for key, value in network.items() if key != "engines"},
+            **{kind: times[f"{network['name']} {kind}"] for kind in network["engines"]},
+        }
+        for network in parts.get("networks", {}).get("networks", [])
+        if all(f"{network['name']} {kind}" in times for kind in network["engines"])
+    ]
+    return study, {**of_run, "networks": sorted(networks, key=lambda network: network["name"])}
+
+
+def title(point: Values) -> str:
+    """A point in words."""
+    return TITLES[point["series"]].format(point["step"])
+
+
+def study_table(study: Values) -> str:
+    """A row a point of the paper: what it costs here, and its published accuracy and speed."""
+    full = study["points"][0]
+    heads = ["", "parameters, M", "GMAC", "p50 here, ms", "of the first row", "as it comes, ms", "peak MiB",
+             "mIoU, published", "ms, published", "of the first row"]  # fmt: skip
+    rows = []
+    for point in study["points"]:
+        if point["size"] != list(FRAME) and point["series"] == BRANCH:
+            continue
+        ours, published = point["ours"], point["published"]
+        mark = UNCHECKED if published and not published["checked"] else ""
+        told = (
+            [f"{published['miou']:.1f}{mark}", f"{published['ms']:.0f}{mark}",
+             f"{published['ms'] / full['published']['ms']:.0%}"] if published else ["", "", ""]
+        )  # fmt: skip
+        cost = [f"{point['parameters'] / 1e6:.2f}", f"{point['gmac']:.1f}", f"**{_ms(ours['p50_ms'])}**"]
+        share, plain = ours["p50_ms"] / full["ours"]["p50_ms"], point["as_it_comes"]["p50_ms"]
+        rows.append([title(point), *cost, _share(share), _ms(plain), f"{ours['peak_mib']:.0f}", *told])
+    return as_table(heads, rows)
+
+
+def cascade_table(study: Values) -> str:
+    """ICNet's branches by input: mIoU on labelled frames, and what each one adds in points and milliseconds."""
+    heads = ["input", "branch", "mIoU, %", "added", "p50, ms", "added"]
+    rows: list[list[str]] = []
+    before: Values | None = None
+    branches = [point for point in study["points"] if point["series"] == BRANCH and point["miou"] is not None]
+    for point in sorted(branches, key=lambda point: point["size"]):
+        gain = cost = ""
+        if before and before["size"] == point["size"]:
+            gain = f"{100 * (point['miou'] - before['miou']):+.2f}"
+            cost = f"{point['ours']['p50_ms'] - before['ours']['p50_ms']:+.1f}"
+        size = "x".join(map(str, point["size"]))
+        rows.append([size, point["step"], f"{100 * point['miou']:.2f}", gain, f"{point['ours']['p50_ms']:.1f}", cost])
+        before = point
+    return as_table(heads, rows)
+
+
+def stages_table(study: Values) -> str:
+    """Milliseconds by stage of the network, and its share of all."""
+    columns = study["stages"]
+    heads = ["stage", *(f"{column['model']}, {'x'.join(map(str, column['size']))}" for column in columns)]
+    rows = []
+    for stage in STAGES:
+        cells = [column["ms"].get(stage) for column in columns]
+        sums = [sum(column["ms"].values()) for column in columns]
+        told = [f"{ms:.1f} ({ms / whole:.0%})" if ms else "" for ms, whole in zip(cells, sums, strict=True)]
+        rows.append([stage, *told])
+    rows.append(["all", *(f"{sum(column['ms'].values()):.1f}" for column in columns)])
+    return as_table(heads, rows)
+
+
+def networks_table(of_all: Values) -> str:
+    """A row a network."""
+    heads = ["network", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "layers in INT8",
+             "logits FP16", "logits INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
+    rows = []
+    for network in of_all["networks"]:
+        executed = network["executed"]["int8"]
+        share = executed.get("int8", 0) / sum(executed.values())
+        logits = [f"{network['logits'][kind]:.4f}" for kind in ("fp16", "int8")]
+        of = f" ({network['miou_of']})" if network["miou_of"] not in ("", "val") else ""
+        published = f"{network['miou']:g}{of}" if network["miou"] else ""
+        size = "" if network["size"] == list(FRAME) else f", at {'x'.join(map(str, network['size']))}"
+        cost = [f"{network['parameters'] / 1e6:.2f}", f"{network['gmac']:.1f}"]
+        p50 = [_ms(network[kind]["p50_ms"]) for kind in ("fp16", "int8")]
+        rows.append(
+            [f"{network['name']}{size}", *cost, *p50, _share(share), *logits, published, network["licence"],
+             network["checkpoint"]]
+        )  # fmt: skip
+    return as_table(heads, rows)
+
+
+def conditions(document: Values) -> str:
+    """On what it was measured, and how: a line."""
+    machine, software = document["machine"], document["software"]
+    busy = document["load"]["before"]["running_processes"]
+    return markdown(
+        f"{document['date']}; {machine['cpu']} with {' '.join(machine['features'])}, {machine['threads']} threads; "
+        f"openvino {software['openvino']}; one run in turns, {document['rounds']} rounds"
+        f"{f'; {busy:.1f} processes ran on the machine before' if busy and busy >= 1 else ''}."
+    )
+
+
+def write(path: Path, study: Values, of_all: Values) -> None:
+    """Put the tables between the marks of a page on disk.
+
+    Raises:
+        PipelineError: there is no such page, or it has no place for one of them.
+    """
+    rewrite(path, STUDY_MARK, f"{study_table(study)}\n\n{conditions(study)}")
+    rewrite(path, CASCADE_MARK, cascade_table(study))
+    rewrite(path, STAGES_MARK, stages_table(study))
+    rewrite(path, NETWORKS_MARK, f"{networks_table(of_all)}\n\n{conditions(of_all)}")
+
+
+def study_text(study: Values) -> str:
+    """The study's tables, for a terminal."""
+    return "\n\n".join([study_table(study), cascade_table(study), stages_table(study), conditions(study)])
+
+
+def networks_text(of_all: Values) -> str:
+    """The networks' table, for a terminal."""
+    return "\n\n".join([networks_table(of_all), conditions(of_all)])
+
+
+def as_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows))
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"

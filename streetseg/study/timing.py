@@ -1,0 +1,78 @@
+"""All times of one page: one run, in which what is compared takes turns, each engine in a process of its own."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from runtime.cli import log
+from runtime.measure.rounds import percentiles, take_turns, turns
+from runtime.measure.scratch import scratch
+from runtime.measure.worker import Job, Worker, warm_up
+from runtime.media.frames import read_frame
+from runtime.reference import resize_frame
+from runtime.samples import STREET
+
+ROUNDS = 5
+LARGE_GMAC = 100.0  # of more a frame takes seconds
+FRAMES = 3  # a round, of networks that are not large; of large ones it is one
+
+
+class Timed(NamedTuple):
+    """What takes turns: its name, what a worker opens, the frame's height and width, and how much a frame takes."""
+
+    name: str
+    job: Job
+    frame: tuple[int, int]
+    gmac: float
+
+    @property
+    def frames(self) -> int:
+        """Frames a round."""
+        return 1 if self.gmac > LARGE_GMAC else FRAMES
+
+
+def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:
+    """The times of a group, all open at once, in turns after one frame each; JSON values by name.
+
+    Each has its samples and their median in ms, from frame to mask, and the most memory of its process in MiB.
+
+    Raises:
+        EngineError: one of them cannot be opened, or fails.
+    """
+    with scratch() as folder, ExitStack() as stack:
+        frames = _frames({timed.frame for timed in group}, folder)
+        workers = [_opened(stack, timed, frames) for timed in group]
+        warm_up(workers, 1)
+        taking = [i for i, timed in enumerate(group) for _ in range(timed.frames)]
+        log(f"measuring {rounds} rounds of {len(group)} engines, {len(taking)} frames a round")
+        order = turns(np.random.default_rng(0), rounds, 1, len(taking))
+        taken = take_turns([workers[i].frame_ms for i in taking], order)[:, :, 0]
+        return {
+            timed.name: _figures(taken[[j for j, of in enumerate(taking) if of == i]].T, workers[i])
+            for i, timed in enumerate(group)
+        }
+
+
+def _opened(stack: ExitStack, timed: Timed, frames: Mapping[tuple[int, int], Path]) -> Worker:
+    log(f"opening {timed.name}")
+    return stack.enter_context(Worker(timed.job, frames[timed.frame]))
+
+
+def _frames(sizes: set[tuple[int, int]], folder: Path) -> dict[tuple[int, int], Path]:
+    street, paths = read_frame(STREET), {}
+    for height, width in sizes:
+        paths[height, width] = folder / f"{height}x{width}.npy"
+        np.save(paths[height, width], resize_frame(street, height, width))
+    return paths
+
+
+def _figures(samples_ms: np.ndarray, worker: Worker) -> dict[str, Any]:
+    # float (rounds, frames a round)
+    return {
+        "p50_ms": percentiles(samples_ms)["p50"],
+        "samples_ms": np.round(samples_ms, 3).tolist(),
+        "peak_mib": worker.ask(do="peak").mib,
+    }

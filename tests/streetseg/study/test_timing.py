@@ -1,0 +1,62 @@
+"""The timing of the study, with workers that only say whose turn it was."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from runtime.measure.worker import ENGINE, Job
+from streetseg.study import timing
+from streetseg.study.timing import FRAMES, LARGE_GMAC, Timed, measure
+
+
+@pytest.fixture
+def turns_taken(monkeypatch):
+    """Names in the order in which frames were done."""
+    taken = []
+
+    class Worker:
+        def __init__(self, job, frame):
+            self.name, self.size = job.kind, np.load(frame).shape[:2]
+            self.patience_s = 1.0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def frame_ms(self):
+            taken.append(self.name)
+            return float(taken.count(self.name))
+
+        def ask(self, do):
+            assert do == "peak"
+            return SimpleNamespace(mib=float(self.size[0]))
+
+    monkeypatch.setattr(timing, "Worker", Worker)
+    return taken
+
+
+def timed(name, gmac, frame=(8, 16)):
+    return Timed(name, Job(name, ()), frame, gmac)
+
+
+def test_each_takes_its_frames_in_every_round_and_one_before(turns_taken):
+    found = measure([timed("large", LARGE_GMAC + 1), timed("small", 1.0, (4, 8))], 5)
+    assert turns_taken.count("large") == 1 + 5 and turns_taken.count("small") == 1 + 5 * FRAMES
+    assert np.array(found["large"]["samples_ms"]).shape == (5, 1)
+    assert np.array(found["small"]["samples_ms"]).shape == (5, FRAMES)
+    assert found["large"]["p50_ms"] == 4.0  # of 2 to 6
+    assert (found["large"]["peak_mib"], found["small"]["peak_mib"]) == (8, 4)
+
+
+def test_each_round_holds_the_turns_of_all(turns_taken):
+    measure([timed("a", 1.0), timed("b", 1.0)], 4)
+    rounds = [turns_taken[2:][i : i + 2 * FRAMES] for i in range(0, 8 * FRAMES, 2 * FRAMES)]
+    assert [sorted(each) for each in rounds] == [["a"] * FRAMES + ["b"] * FRAMES] * 4
+    assert len({tuple(each) for each in rounds}) > 1  # in another order
+
+
+def test_a_job_of_an_engine_is_what_the_bench_opens():
+    assert Timed("x", Job(ENGINE, ()), (1, 1), 0.0).job.kind == "engine"
