@@ -1,10 +1,12 @@
 import asyncio
+import socket
 from types import SimpleNamespace
 
 import pytest
 
 from runtime.serve.connections import FULL, Connection
 from runtime.serve.limits import Limits
+from runtime.serve.server import listening
 
 LIMITS = Limits(connections=1, header_s=0.05)
 
@@ -83,3 +85,26 @@ def test_one_connection_too_many_is_told_so_and_the_next_is_taken_when_one_is_ov
         assert not connected(connections)[1].closed
 
     asyncio.run(run())
+
+
+def test_an_answer_is_not_held_back_until_its_client_acknowledges_the_one_before():
+    async def run():
+        with listening("127.0.0.1", 0, LIMITS) as listener:
+            accepted = asyncio.get_running_loop().create_future()
+            server = await asyncio.get_running_loop().create_server(lambda: Accepted(accepted), sock=listener)
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            transport = await accepted
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            transport.close()
+            server.close()
+
+    asyncio.run(run())
+
+
+class Accepted(asyncio.Protocol):
+    def __init__(self, future):
+        self._future = future
+
+    def connection_made(self, transport):
+        self._future.set_result(transport)
