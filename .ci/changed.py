@@ -21,6 +21,7 @@ READERS = {
     "mkdocs.yml": ("tests/docs",),
     "figures": ("tests/docs",),
     ".ci": ("tests/test_changed.py",),
+    "examples": ("tests/examples",),
 }
 # Quick, and they hold the whole tree: with every change of code.
 ALWAYS = ("tests/test_house.py",)
