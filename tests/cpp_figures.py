@@ -1,4 +1,4 @@
-"""What examples/cpp/README.md measures: `python -m tests.cpp_figures ENGINE --built build`.
+"""What examples/cpp/README.md measures: `python -m tests.cpp_figures ENGINE --built artifacts/cpp`.
 
 The program in C++ and Python's `segment` take turns on one picture, each a process's worth of rounds at a time; then
 the kernels by themselves, C++ through its C interface and Python's, turn by turn in one process.
