@@ -120,6 +120,26 @@ def test_a_body_that_does_not_come_is_a_408_that_arrives_and_holds_nobody_up(run
         assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # the beginning of TLS
+        b"GET /segment\r\n\r\n",
+        b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"POST /segment HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        b"POST /segment HTTP/1.1\r\nHost: localhost\r\nX-Frame-Size: \xff\r\nContent-Length: 1\r\n\r\nx",
+        b"POST /%ff%00 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_or_nearly_is_refused_and_the_next_is_answered(running, data):
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
+        rude.sendall(data)
+        rude.shutdown(socket.SHUT_WR)
+        assert rude.recv(4096).split(b" ")[:2] in ([], [b""], [b"HTTP/1.1", b"400"], [b"HTTP/1.1", b"404"])
+    assert running.segment(PICTURE).status == 200
+
+
 def test_one_connection_takes_one_request_after_the_other(running):
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
     for _ in range(3):
