@@ -243,6 +243,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
     ]
     answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
+    memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
     bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
     got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
     engine = found["engine"]
@@ -253,8 +254,8 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"medians of {through['pairs']} pairs of processes in turns, {found['measured']}.",
         "", "| | server | by itself | |", "|---|---|---|---|", *rows, "",
         f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
-        f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one frame "
-        f"are {flooded['bound_s']:.2f} s. Memory: {' -> '.join(f'{each:.0f}' for each in flooded['rss_mib'])} MiB.",
+        f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
+        f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
         "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
     ])  # fmt: skip
 
