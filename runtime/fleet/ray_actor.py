@@ -1,14 +1,15 @@
 """What runs inside of Ray: a worker that holds an open engine, and the ledger of what was begun."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.errors import EngineError, PipelineError
 from runtime.fleet.offers import Packed
 from runtime.fleet.rows import Asked, Item, pyarrow
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, store_of
 from runtime.fleet.worker import Worker, row_name
 from runtime.media.frames import allow_pixels
@@ -75,7 +76,7 @@ class OnRay:
         self._kept, self._ledger, self._setting = files, ledger, setting
         self._threads = setting.threads or (max(1, usable() // setting.workers) if setting.workers > 1 else None)
         self._worker: Worker | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._held = ExitStack()
         allow_pixels(setting.max_pixels)
 
     def __call__(self, batch: Any) -> Iterator[Any]:
@@ -109,13 +110,11 @@ class OnRay:
 
         if self._worker is None:
             _refuse_elsewhere(store, self._setting)
-            self._folder = tempfile.TemporaryDirectory(prefix="street-segmentation-fleet-")
             files: Packed = ray.get(self._kept)
             told = self._setting
-            self._worker = Worker(
-                files.unpacked(Path(self._folder.name)), store, told.asked, lanes=told.lanes, workers=told.workers,
-                root=Path(told.root),
-            )  # fmt: skip
+            offer = files.unpacked(self._held.enter_context(scratch()))
+            how = (offer, store, told.asked)
+            self._worker = Worker(*how, lanes=told.lanes, workers=told.workers, root=Path(told.root))
         return self._worker
 
 

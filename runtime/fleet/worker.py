@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from runtime.errors import FrameError
 from runtime.fleet.listing import MASKS, version_at
 from runtime.fleet.offers import Offer, engine_of_here
 from runtime.fleet.rows import Asked, Item, Output, Row, bytes_from_rows
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, fetch, scheme_of
 from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
@@ -74,7 +74,7 @@ class Worker(ClosedOnExit):
         """
         self._store, self._asked, self._root = store, asked, root or Path()
         with ExitStack() as stack:
-            self._scratch = Path(stack.enter_context(TemporaryDirectory(prefix="street-segmentation-fleet-")))
+            self._scratch = stack.enter_context(scratch())
             self._engine, self._manifest = engine_of_here(offer, self._scratch / "engines")
             self._lanes: Lanes = stack.enter_context(open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None))
             self._held = stack.pop_all()
