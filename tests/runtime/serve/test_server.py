@@ -237,6 +237,36 @@ def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow
         slow.ask("GET", "/v2/health/ready")
 
 
+def test_neither_slow_senders_nor_slow_readers_keep_it_from_ending(tmp_path):
+    engine = write_fake_engine(tmp_path)
+    large = np.zeros((2000, 3000, 3), np.uint8)
+    with server("--engine", engine, "--grace-seconds", 1, folder=tmp_path) as found:
+        sender = socket.create_connection(("127.0.0.1", found.port), timeout=20)
+        sender.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
+        reader = socket.socket()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", found.port))
+        head = f"Host: localhost\r\nX-Frame-Size: 2000x3000\r\nContent-Length: {large.size}\r\n\r\n"
+        reader.sendall(f"POST /segment?as=raw HTTP/1.1\r\n{head}".encode() + large.tobytes())
+        reader.recv(1, socket.MSG_PEEK)
+        start = time.monotonic()
+        assert found.end() == 0 and time.monotonic() - start < 10
+        assert sender.recv(4096).startswith(b"HTTP/1.1 503 ")
+        assert "Traceback" not in found.log.read_text()
+        sender.close()
+        reader.close()
+
+
+def test_what_is_not_done_when_its_time_is_over_is_told_so(tmp_path):
+    engine = write_fake_engine(tmp_path, delay_s=2.5)
+    with server("--engine", engine, "--grace-seconds", 1, folder=tmp_path) as found, ThreadPoolExecutor(1) as pool:
+        going = pool.submit(found.segment, PICTURE)
+        time.sleep(0.3)
+        assert found.end() == 0
+        assert going.result().status == 503 and "stopped" in going.result().values["error"]
+        assert "Traceback" not in found.log.read_text()
+
+
 def test_ctrl_c_ends_it_as_it_ends_every_command(slow):
     assert slow.end(signal.SIGINT) == 130
     assert "Traceback" not in slow.log.read_text()
