@@ -23,6 +23,7 @@ from runtime.artifacts import write_atomically
 from runtime.backend import open_backend
 from runtime.cli import DONE, count_from_text, lanes_from_text, log, run
 from runtime.manifest import read_manifest
+from runtime.measure.bench.tables import rewrite
 from runtime.measure.fingerprint import engine_facts, machine, software, today
 from runtime.media.frames import read_frame
 from runtime.samples import STREET
@@ -41,6 +42,7 @@ from tests.helpers.serve_load import (
 from tests.runtime.serve.test_answers import decoded, mask_of
 from tests.runtime.serve.test_bodies import bomb
 
+MARK = "<!-- serving: made by `python -m tests.serve_figures` -->"
 SIZE = (720, 960)  # of the picture that is sent
 CLIENTS, QUEUE = 4, 16
 OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 3
@@ -228,6 +230,36 @@ def _flood(running: Server, data: bytes, lanes: int, rate: float) -> dict[str, A
     }  # fmt: skip
 
 
+def as_markdown(found: dict[str, Any]) -> str:
+    """The page's tables."""
+    through, flooded, hostile_ = found["throughput"], found["overload"], found["hostile"]
+    rows = [
+        f"| frames a second, {through['clients']} at once | {through['server_per_s']:.1f} "
+        f"| {through['direct_per_s']:.1f} | {through['share']:.1%} |",
+        f"| one at a time, ms | {through['lone_server_ms']:.1f} | {through['lone_direct_ms']:.1f} | |",
+        f"| most memory, MiB | {through['server_peak_mib']:.0f} | {through['direct_peak_mib']:.0f} "
+        f"| {through['peak_ratio']:.2f} times |",
+        f"| processor time a picture without the network, ms | {found['cpu']['server_ms']:.1f} "
+        f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
+    ]
+    answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
+    memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
+    bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
+    got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
+    engine = found["engine"]
+    size = "x".join(map(str, engine["network_size"]))
+    return "\n".join([
+        f"{engine['model']} {engine['precision']} at {size}, {found['lanes']} lanes, on {found['machine']['cpu']}, "
+        f"{found['machine']['threads']} threads; a JPEG of {'x'.join(map(str, found['picture']['size']))}; "
+        f"medians of {through['pairs']} pairs of processes in turns, {found['measured']}.",
+        "", "| | server | by itself | |", "|---|---|---|---|", *rows, "",
+        f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
+        f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
+        f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
+        "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
+    ])  # fmt: skip
+
+
 def in_turns(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
     """What each way gives, a round after the other, each the first in every second round."""
     found: list[list[float]] = [[] for _ in ways]
@@ -252,10 +284,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=count_from_text, default=4)
     parser.add_argument("--frames", type=count_from_text, default=12, help="of a round")
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="whose tables are written anew")
     options = parser.parse_args(argv)
     found = measured(options.engine, options.lanes, options.rounds, options.frames)
     found["command"] = shlex.join(["python", "-m", "tests.serve_figures", *argv])
     write_atomically(options.json, json.dumps(found, indent=1).encode())
+    if options.page:
+        rewrite(options.page, MARK, as_markdown(found))
     log(f"{options.json}: written")
     return DONE
 

@@ -15,6 +15,7 @@ from runtime.serve.connections import Connection
 from runtime.serve.limits import Limits
 from runtime.serve.service import Service
 from runtime.serve.swap import Swapper
+from runtime.serve.uploads import Uploads
 
 BACKLOG = 256
 
@@ -29,7 +30,7 @@ class Parts(NamedTuple):
     application: Any
     service: Service
     swapper: Swapper
-    limits: Limits
+    uploads: Uploads
 
 
 def listening(host: str, port: int, limits: Limits) -> socket.socket:
@@ -77,6 +78,7 @@ async def _serve(parts: Parts, listener: socket.socket) -> int:
 
     def stop(number: int) -> None:
         parts.service.admission.closed = True
+        parts.uploads.stop()
         server.force_exit = bool(ended)  # the second time: at once
         server.should_exit = True
         ended.append(number)
@@ -109,7 +111,7 @@ def _close(parts: Parts) -> None:
 def _server(parts: Parts) -> Any:
     uvicorn = importlib.import_module("uvicorn")
     h11 = importlib.import_module("uvicorn.protocols.http.h11_impl")
-    limits = parts.limits
+    limits = parts.uploads.limits
 
     def connection(**given: Any) -> Connection:
         return Connection(h11.H11Protocol(**given), limits)
