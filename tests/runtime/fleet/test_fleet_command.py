@@ -210,6 +210,23 @@ def test_film_that_cannot_be_read_in_parts_is_one_item(here, engine, name, how):
     assert [(row.frames, row.start) for row in results(here / "out")] == [(40, None)]
 
 
+def test_what_is_no_file_is_a_row_with_its_error_and_is_not_waited_for(here, engine):
+    os.mkfifo(here / "in" / "pipe.png")
+    (here / "in" / "folder.png").mkdir()
+    plan()
+    assert main(["plan", "in", "in/pipe.png", "in/none.png", "-o", "out"]) == cli.DONE
+    assert do(engine) == cli.FAILED and main(["merge", "-o", "out"]) == cli.FAILED
+    errors = {row.place: row.error for row in results(here / "out") if row.error}
+    assert errors.keys() == {"in/pipe.png", "in/none.png"}
+    assert "not a regular file" in errors["in/pipe.png"] and "does not exist" in errors["in/none.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(here):
+    (here / "in" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    with pytest.raises(FrameError, match="is not UTF-8"):
+        plan()
+
+
 def test_a_file_that_is_missing_or_changed_since_it_was_listed_is_told(here, engine, capsys):
     plan()
     (here / "in" / "1.png").unlink()
