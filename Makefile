@@ -271,10 +271,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -283,7 +283,7 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
@@ -300,6 +300,9 @@ test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegme
 
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
+
+test-examples: $(VENV_TARGET)/.installed ## examples/cpp built with CMake, its kernels and masks beside Python's (Debian: cmake g++ libssl-dev nlohmann-json3-dev; two minutes)
+	$(PY) -m pytest -m examples tests/examples
 
 # Of what the tests of a fleet need; newer than what decides its versions.
 $(VENV_TARGET)/.fleet: $(VENV_TARGET)/.installed
@@ -355,4 +358,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-examples test-lowest test-gpu lint clean

@@ -21,6 +21,7 @@ READERS = {
     "mkdocs.yml": ("tests/docs",),
     "figures": ("tests/docs",),
     ".ci": ("tests/test_changed.py",),
+    "examples": ("tests/examples",),
     "deploy": ("tests/test_deploy.py",),
     ".dockerignore": ("tests/test_deploy.py",),
 }

@@ -9,6 +9,7 @@ import argparse
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import NamedTuple
 
 from runtime import cli
@@ -74,15 +75,14 @@ def _do_share(job: Job, options: argparse.Namespace) -> int:
 
 def _do_here(job: Job, todo: list[Item], stop: threading.Event, options: argparse.Namespace) -> int:
     failed = 0
-    workers = options.workers or 1
-    with Worker(job.offer, job.store, job.asked, lanes=options.lanes, workers=workers) as worker:
-        for item in cli.progress(todo, "segment", unit="item"):
-            if stop.is_set():
-                break
-            row = worker.do(item)
+    with Worker(job.offer, job.store, job.asked, lanes=options.lanes, sharing=options.workers or 1) as worker:
+        rows = worker.several(takewhile(lambda _: not stop.is_set(), todo), worker.do)
+        for row in cli.progress(rows, "segment", len(todo), "item"):
             if row.error:
                 failed += 1
                 cli.fail(row.error)
+            if stop.is_set():
+                rows.close()
     return failed
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,10 @@ class Ledger:
         self._begun[identity] += 1
         return self._begun[identity]
 
+    def begun(self, identities: list[str]) -> int:
+        """How many of these items were begun."""
+        return sum(self._begun[identity] > 0 for identity in identities)
+
     def found(self, identity: str) -> None:
         """Note that an item which was begun again was done before its worker was lost."""
         self._begun[identity] -= 1
@@ -81,23 +86,28 @@ class OnRay:
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Do the items of a pyarrow table; yields a table of one row for each."""
+        items = [Item(**fields) for fields in batch.to_pylist()]
         with for_command(self._threads):
-            for fields in batch.to_pylist():
-                item = Item(**fields)
-                try:
-                    error = self._done(item)
-                except PipelineError as problem:
-                    yield _told(item, fatal=str(problem))
-                    return
-                yield _told(item, error=error)
+            try:
+                for item, error in zip(items, self._errors(items), strict=True):
+                    yield _told(item, error=error)
+            except PipelineError as problem:
+                yield _told(items[0], fatal=str(problem))
 
-    def _done(self, item: Item) -> str:
+    def _errors(self, items: list[Item]) -> Iterator[str]:
         import ray
 
         store = store_of(self._setting.address)
+        worker = self._opened(store)
+        # Of items that a worker was lost with one may be the reason: none is to be blamed for what is done beside it.
+        before: int = ray.get(self._ledger.begun.remote([item.id(self._setting.asked) for item in items]))
+        return worker.several(items, partial(self._done, worker, store), one_at_a_time=before > 0)
+
+    def _done(self, worker: Worker, store: Store, item: Item) -> str:
+        import ray
+
         identity = item.id(self._setting.asked)
         begun: int = ray.get(self._ledger.begin.remote(identity))
-        worker = self._opened(store)
         if begun > 1 and store.has(row_name(identity)):
             self._ledger.found.remote(identity)
             return ""
@@ -114,7 +124,7 @@ class OnRay:
             told = self._setting
             offer = files.unpacked(self._held.enter_context(scratch()))
             how = (offer, store, told.asked)
-            self._worker = Worker(*how, lanes=told.lanes, workers=told.workers, root=Path(told.root))
+            self._worker = Worker(*how, lanes=told.lanes, sharing=told.workers, root=Path(told.root))
         return self._worker
 
 

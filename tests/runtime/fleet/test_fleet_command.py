@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from runtime.media.video import VideoReader
 from runtime.proof import expected_path
 from tests.helpers.engines import built_engine, changed
 from tests.helpers.fleet import FRAMES, PICTURES, fill, masks, results, told
+from tests.helpers.fleet_runs import rows_there, running
 from tests.helpers.graphs import tiny_graph
 from tests.helpers.videos import damage, moving, read_video, write_video
 
@@ -152,6 +154,23 @@ def test_a_bad_file_is_a_row_with_its_error_and_the_rest_is_done(here, engine, c
     assert do(engine, "1/1", "--retry-errors") == cli.FAILED
 
 
+@pytest.mark.slow
+def test_a_share_that_is_stopped_finishes_what_is_on_its_way_and_goes_on_from_there(tmp_path, engine):
+    fill(tmp_path / "in", pictures=80, films=0, size=(600, 800))
+    with running(tmp_path, "plan", "in", "-o", "out", "--save", "ids,color,overlay") as run:
+        run.ended()
+    words = ("-o", "out", "--item", "1/1", "--engine", str(engine))
+    with running(tmp_path, *words) as run:
+        run.until(lambda: rows_there(tmp_path / "out") >= 3)
+        run.process.send_signal(signal.SIGINT)
+        assert "interrupted" in run.ended([cli.INTERRUPTED])
+    done = rows_there(tmp_path / "out")
+    assert 3 <= done < 80 and len(masks(tmp_path / "out")) == 3 * done  # each whole, with its row
+    with running(tmp_path, *words) as run:
+        assert f"80 items, {done} done before" in run.ended()
+    assert rows_there(tmp_path / "out") == 80
+
+
 def test_a_damaged_video_is_read_by_the_rules_of_infer_and_its_row_says_what_was_left_out(here, engine):
     path = here / "in" / "0.mp4"
     write_video(path, moving(120), key_every=12, extra={"bf": "2"})
@@ -189,6 +208,23 @@ def test_film_that_cannot_be_read_in_parts_is_one_item(here, engine, name, how):
     assert main(["plan", "one", "-o", "out", "--part-seconds", "0.5"]) == cli.DONE
     assert do(engine) == cli.DONE and main(["merge", "-o", "out"]) == cli.DONE
     assert [(row.frames, row.start) for row in results(here / "out")] == [(40, None)]
+
+
+def test_what_is_no_file_is_a_row_with_its_error_and_is_not_waited_for(here, engine):
+    os.mkfifo(here / "in" / "pipe.png")
+    (here / "in" / "folder.png").mkdir()
+    plan()
+    assert main(["plan", "in", "in/pipe.png", "in/none.png", "-o", "out"]) == cli.DONE
+    assert do(engine) == cli.FAILED and main(["merge", "-o", "out"]) == cli.FAILED
+    errors = {row.place: row.error for row in results(here / "out") if row.error}
+    assert errors.keys() == {"in/pipe.png", "in/none.png"}
+    assert "not a regular file" in errors["in/pipe.png"] and "does not exist" in errors["in/none.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(here):
+    (here / "in" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    with pytest.raises(FrameError, match="is not UTF-8"):
+        plan()
 
 
 def test_a_file_that_is_missing_or_changed_since_it_was_listed_is_told(here, engine, capsys):
