@@ -135,11 +135,12 @@ def test_a_body_that_does_not_come_is_a_408_that_arrives_and_holds_nobody_up(run
     ],
 )
 def test_what_is_no_http_or_nearly_is_refused_and_the_next_is_answered(running, data):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
-        with suppress(OSError):  # what is far too long is cut off
-            rude.sendall(data)
-            rude.shutdown(socket.SHUT_WR)
-            assert rude.recv(4096).split(b" ")[:2] in ([b""], [b"HTTP/1.1", b"400"], [b"HTTP/1.1", b"404"])
+    address = ("127.0.0.1", running.port)
+    # What is far too long is cut off.
+    with suppress(OSError), socket.create_connection(address, timeout=20) as rude:
+        rude.sendall(data)
+        rude.shutdown(socket.SHUT_WR)
+        assert rude.recv(4096).split(b" ")[:2] in ([b""], [b"HTTP/1.1", b"400"], [b"HTTP/1.1", b"404"])
     assert running.segment(PICTURE).status == 200
 
 
