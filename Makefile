@@ -322,7 +322,7 @@ $(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
 	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --no-deps tritonclient
 	touch "$@"
 
-test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (one minute)
+test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (two minutes)
 	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py tests/test_serve_figures.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -67,6 +68,7 @@ def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, An
         with serving(engine, lanes, folder) as (running, start_s):
             found["start_s"] = start_s
             found["masks"] = masks(running, engine, read_frame(picture), data)
+        found["lone_ms_by_lanes"] = lone_by_lanes(engine, folder, data, rounds)
         found["throughput"] = throughput(engine, lanes, folder, rounds, frames)
         found["cpu"] = cpu(picture, folder, lanes, rounds)
         with serving(engine, lanes, folder) as (running, _):
@@ -114,6 +116,16 @@ def masks(running: Server, engine: Path, frame: np.ndarray, data: bytes) -> dict
             own = running.segment(wide.tobytes(), f"?fit={fit}&as=raw", X_Frame_Size="{}x{}".format(*wide.shape)).body
             same[f"fit={fit}"] = own == alone.segment(wide).tobytes()
     return same
+
+
+def lone_by_lanes(engine: Path, folder: Path, data: bytes, rounds: int) -> dict[str, float]:
+    """What a request by itself takes of a server with one lane, which has all cores, and of one with two, in turns."""
+    with serving(engine, 1, folder) as (one, _), serving(engine, 2, folder) as (two, _):
+        ways = [partial(good, each, data, LONE, 1) for each in (one, two)]
+        for way in ways:
+            way()
+        taken = in_turns(ways, 2 * rounds)
+    return {str(lanes): 1e3 / LONE * median(own) for lanes, own in enumerate(taken, 1)}
 
 
 def throughput(engine: Path, lanes: int, folder: Path, rounds: int, frames: int) -> dict[str, Any]:
@@ -242,6 +254,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"| processor time a picture without the network, ms | {found['cpu']['server_ms']:.1f} "
         f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
     ]
+    lone = found["lone_ms_by_lanes"]
     answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
     memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
     bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
@@ -256,6 +269,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
         f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
         f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
+        f"A request by itself takes {lone['1']:.0f} ms of a server with one lane, {lone['2']:.0f} ms of one with two.",
         "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
     ])  # fmt: skip
 

@@ -97,8 +97,10 @@ def _read(given: Input, part_s: float) -> list[Item]:
 
 def _of_file(given: Input, path: Path, part_s: float) -> list[Item]:
     try:
-        sha256 = sha256_of(path)
+        sha256 = sha256_of(path) if path.is_file() else ""  # a pipe would be waited for
     except OSError:
+        sha256 = ""
+    if not sha256:
         return [_item(given, "", part_s, is_film=is_video(path))]
     if not is_video(path):
         return [_item(given, sha256, part_s, is_film=False)]

@@ -126,8 +126,12 @@ def test_what_has_changed_is_done_and_nothing_else(done, engine, change, capsys)
 def test_another_engine_does_all_of_it_again(done, tmp_path_factory, capsys):
     other = built_engine(tmp_path_factory.mktemp("other"), seed=1)
     before = masks(done / "out")
-    assert do(other) == cli.DONE and done_by(capsys) == len(before)
+    assert do(other, "1/2") == cli.DONE and 0 < done_by(capsys) < len(before)
     assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "rows are of 2 engines" in capsys.readouterr().err
+    assert do(other) == cli.DONE and 0 < done_by(capsys) < len(before)
+    assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "engines" not in capsys.readouterr().err
     assert masks(done / "out").keys() == before.keys() and masks(done / "out") != before
 
 
@@ -208,6 +212,23 @@ def test_film_that_cannot_be_read_in_parts_is_one_item(here, engine, name, how):
     assert main(["plan", "one", "-o", "out", "--part-seconds", "0.5"]) == cli.DONE
     assert do(engine) == cli.DONE and main(["merge", "-o", "out"]) == cli.DONE
     assert [(row.frames, row.start) for row in results(here / "out")] == [(40, None)]
+
+
+def test_what_is_no_file_is_a_row_with_its_error_and_is_not_waited_for(here, engine):
+    os.mkfifo(here / "in" / "pipe.png")
+    (here / "in" / "folder.png").mkdir()
+    plan()
+    assert main(["plan", "in", "in/pipe.png", "in/none.png", "-o", "out"]) == cli.DONE
+    assert do(engine) == cli.FAILED and main(["merge", "-o", "out"]) == cli.FAILED
+    errors = {row.place: row.error for row in results(here / "out") if row.error}
+    assert errors.keys() == {"in/pipe.png", "in/none.png"}
+    assert "not a regular file" in errors["in/pipe.png"] and "does not exist" in errors["in/none.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(here):
+    (here / "in" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    with pytest.raises(FrameError, match="is not UTF-8"):
+        plan()
 
 
 def test_a_file_that_is_missing_or_changed_since_it_was_listed_is_told(here, engine, capsys):

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from runtime import cli
-from runtime.errors import FrameError
+from runtime.errors import FrameError, OutputError
 from runtime.fleet import main
 from runtime.fleet.listing import listed
 from runtime.fleet.rows import rows_from_bytes
@@ -93,10 +93,27 @@ def test_what_is_not_in_the_store_is_one_line(bucket):
 
 
 def test_a_store_that_refuses_is_one_line(bucket):
-    from runtime.errors import OutputError
-
     with pytest.raises(OutputError, match=r"s3://none/out/plan.* cannot be written"):
         main(["plan", "in", "-o", "s3://none/out"])
+
+
+def test_a_server_that_is_not_there_and_keys_that_are_missing_are_one_line(bucket, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(FrameError, match=r"s3://archive/in/: cannot be listed"):
+        listed(["s3://archive/in/"], [], "out")
+    with pytest.raises(OutputError, match=r"s3://archive/out.* cannot be"):
+        main(["plan", "in", "-o", "s3://archive/out"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(FrameError, match=r"s3://archive/in/: cannot be listed"):
+        listed(["s3://archive/in/"], [], "out")
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_an_object_that_was_replaced_is_done_again(bucket, capsys):

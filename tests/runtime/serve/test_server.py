@@ -1,11 +1,13 @@
 """The whole server over loopback, with an engine made of NumPy."""
 
 import http.client
+import select
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from tests.runtime.serve.test_bodies import bomb
 pytestmark = pytest.mark.serve
 FRAME = gradient()
 MASK = expected_mask(FRAME)
-QUICK = ("--upload-seconds", 1, "--max-body", 1)
+QUICK = ("--upload-seconds", 3, "--max-body", 1)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +117,8 @@ def test_a_body_over_the_limit_is_a_413_that_arrives_though_all_of_it_is_sent_fi
 def test_a_body_that_does_not_come_is_a_408_that_arrives_and_holds_nobody_up(running):
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as slow:
         slow.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
-        start = time.monotonic()
-        assert running.segment(PICTURE).status == 200 and time.monotonic() - start < 0.9
+        assert running.segment(PICTURE).status == 200
+        assert not select.select([slow], [], [], 0)[0]  # the good one was answered meanwhile
         assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
@@ -133,10 +135,12 @@ def test_a_body_that_does_not_come_is_a_408_that_arrives_and_holds_nobody_up(run
     ],
 )
 def test_what_is_no_http_or_nearly_is_refused_and_the_next_is_answered(running, data):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
+    address = ("127.0.0.1", running.port)
+    # What is far too long is cut off.
+    with suppress(OSError), socket.create_connection(address, timeout=20) as rude:
         rude.sendall(data)
         rude.shutdown(socket.SHUT_WR)
-        assert rude.recv(4096).split(b" ")[:2] in ([], [b""], [b"HTTP/1.1", b"400"], [b"HTTP/1.1", b"404"])
+        assert rude.recv(4096).split(b" ")[:2] in ([b""], [b"HTTP/1.1", b"400"], [b"HTTP/1.1", b"404"])
     assert running.segment(PICTURE).status == 200
 
 
@@ -208,23 +212,18 @@ def test_more_than_there_are_places_for_are_told_to_come_again(slow):
     assert all(int(each.headers["retry-after"]) >= 1 for each in found if each.status == 503)
 
 
-def test_a_client_that_left_is_not_worked_for(slow):
-    sockets = []
-    for _ in range(2):
-        one = socket.create_connection(("127.0.0.1", slow.port), timeout=20)
+def test_a_client_that_left_is_not_worked_for(tmp_path):
+    engine = write_fake_engine(tmp_path, delay_s=2.0)
+    with server("--engine", engine, "--lanes", 1, folder=tmp_path) as found:
         head = f"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
-        one.sendall(head.encode() + PICTURE)
-        sockets.append(one)
-        time.sleep(0.1)
-    for one in sockets:
-        one.close()
-    time.sleep(1.2)
-    counted = metrics(slow)
-    # One was in the lane, the other waited, and never went in.
-    assert sum(v for k, v in counted.items() if k.startswith("streetseg_frames_total")) == 0
-    assert counted['streetseg_requests_total{code="499",route="/segment"}'] == 2
-    start = time.monotonic()
-    assert slow.segment(PICTURE).status == 200 and time.monotonic() - start < 0.9
+        for _ in range(3):  # the first is in the lane, the others wait
+            with socket.create_connection(("127.0.0.1", found.port), timeout=20) as one:
+                one.sendall(head.encode() + PICTURE)
+                time.sleep(0.2)
+        start = time.monotonic()
+        assert found.segment(PICTURE).status == 200
+        assert time.monotonic() - start < 5  # behind the one in the lane; behind all of them it would be eight
+        assert metrics(found)['streetseg_requests_total{code="499",route="/segment"}'] == 3
 
 
 def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow):
