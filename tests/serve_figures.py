@@ -75,19 +75,15 @@ def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, An
             found["hostile"] = hostile(running, data, frames)
         with serving(engine, lanes, folder) as (running, _):
             found["overload"] = overload(running, data, lanes, found["throughput"]["server_per_s"])
-        wait_s = max(0.05, found["overload"]["bound_s"] - 2e-3 * found["overload"]["service_ms"])
-        with serving(engine, lanes, folder, "--wait-seconds", wait_s) as (running, _):
-            waited = overload(running, data, lanes, found["throughput"]["server_per_s"])
-            found["overload_with_a_bounded_wait"] = waited | {"wait_s": wait_s}
     return found
 
 
 @contextmanager
-def serving(engine: Path, lanes: int, folder: Path, *more: object) -> Iterator[tuple[Server, float]]:
-    """A server over the engine, with these options, too, and the seconds until it was ready."""
+def serving(engine: Path, lanes: int, folder: Path) -> Iterator[tuple[Server, float]]:
+    """A server over the engine, and the seconds until it was ready."""
     options = ("--engine", engine.resolve(), "--lanes", lanes, "--queue", QUEUE, "--upload-seconds", UPLOAD_S)
     start = time.perf_counter()
-    with server(*options, "--max-body", MAX_BODY_MIB, *more, folder=folder, module="runtime.serve") as running:
+    with server(*options, "--max-body", MAX_BODY_MIB, folder=folder, module="runtime.serve") as running:
         assert running.ask("GET", "/v2/health/ready").status == 200
         yield running, time.perf_counter() - start
 
@@ -259,10 +255,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
     ]
     lone = found["lone_ms_by_lanes"]
-    late = found["overload_with_a_bounded_wait"]
-    answered, answered_late = (
-        ", ".join(f"{count} x {code}" for code, count in sorted(each["statuses"].items())) for each in (flooded, late)
-    )
+    answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
     memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
     bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
     got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
@@ -276,10 +269,6 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
         f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
         f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
-        "",
-        f"With `--wait-seconds {late['wait_s']:.2f}`, likewise: {answered_late}; 99 % took at most {late['p99_s']:.2f} s, "
-        f"at {late['service_ms']:.0f} ms a frame.",
-        "",
         f"A request by itself takes {lone['1']:.0f} ms of a server with one lane, {lone['2']:.0f} ms of one with two.",
         "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
     ])  # fmt: skip
