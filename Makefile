@@ -301,7 +301,9 @@ test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegme
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
 
-test-examples: $(VENV_TARGET)/.installed ## examples/cpp built with CMake, its kernels and masks beside Python's (Debian: cmake g++ libssl-dev nlohmann-json3-dev; two minutes)
+test-examples: $(VENV_TARGET)/.installed ## examples/cpp built with CMake, its kernels and masks beside Python's; ROS 2's package.xml (Debian: cmake g++ libssl-dev nlohmann-json3-dev; two minutes)
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" catkin_pkg
 	$(PY) -m pytest -m examples tests/examples
 
 # Of what the tests of a fleet need; newer than what decides its versions.
@@ -339,7 +341,7 @@ lint: $(VENV_TARGET)/.installed ## ruff, mypy, and vermin: nothing newer than Py
 	"$$VENV"/bin/ruff check .
 	"$$VENV"/bin/mypy --strict --cache-dir .mypy_cache/strict runtime
 	"$$VENV"/bin/mypy export engines calib streetseg
-	"$$VENV"/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
+	"$$VENV"/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg examples tests
 
 wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	@rm -rf build artifacts/wheel

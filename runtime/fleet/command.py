@@ -98,6 +98,9 @@ def _do_all(job: Job, options: argparse.Namespace) -> None:
 def _joined(job: Job) -> int:
     joined = join(job.store, job.items, job.asked)
     told = write_summary(job.store, joined)
+    engines = {row.engine_sha256: row.engine for row in joined.rows if row.engine_sha256}
+    if len(engines) > 1:
+        cli.log(f"rows are of {len(engines)} engines: {', '.join(sorted(engines.values()))}")
     for row in joined.failed:
         cli.fail(row.error)
     if joined.open:

@@ -126,8 +126,12 @@ def test_what_has_changed_is_done_and_nothing_else(done, engine, change, capsys)
 def test_another_engine_does_all_of_it_again(done, tmp_path_factory, capsys):
     other = built_engine(tmp_path_factory.mktemp("other"), seed=1)
     before = masks(done / "out")
-    assert do(other) == cli.DONE and done_by(capsys) == len(before)
+    assert do(other, "1/2") == cli.DONE and 0 < done_by(capsys) < len(before)
     assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "rows are of 2 engines" in capsys.readouterr().err
+    assert do(other) == cli.DONE and 0 < done_by(capsys) < len(before)
+    assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "engines" not in capsys.readouterr().err
     assert masks(done / "out").keys() == before.keys() and masks(done / "out") != before
 
 
