@@ -110,7 +110,8 @@ class Folder:
         for where, _, names in os.walk(self.path / below):
             for name in names:
                 path = Path(where, name)
-                found[path.relative_to(self.path).as_posix()] = path.stat().st_size
+                with suppress(FileNotFoundError):  # joined meanwhile
+                    found[path.relative_to(self.path).as_posix()] = path.stat().st_size
         return found
 
     def has(self, name: str) -> bool:

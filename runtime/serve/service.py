@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from math import inf
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -121,14 +123,15 @@ class Service:
         with self.admission.place(), self.engines.used(served):
             # Where a lane waits for nobody else, one thread does all of it: each change of threads costs a wake-up.
             way = self._at_once if served.users <= served.lanes.count else self._in_turns
-            reply, stages = await way(served, decode)
+            reply, stages = await way(served, decode, perf_counter() + (self.limits.wait_s or inf))
         self._metrics.done(served.name, stages)
         sha = served.manifest.engine_sha256[:12]
         named = {"Server-Timing": server_timing(stages), "X-Engine": f"{served.name}; sha256={sha}"}
         return reply._replace(headers={**reply.headers, **named})
 
-    async def _at_once(self, served: Served, decode: Decode) -> tuple[Reply, Stages]:
+    async def _at_once(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
         def work() -> tuple[Reply, Stages]:
+            _refuse_late(until)
             clock = Stopwatch()
             frame, asked, encode = decode()
             clock.lap("decode")
@@ -142,15 +145,26 @@ class Service:
         reply, stages = done.value
         return reply, {"queue": done.waited_ms, **stages}
 
-    async def _in_turns(self, served: Served, decode: Decode) -> tuple[Reply, Stages]:
+    async def _in_turns(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
         # Whoever has a lane computes: others' pictures are decoded and encoded beside it.
         decoded = await in_thread(self._decoding, decode)
         frame, asked, encode = decoded.value
-        segmented = await in_thread(served.pool, served.segment, frame, asked.fit, asked.void_below)
+
+        def segment() -> Segmented:
+            _refuse_late(until)
+            return served.segment(frame, asked.fit, asked.void_below)
+
+        segmented = await in_thread(served.pool, segment)
         encoded = await in_thread(self._encoding, encode, segmented.value)
         laps_ms = {"decode": decoded.took_ms, "segment": segmented.took_ms, "encode": encoded.took_ms}
         waited_ms = sum(each.waited_ms for each in (decoded, segmented, encoded))
         return encoded.value, {"queue": waited_ms, **_stages(laps_ms, segmented.value)}
+
+
+def _refuse_late(until: float) -> None:
+    # When its lane is free: a mask of a moment that is long gone is worth nothing, and the next one waits.
+    if perf_counter() > until:
+        raise Refusal(503, "late", "this waited longer than --wait-seconds", {"Retry-After": "1"})
 
 
 def _refuse_confidence(spec: ModelSpec, asked: Asked) -> None:

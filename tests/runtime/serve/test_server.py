@@ -226,6 +226,17 @@ def test_a_client_that_left_is_not_worked_for(tmp_path):
         assert metrics(found)['streetseg_requests_total{code="499",route="/segment"}'] == 3
 
 
+def test_who_waited_too_long_is_not_worked_for(tmp_path):
+    engine = write_fake_engine(tmp_path, delay_s=1.0)
+    with server("--engine", engine, "--lanes", 1, "--wait-seconds", 0.5, folder=tmp_path) as found:
+        with ThreadPoolExecutor(3) as pool:
+            found_ones = list(pool.map(lambda _: found.segment(PICTURE), range(3)))
+        assert sorted(each.status for each in found_ones) == [200, 503, 503]
+        assert all("--wait-seconds" in each.values["error"] for each in found_ones if each.status == 503)
+        assert metrics(found)['streetseg_refused_total{reason="late"}'] == 2
+        assert found.segment(PICTURE).status == 200
+
+
 def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow):
     with ThreadPoolExecutor(2) as pool:
         going = [pool.submit(slow.segment, PICTURE) for _ in range(2)]
