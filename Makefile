@@ -272,10 +272,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -284,7 +284,7 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
@@ -302,6 +302,11 @@ test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegme
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
 
+test-examples: $(VENV_TARGET)/.installed ## examples/cpp built with CMake, its kernels and masks beside Python's; ROS 2's package.xml (Debian: cmake g++ libssl-dev nlohmann-json3-dev; two minutes)
+	@$(call split,PIP_OPTIONS)
+	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" catkin_pkg
+	$(PY) -m pytest -m examples tests/examples
+
 # Of what the tests of a fleet need; newer than what decides its versions.
 $(VENV_TARGET)/.fleet: $(VENV_TARGET)/.installed
 	@$(call split,PIP_OPTIONS)
@@ -318,8 +323,8 @@ $(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
 	$(PY) -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt --no-deps tritonclient
 	touch "$@"
 
-test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (one minute)
-	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py
+test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (two minutes)
+	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py tests/test_serve_figures.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
@@ -337,7 +342,7 @@ lint: $(VENV_TARGET)/.installed ## ruff, mypy, and vermin: nothing newer than Py
 	"$$VENV"/bin/ruff check .
 	"$$VENV"/bin/mypy --strict --cache-dir .mypy_cache/strict runtime
 	"$$VENV"/bin/mypy export engines calib streetseg
-	"$$VENV"/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg tests
+	"$$VENV"/bin/vermin --config-file .vermin.ini runtime engines calib export streetseg examples tests
 
 wheel: $(VENV_TARGET)/.installed ## the package as a wheel; prints its path
 	@rm -rf build artifacts/wheel
@@ -356,4 +361,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-examples test-lowest test-gpu lint clean

@@ -21,6 +21,9 @@ READERS = {
     "mkdocs.yml": ("tests/docs",),
     "figures": ("tests/docs",),
     ".ci": ("tests/test_changed.py",),
+    "examples": ("tests/examples",),
+    "deploy": ("tests/test_deploy.py",),
+    ".dockerignore": ("tests/test_deploy.py",),
 }
 # Quick, and they hold the whole tree: with every change of code.
 ALWAYS = ("tests/test_house.py",)

@@ -22,6 +22,7 @@ from export.models.icnet_branches import DeployedSub4, DeployedSub24, ICNetSub4,
 from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
+from export.models.pidnet import PIDNetS, deployed_pidnet
 from export.models.pspnet import DeployedPSPNet, PSPNet, pspnet50_caffe, pspnet50_mmseg
 from export.models.pspnet_sum import (
     DeployedPSPNetSum,
@@ -189,6 +190,12 @@ register(
     Network(
         "ddrnet23-slim", DDRNet23Slim, deployed_ddrnet, 8, 8, 1,
         "Hong et al. 2021, arXiv:2101.06085, ydhongHIT/DDRNet, MIT", IMAGENET,
+    )
+)  # fmt: skip
+register(
+    Network(
+        "pidnet-s", PIDNetS, deployed_pidnet, 8, 8, 1,
+        "Xu et al. 2023, arXiv:2206.02066, XuJiacong/PIDNet, MIT", IMAGENET,
     )
 )  # fmt: skip
 register(Network("fast-scnn", FastSCNN, deployed_fast_scnn, 8, 8, 1, "Poudel et al. 2019, arXiv:1902.04502", IMAGENET))

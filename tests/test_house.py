@@ -33,7 +33,7 @@ HEAVY = (
     "pyarrow", "ray", "fsspec", "s3fs",
 )  # fmt: skip
 MOST_LINES = 400
-SOURCES = {".py", ".cu", ".cuh", ".h", ".cpp", ".sh"}
+SOURCES = {".py", ".cu", ".cuh", ".h", ".hpp", ".cpp", ".sh"}
 TEXTS = SOURCES | {".md", ".toml", ".yml", ".yaml", ".json", ".txt", ""}
 NAME = re.compile(r"[\w.-]+(?:/|\.(?:py|cuh?|h|cpp|md|toml|sh))")
 # Put together here, so that this file does not hold what it looks for.
@@ -41,7 +41,9 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(("work", "tmp", "root", "
 
 
 def house_files(suffixes: set[str]) -> list[Path]:
-    folders = [ROOT / name for name in (*PACKAGES, "docs", "tests", ".ci", ".github") if (ROOT / name).is_dir()]
+    folders = [
+        ROOT / name for name in (*PACKAGES, "docs", "tests", "examples", ".ci", ".github") if (ROOT / name).is_dir()
+    ]
     files = [path for folder in folders for path in folder.rglob("*")]
     files += [path for path in ROOT.iterdir() if path.name != ".git"]  # a file in a worktree, which names the other one
     return sorted(

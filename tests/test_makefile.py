@@ -87,6 +87,15 @@ def test_a_fit_reaches_what_a_target_runs_once(make, target, tmp_path):
     assert sum("--fit pad" in call for call in calls) == 1
 
 
+def test_an_engine_is_served_with_its_options_and_without_one_the_newest(make):
+    assert (
+        "-m runtime.serve --engine my street.engine --port 9000"
+        in make("serve", "ENGINE=my street.engine", "SERVE_OPTIONS=--port 9000")[2]
+    )
+    code, said, calls = make("serve")
+    assert (code, said) == (0, []) and calls[-1] == "-m runtime.serve"
+
+
 def test_a_revision_is_built_with_the_packages_of_another_tree(make):
     code, said, calls = make("--silent", "engine", "VENV=.venv", "MODEL=enet", "SIZE=64x128")  # `engines.revision`
     assert (code, said) == (0, []) and calls

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from export.checkpoints import deeplab_layouts, pspnet_layouts
+from export.checkpoints import deeplab_layouts, pidnet_layouts, pspnet_layouts
 from export.checkpoints.dual_layouts import (
     ddrnet_mmseg_modules,
     ddrnet_modules,
@@ -270,6 +270,8 @@ LAYOUTS = (
         re.compile(r"decode_head\.psp_modules\."),
         lambda t: _renamed(t, pspnet_layouts.mmseg_modules()),
     ),
+    Layout("pidnet-s", re.compile(r"pag3\.f_[xy]\."), pidnet_layouts.from_authors),
+    Layout("pidnet-s", re.compile(r"backbone\.pag_1\.f_[ip]\."), pidnet_layouts.from_mmseg),
     Layout("ddrnet23-slim", re.compile(r"(spp\.scale\d|final_layer\.bn1)\."), lambda t: _renamed(t, ddrnet_modules())),
     Layout(
         "ddrnet23-slim",

@@ -34,21 +34,22 @@ class Bottleneck(nn.Module):
         self.conv1 = ConvBN(cin, inner, 1)
         self.conv2 = ConvBN(inner, inner, 3, stride=stride)
         self.conv3 = ConvBN(inner, 2 * inner, 1, relu=False)
-        self.project = ConvBN(cin, 2 * inner, 1, stride=stride, relu=False)
+        changes = stride > 1 or cin != 2 * inner
+        self.project = ConvBN(cin, 2 * inner, 1, stride=stride, relu=False) if changes else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, cin, h, w) -> float (N, 2 * inner, ceil(h / stride), ceil(w / stride))."""
-        y: torch.Tensor = self.project(x) + self.conv3(self.conv2(self.conv1(x)))
-        return y
+        y: torch.Tensor = self.conv3(self.conv2(self.conv1(x)))
+        return y + (x if self.project is None else self.project(x))
 
 
 class BNConv(nn.Module):
     """Batch normalisation, ReLU, then a convolution that keeps the size."""
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, bias: bool = False) -> None:
+    def __init__(self, cin: int, cout: int, kernel: int, *, groups: int = 1) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(cin)
-        self.conv = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, bias=bias)
+        self.conv = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, groups=groups, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, cin, h, w) -> float (N, cout, h, w)."""
@@ -82,11 +83,11 @@ class Pyramid(nn.Module):
 class Head(nn.Module):
     """A 3x3 convolution and the classifier, each after batch normalisation and ReLU."""
 
-    def __init__(self, cin: int, classes: int) -> None:
+    def __init__(self, cin: int, classes: int, width: int = HEAD) -> None:
         super().__init__()
-        self.conv = BNConv(cin, HEAD, 3)
-        self.bn = nn.BatchNorm2d(HEAD)
-        self.classifier = nn.Conv2d(HEAD, classes, 1)
+        self.conv = BNConv(cin, width, 3)
+        self.bn = nn.BatchNorm2d(width)
+        self.classifier = nn.Conv2d(width, classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, cin, h, w) -> logits float (N, classes, h, w)."""
@@ -99,11 +100,11 @@ class DDRNet23Slim(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(_biased(3, PLANES), _biased(PLANES, PLANES))
-        self.layer1 = _stage(PLANES, PLANES, 1)
-        self.layer2 = _stage(PLANES, HIGH, 2)
-        self.low3, self.high3 = _stage(HIGH, 128, 2), _stage(HIGH, HIGH, 1)
-        self.low4, self.high4 = _stage(128, 256, 2), _stage(HIGH, HIGH, 1)
+        self.conv1 = nn.Sequential(biased(3, PLANES), biased(PLANES, PLANES))
+        self.layer1 = stage(PLANES, PLANES, 1)
+        self.layer2 = stage(PLANES, HIGH, 2)
+        self.low3, self.high3 = stage(HIGH, 128, 2), stage(HIGH, HIGH, 1)
+        self.low4, self.high4 = stage(128, 256, 2), stage(HIGH, HIGH, 1)
         self.low5, self.high5 = Bottleneck(256, 256, 2), Bottleneck(HIGH, HIGH)
         self.compression3, self.compression4 = (ConvBN(cin, HIGH, 1, relu=False) for cin in (128, 256))
         self.down3 = ConvBN(HIGH, 128, 3, stride=2, relu=False)
@@ -134,12 +135,15 @@ def resized(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
-def _biased(cin: int, cout: int) -> nn.Sequential:
+def biased(cin: int, cout: int) -> nn.Sequential:
+    """A 3x3 convolution of stride 2 with a bias, batch normalisation and ReLU."""
     return nn.Sequential(nn.Conv2d(cin, cout, 3, 2, 1), nn.BatchNorm2d(cout), nn.ReLU())
 
 
-def _stage(cin: int, cout: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(cin, cout, stride, relu=True), BasicBlock(cout, cout, relu=False))
+def stage(cin: int, cout: int, stride: int, count: int = 2) -> nn.Sequential:
+    """So many blocks, of which the last gives its sum without a ReLU."""
+    blocks = [BasicBlock(cin, cout, stride, relu=True)]
+    return nn.Sequential(*blocks, *(BasicBlock(cout, cout, relu=i < count - 1) for i in range(1, count)))
 
 
 def deployed_ddrnet(net: DDRNet23Slim, gain: torch.Tensor) -> nn.Module:

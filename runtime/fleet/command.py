@@ -9,6 +9,7 @@ import argparse
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import NamedTuple
 
 from runtime import cli
@@ -50,8 +51,6 @@ def main(argv: Sequence[str]) -> int:
     store = store_of(options.output)
     alone = options.item is None and options.word != PLAN
     with _claimed(store, alone=alone):
-        if alone:
-            store.clear_parts()
         items, asked = _planned(options, store)
         job = Job(store, items, asked, _offer(options))
         if options.word == PLAN:
@@ -76,15 +75,14 @@ def _do_share(job: Job, options: argparse.Namespace) -> int:
 
 def _do_here(job: Job, todo: list[Item], stop: threading.Event, options: argparse.Namespace) -> int:
     failed = 0
-    workers = options.workers or 1
-    with Worker(job.offer, job.store, job.asked, lanes=options.lanes, workers=workers) as worker:
-        for item in cli.progress(todo, "segment", unit="item"):
-            if stop.is_set():
-                break
-            row = worker.do(item)
+    with Worker(job.offer, job.store, job.asked, lanes=options.lanes, sharing=options.workers or 1) as worker:
+        rows = worker.several(takewhile(lambda _: not stop.is_set(), todo), worker.do)
+        for row in cli.progress(rows, "segment", len(todo), "item"):
             if row.error:
                 failed += 1
                 cli.fail(row.error)
+            if stop.is_set():
+                rows.close()
     return failed
 
 
@@ -100,6 +98,9 @@ def _do_all(job: Job, options: argparse.Namespace) -> None:
 def _joined(job: Job) -> int:
     joined = join(job.store, job.items, job.asked)
     told = write_summary(job.store, joined)
+    engines = {row.engine_sha256: row.engine for row in joined.rows if row.engine_sha256}
+    if len(engines) > 1:
+        cli.log(f"rows are of {len(engines)} engines: {', '.join(sorted(engines.values()))}")
     for row in joined.failed:
         cli.fail(row.error)
     if joined.open:
@@ -158,4 +159,10 @@ def _claimed(store: Store, *, alone: bool) -> Iterator[None]:
             raise OutputError(f"another run writes to {shown(store.path)}: wait for it, or give another -o") from None
         except OSError:  # a file system without locks
             pass
-        yield
+        try:
+            if alone:
+                store.clear_parts()
+            yield
+        finally:
+            if alone:
+                store.clear_parts()

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from runtime.errors import FrameError
-from runtime.fleet.stores import BUCKETS, file_system, reason, scheme_of
+from runtime.fleet.stores import BUCKETS, faults, file_system, reason, scheme_of
 from runtime.media.found import EXTENSIONS, FrameFile
 from runtime.media.inputs import inputs_of, lines_of
 from runtime.media.outputs import refuse_clashes
@@ -89,13 +89,23 @@ def version_at(address: str) -> str:
         return _version(fs.info(path))
     except FileNotFoundError:
         return ""
-    except OSError as error:
+    except faults() as error:
         raise FrameError(f"{shown(address)}: cannot be read ({reason(error)})") from None
 
 
 def _local(given: str, skip: Path) -> Iterator[Input]:
     for path, place in inputs_of([given], [], skip, None):
+        if not _is_text(str(path)):
+            raise FrameError(f"{shown(path)}: its name is not UTF-8, which a table of rows cannot hold; rename it")
         yield Input(str(path), place, version_of(path))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _in_store(given: str, output: str) -> Iterator[Input]:
@@ -105,7 +115,7 @@ def _in_store(given: str, output: str) -> Iterator[Input]:
     fs, path = file_system(given)
     try:
         found = _found(fs, path)
-    except OSError as error:
+    except faults() as error:
         raise FrameError(f"{shown(given)}: cannot be listed ({reason(error)})") from None
     left_out = f"{file_system(output)[1]}/" if scheme_of(output) == scheme else None
     names = [name for name in sorted(found) if left_out is None or not name.startswith(left_out)]

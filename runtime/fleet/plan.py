@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from runtime.artifacts import sha256_of
 from runtime.cli import progress
 from runtime.errors import FrameError
 from runtime.fleet.listing import Input
 from runtime.fleet.rows import Asked, Item, bytes_from_items, items_from_bytes
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, fetch, scheme_of
 from runtime.media.video import VideoReader, is_video
 
@@ -86,8 +86,8 @@ def _read(given: Input, part_s: float) -> list[Item]:
         return [_item(given, "", part_s, is_film=is_video(Path(given.address)))]
     if not scheme_of(given.address):
         return _of_file(given, Path(given.address), part_s)
-    with TemporaryDirectory(prefix="street-segmentation-fleet-") as folder:
-        path = Path(folder) / given.place.name
+    with scratch() as folder:
+        path = folder / given.place.name
         try:
             fetch(given.address, path)
         except FrameError:  # whoever does it tells why
@@ -97,8 +97,10 @@ def _read(given: Input, part_s: float) -> list[Item]:
 
 def _of_file(given: Input, path: Path, part_s: float) -> list[Item]:
     try:
-        sha256 = sha256_of(path)
+        sha256 = sha256_of(path) if path.is_file() else ""  # a pipe would be waited for
     except OSError:
+        sha256 = ""
+    if not sha256:
         return [_item(given, "", part_s, is_film=is_video(path))]
     if not is_video(path):
         return [_item(given, sha256, part_s, is_film=False)]

@@ -1,14 +1,16 @@
 """What runs inside of Ray: a worker that holds an open engine, and the ledger of what was begun."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runtime.errors import EngineError, PipelineError
 from runtime.fleet.offers import Packed
 from runtime.fleet.rows import Asked, Item, pyarrow
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, store_of
 from runtime.fleet.worker import Worker, row_name
 from runtime.media.frames import allow_pixels
@@ -52,6 +54,14 @@ class Ledger:
         self._begun[identity] += 1
         return self._begun[identity]
 
+    def begun(self, identities: list[str]) -> int:
+        """How many of these items were begun."""
+        return sum(self._begun[identity] > 0 for identity in identities)
+
+    def found(self, identity: str) -> None:
+        """Note that an item which was begun again was done before its worker was lost."""
+        self._begun[identity] -= 1
+
     def again(self) -> int:
         """How many items were begun more than once."""
         return sum(count > 1 for count in self._begun.values())
@@ -71,30 +81,36 @@ class OnRay:
         self._kept, self._ledger, self._setting = files, ledger, setting
         self._threads = setting.threads or (max(1, usable() // setting.workers) if setting.workers > 1 else None)
         self._worker: Worker | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._held = ExitStack()
         allow_pixels(setting.max_pixels)
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Do the items of a pyarrow table; yields a table of one row for each."""
+        items = [Item(**fields) for fields in batch.to_pylist()]
         with for_command(self._threads):
-            for fields in batch.to_pylist():
-                item = Item(**fields)
-                try:
-                    error = self._done(item)
-                except PipelineError as problem:
-                    yield _told(item, fatal=str(problem))
-                    return
-                yield _told(item, error=error)
+            try:
+                for item, error in zip(items, self._errors(items), strict=True):
+                    yield _told(item, error=error)
+            except PipelineError as problem:
+                yield _told(items[0], fatal=str(problem))
 
-    def _done(self, item: Item) -> str:
+    def _errors(self, items: list[Item]) -> Iterator[str]:
         import ray
 
         store = store_of(self._setting.address)
+        worker = self._opened(store)
+        # Of items that a worker was lost with one may be the reason: none is to be blamed for what is done beside it.
+        before: int = ray.get(self._ledger.begun.remote([item.id(self._setting.asked) for item in items]))
+        return worker.several(items, partial(self._done, worker, store), one_at_a_time=before > 0)
+
+    def _done(self, worker: Worker, store: Store, item: Item) -> str:
+        import ray
+
         identity = item.id(self._setting.asked)
         begun: int = ray.get(self._ledger.begin.remote(identity))
-        worker = self._opened(store)
         if begun > 1 and store.has(row_name(identity)):
-            return ""  # its worker was killed behind it
+            self._ledger.found.remote(identity)
+            return ""
         if begun > MOST_BEGUN:
             return worker.give_up(item, f"{item.input}: its worker was killed {MOST_BEGUN} times").error
         return worker.do(item).error
@@ -104,13 +120,11 @@ class OnRay:
 
         if self._worker is None:
             _refuse_elsewhere(store, self._setting)
-            self._folder = tempfile.TemporaryDirectory(prefix="street-segmentation-fleet-")
             files: Packed = ray.get(self._kept)
             told = self._setting
-            self._worker = Worker(
-                files.unpacked(Path(self._folder.name)), store, told.asked, lanes=told.lanes, workers=told.workers,
-                root=Path(told.root),
-            )  # fmt: skip
+            offer = files.unpacked(self._held.enter_context(scratch()))
+            how = (offer, store, told.asked)
+            self._worker = Worker(*how, lanes=told.lanes, sharing=told.workers, root=Path(told.root))
         return self._worker
 
 

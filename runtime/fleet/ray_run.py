@@ -9,12 +9,11 @@ import argparse
 import math
 import os
 import secrets
-import shutil
-import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime.bars import progress
 from runtime.cli import log
@@ -23,13 +22,17 @@ from runtime.errors import EngineError, LibraryError
 from runtime.fleet.offers import Offer, packed
 from runtime.fleet.ray_actor import RUN, Ledger, OnRay, Setting
 from runtime.fleet.rows import Asked, Item, bytes_from_items, pyarrow
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, scheme_of
 from runtime.texts import shown
+
+T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 MOST_IN_BLOCK = 8  # items that are lost with a worker, at most, and found done again but for the one on its way
 BLOCKS_A_WORKER = 4  # at the least, so that none waits long for the last one
 MOST_OF_A_REASON = 300  # characters
+PATIENCE_S = 300.0
 STORE_BYTES = 100 << 20  # of Ray's shared memory: what goes through it are lists
 # Read by Ray when it is imported, and by all that it starts.
 QUIET = {
@@ -67,8 +70,30 @@ def run_on_ray(store: Store, todo: Sequence[Item], asked: Asked, offer: Offer, o
             workers=math.ceil(workers / machines), max_pixels=options.max_pixels,
         )  # fmt: skip
         log(f"{workers} worker{'s' * (workers > 1)} on {machines} machine{'s' * (machines > 1)}")
-        for row in progress(_rows(ray, todo, setting, files, workers, options), "segment", len(todo), "item"):
+        rows = watched(_rows(ray, todo, setting, files, workers, options), PATIENCE_S)
+        for row in progress(rows, "segment", len(todo), "item"):
             _refuse_fatal(row)
+
+
+def watched(rows: Iterator[T], patience_s: float) -> Iterator[T]:
+    """The rows; where none comes for so long, a line that says so, and what may be the reason."""
+    came, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            came.clear()
+            if not over.wait(patience_s) and not came.is_set():
+                log(f"no item was finished for {patience_s:.0f} s; `ray status` tells if a worker waits for a place")
+
+    watcher = threading.Thread(target=watch, name="watch", daemon=True)
+    watcher.start()
+    try:
+        for row in rows:
+            came.set()
+            yield row
+    finally:
+        over.set()
+        watcher.join()
 
 
 def block_of(items: int, workers: int) -> int:
@@ -82,10 +107,11 @@ def _rows(ray: Any, todo: Sequence[Item], setting: Setting, files: Any, workers:
     # The ledger lives where this process does: it is lost with it alone.
     here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), False)
     ledger = ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+    kept, block = ray.put(files), block_of(len(todo), workers)
+    # A table is a block. They are made here, by no task of Ray's: none is lost with a machine, to be computed
+    # again where no CPU is left for it, and nothing makes one block of several small ones.
     table = pyarrow().parquet.read_table(io.BytesIO(bytes_from_items(todo)))
-    kept = ray.put(files)
-    # Blocks of a few rows come together in one again, unless they are cut once more.
-    items = ray.data.from_arrow(table).repartition(target_num_rows_per_block=block_of(len(todo), workers))
+    items = ray.data.from_arrow([table.slice(start, block) for start in range(0, len(todo), block)])
     done = items.map_batches(
         OnRay, fn_constructor_args=(kept, ledger, setting), batch_size=None, batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
@@ -102,7 +128,7 @@ def _rows(ray: Any, todo: Sequence[Item], setting: Setting, files: Any, workers:
         ) from None
     again = ray.get(ledger.again.remote())
     if again:
-        log(f"{again} item{'s were' if again > 1 else ' was'} begun again: the worker was lost")
+        log(f"{again} item{'s were' if again > 1 else ' was'} done again: the worker was lost")
 
 
 def _refuse_fatal(row: dict[str, Any]) -> None:
@@ -134,12 +160,12 @@ def _workers(ray: Any, options: argparse.Namespace) -> tuple[int, int]:
 @contextmanager
 def _cluster(options: argparse.Namespace) -> Iterator[Any]:
     os.environ.update(QUIET)
+    held = ExitStack()
     folder = None
     if options.address is None:
         os.environ |= ALONE
         os.environ |= {TOKEN_MODE: "token", TOKEN: secrets.token_hex(32)}
-        # Below it Ray makes sockets, whose paths may have 107 bytes.
-        folder = tempfile.mkdtemp(prefix="fleet-")
+        folder = held.enter_context(scratch())
     elif os.environ.get(TOKEN_MODE) != "token":
         log(f"warning: {TOKEN_MODE} is not token: whoever reaches this cluster's ports can run programs on it")
     ray = _ray()
@@ -148,18 +174,17 @@ def _cluster(options: argparse.Namespace) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        held.close()
 
 
-def _start(ray: Any, options: argparse.Namespace, folder: str | None) -> None:
+def _start(ray: Any, options: argparse.Namespace, folder: Path | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False, "configure_logging": True}
     if folder is not None:
         workers = options.workers or 1
         cpus = workers * options.worker_cpus + 1
         ray.init(
             num_cpus=cpus, num_gpus=workers * options.worker_gpus or None, include_dashboard=False,
-            object_store_memory=STORE_BYTES, _node_ip_address=LOOPBACK, _temp_dir=folder, **quiet,
+            object_store_memory=STORE_BYTES, _node_ip_address=LOOPBACK, _temp_dir=str(folder), **quiet,
         )  # fmt: skip
         return
     try:

@@ -1,6 +1,7 @@
 """What is kept of each item: one row, as Parquet of one fixed form, by itself first and then in one table."""
 
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -185,6 +186,7 @@ def items_from_bytes(data: bytes) -> list[Item]:
     return [Item(**fields) for fields in _dicts(data, item_schema())]
 
 
+@functools.cache
 def item_schema() -> Any:
     """The columns of a list of items."""
     pa = pyarrow()
@@ -193,6 +195,7 @@ def item_schema() -> Any:
     return pa.schema([*texts, ("is_video", pa.bool_()), ("part_s", pa.float64()), *numbers])
 
 
+@functools.cache
 def _row_schema() -> Any:
     # Every type is named: a column that holds nothing yet would have none, and could not be read beside others.
     pa = pyarrow()
@@ -207,12 +210,15 @@ def _row_schema() -> Any:
 def _bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
     pa = pyarrow()
     file = io.BytesIO()
-    pa.parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
+    # There are as many files of one row as items: dictionaries and statistics would be a third of their bytes.
+    several = len(rows) != 1
+    table = pa.Table.from_pylist(list(rows), schema=schema)
+    pa.parquet.write_table(table, file, use_dictionary=several, write_statistics=several)
     return file.getvalue()
 
 
 def _dicts(data: bytes, schema: Any) -> list[dict[str, Any]]:
-    table = pyarrow().parquet.read_table(io.BytesIO(data))
+    table = pyarrow().parquet.ParquetFile(io.BytesIO(data)).read()
     if table.schema != schema:
         raise ValueError("its columns are others")
     found: list[dict[str, Any]] = table.to_pylist()

@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 PARTS = ".parts"  # of a folder: what is being written; on the same disk, so that a rename is all that remains
 PART = ".part"
+MOST_OF_A_REASON = 200  # characters
 
 
 class Store(Protocol):
@@ -108,7 +110,8 @@ class Folder:
         for where, _, names in os.walk(self.path / below):
             for name in names:
                 path = Path(where, name)
-                found[path.relative_to(self.path).as_posix()] = path.stat().st_size
+                with suppress(FileNotFoundError):  # joined meanwhile
+                    found[path.relative_to(self.path).as_posix()] = path.stat().st_size
         return found
 
     def has(self, name: str) -> bool:
@@ -149,35 +152,38 @@ class Bucket:
 
     def read(self, name: str) -> bytes:
         """See `Store`."""
-        data: bytes = self._fs.cat_file(self._path(name))
+        with self._telling(name, "read"):
+            data: bytes = self._fs.cat_file(self._path(name))
         return data
 
     def write(self, name: str, data: bytes) -> None:
         """See `Store`."""
-        with self._telling(name):
+        with self._telling(name, "written"):
             self._fs.pipe_file(self._path(name), data)
 
     def put(self, name: str, source: Path) -> None:
         """See `Store`."""
-        with self._telling(name):
+        with self._telling(name, "written"):
             self._fs.put_file(str(source), self._path(name))
 
     def sizes(self, below: str) -> dict[str, int]:
         """See `Store`."""
-        self._fs.invalidate_cache()
-        found = self._fs.find(self._path(below), detail=True)
+        with self._telling(below, "listed"):
+            self._fs.invalidate_cache()
+            found = self._fs.find(self._path(below), detail=True)
         return {str(PurePosixPath(path).relative_to(self._root)): int(of["size"]) for path, of in found.items()}
 
     def has(self, name: str) -> bool:
         """See `Store`."""
-        self._fs.invalidate_cache()
-        return bool(self._fs.isfile(self._path(name)))
+        with self._telling(name, "read"):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path(name)) and self._fs.isfile(self._path(name)))
 
     def remove(self, names: Iterable[str]) -> None:
         """See `Store`."""
         paths = [self._path(name) for name in names]
         if paths:
-            with suppress(FileNotFoundError):
+            with self._telling("", "cleared"), suppress(FileNotFoundError):
                 self._fs.rm(paths)
 
     def clear_parts(self) -> None:
@@ -187,11 +193,13 @@ class Bucket:
         return f"{self._root}/{name}".rstrip("/")
 
     @contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
+    def _telling(self, name: str, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise OutputError(f"{shown(f'{self.address}/{name}')} cannot be written ({reason(error)})") from None
+        except faults() as error:
+            if isinstance(error, FileNotFoundError) and what == "read":
+                raise
+            raise OutputError(f"{shown(f'{self.address}/{name}')} cannot be {what} ({reason(error)})") from None
 
 
 def file_system(address: str) -> tuple[Any, str]:
@@ -226,12 +234,19 @@ def fetch(address: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         fs.get_file(path, str(part))
         part.replace(target)
-    except OSError as error:
+    except faults() as error:
         part.unlink(missing_ok=True)
         why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
         raise FrameError(f"{shown(address)}: {why}") from None
 
 
-def reason(error: OSError) -> str:
+def faults() -> tuple[type[Exception], ...]:
+    """What a store raises that refuses or cannot be reached; some of it is the library's own that was loaded for it."""
+    library = sys.modules.get("botocore.exceptions")
+    return (OSError, library.BotoCoreError) if library else (OSError,)
+
+
+def reason(error: Exception) -> str:
     """Why a store refused, in a few words on one line: what it says of it may be a page."""
-    return " ".join(str(error.strerror or error).split())[:200] or type(error).__name__
+    told = getattr(error, "strerror", None) or str(error)
+    return shown(" ".join(told.split()))[:MOST_OF_A_REASON] or type(error).__name__

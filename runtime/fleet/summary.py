@@ -21,10 +21,8 @@ border-bottom:1px solid #8884}td.n{text-align:right;font-variant-numeric:tabular
 def summary_of(joined: Joined) -> dict[str, Any]:
     """The figures of a run; seconds are of machines: a worker's time, by how many shared its machine."""
     rows = joined.rows
-    machine_s = sum(row.seconds / row.workers for row in rows)
     film = [row for row in rows if row.is_video]
     video_h = sum(row.video_s for row in film) / SECONDS_AN_HOUR
-    film_s = sum(row.seconds / row.workers for row in film)
     return {
         "items": len(rows) + len(joined.open),
         "done": len(rows) - len(joined.failed),
@@ -32,13 +30,27 @@ def summary_of(joined: Joined) -> dict[str, Any]:
         "open": len(joined.open),
         "frames": sum(row.frames for row in rows),
         "damaged_frames": sum(row.damaged for row in rows),
-        "machine_seconds": round(machine_s, 3),
+        "machine_seconds": round(machine_seconds(rows), 3),
         "video_hours": round(video_h, 6),
-        "machine_seconds_per_video_hour": round(film_s / video_h, 1) if video_h else None,
+        "machine_seconds_per_video_hour": round(machine_seconds(film) / video_h, 1) if video_h else None,
         "workers": _by(rows, lambda row: row.worker.partition(":")[0]),
         "engines": _by(rows, lambda row: f"{row.engine} on {row.device}" if row.engine else ""),
         "shares": _shares(rows),
     }
+
+
+def machine_seconds(rows: Iterable[Row]) -> float:
+    """How long machines were busy with these items, a time in which a worker did several of them counted once."""
+    spans: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        spans[row.worker, row.workers].append((row.started, row.started + row.seconds))
+    total = 0.0
+    for (_, workers), several in spans.items():
+        until = 0.0
+        for begin, end in sorted(several):
+            total += max(0.0, end - max(begin, until)) / workers
+            until = max(until, end)
+    return total
 
 
 def write_summary(store: Store, joined: Joined) -> dict[str, Any]:
@@ -80,12 +92,16 @@ def page(told: dict[str, Any], failed: Iterable[Row]) -> str:
 
 
 def _by(rows: Iterable[Row], name_of: Any) -> dict[str, dict[str, float]]:
-    found: dict[str, Counter[str]] = defaultdict(Counter)
+    found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if name := name_of(row):
-            found[name].update({"items": 1, "frames": row.frames})
-            found[name]["seconds"] += row.seconds / row.workers  # type: ignore[assignment]
-    return {name: dict(of) for name, of in sorted(found.items())}
+            found[name].append(row)
+    return {
+        name: {
+            "items": len(of), "frames": sum(row.frames for row in of), "seconds": round(machine_seconds(of), 3),
+        }
+        for name, of in sorted(found.items())
+    }  # fmt: skip
 
 
 def _shares(rows: Iterable[Row]) -> dict[str, float]:

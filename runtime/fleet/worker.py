@@ -4,12 +4,12 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import repeat
+from itertools import groupby, repeat
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from runtime.errors import FrameError
 from runtime.fleet.listing import MASKS, version_at
 from runtime.fleet.offers import Offer, engine_of_here
 from runtime.fleet.rows import Asked, Item, Output, Row, bytes_from_rows
+from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, fetch, scheme_of
 from runtime.labels import cityscapes_colors, palette
 from runtime.lanes import Lanes, open_lanes
@@ -25,13 +26,15 @@ from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
 from runtime.media.outputs import Look, outputs_of
 from runtime.media.parts import Part
-from runtime.media.pictures import class_shares, segment_with
+from runtime.media.pictures import class_shares, segment_with, workers
 from runtime.media.pipeline import overlapped
 from runtime.media.recording import Recording
 from runtime.media.streams import Done, StreamResult, segment_stream
 from runtime.media.video import VideoReader
 from runtime.spec import Fit
 from runtime.texts import shown
+
+T = TypeVar("T")
 
 ROWS = "rows"  # a file each, until `runtime.fleet.results` joins them
 TOLD = 3  # frames that are lost, of an item, by their own line
@@ -56,7 +59,7 @@ class Worker(ClosedOnExit):
         asked: Asked,
         *,
         lanes: int | None = None,
-        workers: int = 1,
+        sharing: int = 1,
         root: Path | None = None,
     ) -> None:
         """Choose or build the engine, hold it to its proof and open it.
@@ -66,7 +69,7 @@ class Worker(ClosedOnExit):
             store: of the outputs.
             asked: of every item.
             lanes: frames in the engine at once; None: what it does best.
-            workers: that share this machine, for what is told of the cost.
+            sharing: workers on this machine, for what is told of the cost.
             root: what relative paths of inputs are below; None: the current folder.
 
         Raises:
@@ -74,14 +77,14 @@ class Worker(ClosedOnExit):
         """
         self._store, self._asked, self._root = store, asked, root or Path()
         with ExitStack() as stack:
-            self._scratch = Path(stack.enter_context(TemporaryDirectory(prefix="street-segmentation-fleet-")))
+            self._scratch = stack.enter_context(scratch())
             self._engine, self._manifest = engine_of_here(offer, self._scratch / "engines")
             self._lanes: Lanes = stack.enter_context(open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None))
             self._held = stack.pop_all()
         classes = self._lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if asked.colors == "cityscapes" else classes
         self._look = Look(palette(shown_classes), asked.alpha)
-        self._named, self._workers = f"{socket.gethostname()}:{os.getpid()}", workers
+        self._named, self._workers = f"{socket.gethostname()}:{os.getpid()}", sharing
 
     def close(self) -> None:
         """Close the engine and delete what was fetched; a second call does nothing."""
@@ -106,6 +109,24 @@ class Worker(ClosedOnExit):
         outputs = tuple(self._published(kind, path) for kind, path in made.files)
         seconds = time.perf_counter() - clock
         return self._written(item, error, outputs=outputs, started=started, seconds=seconds, **made.told)
+
+    def several(
+        self, items: Iterable[Item], do: Callable[[Item], T], *, one_at_a_time: bool = False
+    ) -> Generator[T, None, None]:
+        """What `do` makes of each item, in their order: pictures several at the same time, a video by itself.
+
+        Of a video, frames are decoded, segmented and encoded at the same time; of pictures, pictures are.
+
+        Args:
+            items: to be done.
+            do: called by several threads.
+            one_at_a_time: pictures, too.
+        """
+        threads = 1 if one_at_a_time else self._lanes.count + 2 * workers()
+        with ThreadPoolExecutor(threads) as pool:
+            for is_video, group in groupby(items, key=lambda item: item.is_video):
+                through = map if is_video else pool.map
+                yield from through(do, group)
 
     def give_up(self, item: Item, error: str) -> Row:
         """Write the row of an item that is not to be done, with why.
@@ -135,12 +156,19 @@ class Worker(ClosedOnExit):
             return self._video(item, path) if item.is_video else self._picture(item, path)
         except FrameError as error:
             raise FrameError(_as_given(str(error), path, item)) from None
+        finally:
+            if scheme_of(item.input) and not item.is_video:
+                path.unlink(missing_ok=True)
 
     def _here(self, item: Item) -> Path:
         # A file that is fetched keeps its suffix, by which a video is known.
         if not scheme_of(item.input):
             return self._root / item.input
-        path = self._scratch / "fetched" / f"{item.sha256}{Path(item.place).suffix}"
+        suffix = Path(item.place).suffix
+        if not item.is_video:
+            fetch(item.input, path := self._scratch / "pictures" / f"{item.id(self._asked)}{suffix}")
+            return path
+        path = self._scratch / "videos" / f"{item.sha256}{suffix}"
         if not path.is_file():
             for old in sorted(path.parent.glob("*"), key=lambda each: each.stat().st_mtime_ns)[: -KEPT_FILES + 1]:
                 old.unlink()

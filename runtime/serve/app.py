@@ -1,5 +1,6 @@
 """The addresses of the server, as an ASGI application: Starlette finds the route, the rest is here."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -95,6 +96,11 @@ class Endpoint:
         call = Call(headers, scope["query_string"].decode("latin-1"), scope.get("path_params", {}), body)
         try:
             return await upload.unless_left(_awaited(handler, call))
+        except asyncio.CancelledError:
+            # By uvicorn, when the time for what was accepted is over.
+            raise Refusal(
+                503, "stopping", "the server has stopped before this was done", {"Retry-After": "1"}
+            ) from None
         except FrameError as error:
             raise Refusal(400, "frame", str(error)) from None
         except MemoryError:

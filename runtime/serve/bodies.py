@@ -1,11 +1,12 @@
 """A request's body as a frame: a picture, or the pixels as they are."""
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
 
-from runtime.cli import size_from_text
 from runtime.errors import FrameError
+from runtime.json_values import TOLD
 from runtime.media.decoding import frame_from_bytes
 from runtime.media.frames import refuse_bytes, refuse_size
 from runtime.media.headers import read_header
@@ -14,6 +15,7 @@ from runtime.serve.replies import Refusal
 # What a camera or a browser sends. The other kinds that a file may have are decoded by libraries that a server need
 # not offer to strangers.
 TAKEN = ("JPEG", "PNG", "WebP", "TIFF")
+HEIGHT_X_WIDTH = re.compile(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", re.ASCII)
 SIZE = "x-frame-size"  # HEIGHTxWIDTH of a frame that comes as its pixels
 
 
@@ -66,9 +68,7 @@ def frame_from_pixels(pixels: bytes | memoryview, height: int, width: int) -> np
 
 
 def _size(text: str) -> tuple[int, int]:
-    import argparse
-
-    try:
-        return size_from_text(text.strip())
-    except argparse.ArgumentTypeError as error:
-        raise FrameError(f"X-Frame-Size: {error}") from None
+    found = HEIGHT_X_WIDTH.fullmatch(text.strip())
+    if found is None:
+        raise FrameError(f"X-Frame-Size {text[:TOLD]!r} is not HEIGHTxWIDTH, for example 1024x2048")
+    return int(found[1]), int(found[2])

@@ -53,7 +53,6 @@ class Served:
         self.manifest, self.spec, self.lanes = manifest, lanes.spec, lanes
         self.pool = ThreadPoolExecutor(lanes.count, f"lane-{self.name}")
         self.users, self.retired = 0, False
-        self.frames = 0
         self._opening = opening
         self._of_fit: dict[Fit, Lanes] = {lanes.spec.preprocess.fit: lanes}
         self._opening_one, self._counting = threading.Lock(), threading.Lock()
@@ -69,7 +68,6 @@ class Served:
         finally:
             with self._counting:
                 del self._since[own]
-                self.frames += 1
 
     def busy(self) -> int:
         """How many frames are in a lane."""

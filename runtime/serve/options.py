@@ -42,7 +42,7 @@ def limits_of(options: argparse.Namespace) -> Limits:
     """The bounds that the options set."""
     return Limits(
         body_bytes=options.max_body * MIB, upload_s=options.upload_seconds, uploads=options.uploads,
-        queue=options.queue, connections=options.connections, send_s=options.send_seconds,
+        queue=options.queue, wait_s=options.wait_seconds, connections=options.connections, send_s=options.send_seconds,
         stall_s=options.stall_seconds, grace_s=options.grace_seconds,
     )  # fmt: skip
 
@@ -51,6 +51,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     own = Limits()
     for name, kind, default, what in (
         ("queue", _whole(0, MOST_REQUESTS), own.queue, "requests that wait beside those in a lane; more are a 503"),
+        ("wait-seconds", _seconds, own.wait_s, "for a lane; who waited longer is a 503 and not worked for, 0: none is"),
         ("max-body", _whole(1, MOST_BODY_MIB), own.body_bytes // MIB, "MiB of a request; more is a 413"),
         ("upload-seconds", _whole(1, MOST_SECONDS), round(own.upload_s), "for a body to arrive; longer is a 408"),
         ("uploads", _whole(1, MOST_REQUESTS), own.uploads, "bodies that arrive at once; more are a 503"),
@@ -59,7 +60,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("stall-seconds", _whole(1, MOST_SECONDS), round(own.stall_s), "of one frame; longer, and it is not ready"),
         ("grace-seconds", _whole(1, MOST_SECONDS), round(own.grace_s), "after SIGTERM, for what was accepted"),
     ):
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default})")
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default:g})")
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -69,6 +70,13 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return value
+
+
+def _seconds(text: str) -> float:
+    seconds = cli.number_from_text(text)
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}")
+    return seconds
 
 
 def _port(text: str) -> int:

@@ -1,13 +1,16 @@
 """What the server does with a request: let in, decode, segment, encode; each in threads, in bounded numbers."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from math import inf
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from runtime.backend import Stopwatch
 from runtime.media.pictures import Segmented, workers
 from runtime.serve import v2
 from runtime.serve.admission import Admission
@@ -17,13 +20,25 @@ from runtime.serve.bodies import frame_from_body
 from runtime.serve.engines import Engines, Served
 from runtime.serve.limits import Limits
 from runtime.serve.metrics import Metrics
-from runtime.serve.pools import Timed, in_thread
+from runtime.serve.pools import in_thread
 from runtime.serve.replies import Refusal, Reply, json_reply
+from runtime.spec import ModelSpec
 
 PARTS = ("preprocess", "network", "postprocess")  # of `segment`, where the backend tells them
 STAGES = ("decode", "queue", *PARTS, "segment", "encode")
 
-Encode = Callable[[Segmented], Reply]
+Stages = Mapping[str, float]  # ms
+
+
+class Decoded(NamedTuple):
+    """A request in which everything is known: the frame, uint8 (H, W, 3) RGB, and how its mask becomes the answer."""
+
+    frame: np.ndarray
+    asked: Asked
+    encode: Callable[[Segmented], Reply]
+
+
+Decode = Callable[[], Decoded]
 
 
 class Service:
@@ -45,9 +60,9 @@ class Service:
         """
         asked = asked_from_query(query, headers.get("accept", ""))
         served = self.engines.find(asked.engine)
-        self._refuse_confidence(served, asked.void_below)
+        _refuse_confidence(served.spec, asked)
         encode = partial(answer_of, asked=asked, spec=served.spec)
-        return await self._done(served, partial(frame_from_body, body, headers), encode, asked)
+        return await self._done(served, lambda: Decoded(frame_from_body(body, headers), asked, encode))
 
     async def infer(self, model: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """`POST /v2/models/NAME/infer`.
@@ -57,17 +72,16 @@ class Service:
         """
         served = self.engines.find(model)
         length = headers.get(v2.HEADER_LENGTH)
-        read = partial(v2.inference_from_body, body, length, served.spec)
-        with self.admission.place(), self.engines.used(served):
-            inference, waited_ms, took_ms = await in_thread(self._decoding, read)
+
+        def decode() -> Decoded:
+            inference = v2.inference_from_body(body, length, served.spec)
             asked = Asked(**inference.values)
             if asked.void_below is None and any(each.name == v2.CONFIDENCE for each in inference.outputs):
-                asked = Asked(**{**inference.values, "void_below": 0})
-            self._refuse_confidence(served, asked.void_below)
-            stages = Counter({"queue": waited_ms, "decode": took_ms})
-            return await self._through(
-                served, inference.frame, lambda seen: v2.reply_to(inference, model, seen.seen), asked, stages
-            )
+                asked = replace(asked, void_below=0)
+            _refuse_confidence(served.spec, asked)
+            return Decoded(inference.frame, asked, lambda segmented: v2.reply_to(inference, model, segmented.seen))
+
+        return await self._done(served, decode)
 
     def ready(self) -> bool:
         """Whether a request would be taken: not while the server stops, nor while a frame hangs in a lane."""
@@ -105,29 +119,57 @@ class Service:
         for served in self.engines:
             served.close()
 
-    async def _done(self, served: Served, decode: Callable[[], np.ndarray], encode: Encode, asked: Asked) -> Reply:
+    async def _done(self, served: Served, decode: Decode) -> Reply:
         with self.admission.place(), self.engines.used(served):
-            frame, waited_ms, took_ms = await in_thread(self._decoding, decode)
-            stages = Counter({"queue": waited_ms, "decode": took_ms})
-            return await self._through(served, frame, encode, asked, stages)
-
-    async def _through(
-        self, served: Served, frame: np.ndarray, encode: Encode, asked: Asked, stages: "Counter[str]"
-    ) -> Reply:
-        segmented = await in_thread(served.pool, served.segment, frame, asked.fit, asked.void_below)
-        encoded = await in_thread(self._encoding, encode, segmented.value)
-        stages.update(_stages(segmented, encoded))
+            # Where a lane waits for nobody else, one thread does all of it: each change of threads costs a wake-up.
+            way = self._at_once if served.users <= served.lanes.count else self._in_turns
+            reply, stages = await way(served, decode, perf_counter() + (self.limits.wait_s or inf))
         self._metrics.done(served.name, stages)
-        reply: Reply = encoded.value
         sha = served.manifest.engine_sha256[:12]
         named = {"Server-Timing": server_timing(stages), "X-Engine": f"{served.name}; sha256={sha}"}
         return reply._replace(headers={**reply.headers, **named})
 
-    def _refuse_confidence(self, served: Served, void_below: int | None) -> None:
-        if void_below is not None and v2.CONFIDENCE not in v2.outputs_of(served.spec):
-            raise Refusal(
-                400, "parameter", f"{served.spec.name} has no confidence: its graph gives class ids, no logits"
-            )
+    async def _at_once(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
+        def work() -> tuple[Reply, Stages]:
+            _refuse_late(until)
+            clock = Stopwatch()
+            frame, asked, encode = decode()
+            clock.lap("decode")
+            segmented = served.segment(frame, asked.fit, asked.void_below)
+            clock.lap("segment")
+            reply = encode(segmented)
+            clock.lap("encode")
+            return reply, _stages(clock.laps_ms, segmented)
+
+        done = await in_thread(served.pool, work)
+        reply, stages = done.value
+        return reply, {"queue": done.waited_ms, **stages}
+
+    async def _in_turns(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
+        # Whoever has a lane computes: others' pictures are decoded and encoded beside it.
+        decoded = await in_thread(self._decoding, decode)
+        frame, asked, encode = decoded.value
+
+        def segment() -> Segmented:
+            _refuse_late(until)
+            return served.segment(frame, asked.fit, asked.void_below)
+
+        segmented = await in_thread(served.pool, segment)
+        encoded = await in_thread(self._encoding, encode, segmented.value)
+        laps_ms = {"decode": decoded.took_ms, "segment": segmented.took_ms, "encode": encoded.took_ms}
+        waited_ms = sum(each.waited_ms for each in (decoded, segmented, encoded))
+        return encoded.value, {"queue": waited_ms, **_stages(laps_ms, segmented.value)}
+
+
+def _refuse_late(until: float) -> None:
+    # When its lane is free: a mask of a moment that is long gone is worth nothing, and the next one waits.
+    if perf_counter() > until:
+        raise Refusal(503, "late", "this waited longer than --wait-seconds", {"Retry-After": "1"})
+
+
+def _refuse_confidence(spec: ModelSpec, asked: Asked) -> None:
+    if asked.void_below is not None and v2.CONFIDENCE not in v2.outputs_of(spec):
+        raise Refusal(400, "parameter", f"{spec.name} has no confidence: its graph gives class ids, no logits")
 
 
 def server_timing(stages: Mapping[str, float]) -> str:
@@ -135,11 +177,10 @@ def server_timing(stages: Mapping[str, float]) -> str:
     return ", ".join(f"{name};dur={stages[name]:.2f}" for name in STAGES if name in stages)
 
 
-def _stages(segmented: Timed, encoded: Timed) -> dict[str, float]:
-    value: Segmented = segmented.value
-    parts = {name: value.parts_ms[name] for name in PARTS if name in value.parts_ms}
-    waited = {"queue": segmented.waited_ms + encoded.waited_ms, "encode": encoded.took_ms}
-    return (parts or {"segment": segmented.took_ms}) | waited
+def _stages(laps_ms: Stages, segmented: Segmented) -> Stages:
+    # In place of the whole of `segment` its parts, where the backend tells them.
+    parts = {name: segmented.parts_ms[name] for name in PARTS if name in segmented.parts_ms}
+    return {"decode": laps_ms["decode"], **(parts or {"segment": laps_ms["segment"]}), "encode": laps_ms["encode"]}
 
 
 def ready_reply(is_ready: bool) -> Reply:

@@ -44,6 +44,7 @@ class Swapper:
             raise Refusal(409, "busy", "another engine is being loaded: try again")
         named = Named(old.name, self._allowed(old, path))
         self._going = asyncio.ensure_future(self._replaced(old, named))
+        self._going.add_done_callback(_looked_at)
         return await asyncio.shield(self._going)
 
     async def reload(self) -> None:
@@ -52,7 +53,7 @@ class Swapper:
             try:
                 done = await self.replace(name, None)
             except Refusal as refusal:
-                log(f"error: engine {name} is served on as it is: {refusal}")
+                log(f"engine {name} is served on as it is: {refusal}")
             else:
                 log(f"engine {name}: {done['engine_sha256'][:12]}" + (", new" if done["changed"] else ", as before"))
 
@@ -89,6 +90,12 @@ class Swapper:
         if whole.parent not in folders:
             raise Refusal(403, "engine", f"{shown(path)} is not in the folder of an engine that is served")
         return whole
+
+
+def _looked_at(going: "asyncio.Task[dict[str, Any]]") -> None:
+    # Where who asked has left, nobody else hears why it was refused.
+    if not going.cancelled() and (error := going.exception()):
+        log(f"no new engine: {error}")
 
 
 def swap_from_body(body: bytes) -> tuple[str, Path | None]:

@@ -16,6 +16,7 @@ Receive = Callable[[], Awaitable[Message]]
 T = TypeVar("T")
 
 LINGER_S = 2.0  # for a client that was too slow, to see that it was
+STOPPING_S = 0.5  # for one that was on its way when the server stopped
 
 
 class Uploads:
@@ -24,7 +25,14 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         """None yet."""
         self.limits = limits
-        self.going = 0
+        self.closed = False
+        self.reading: set[asyncio.Future[bytes]] = set()
+
+    def stop(self) -> None:
+        """Take no more: what has not come by now is not accepted."""
+        self.closed = True
+        for each in self.reading:
+            each.cancel()
 
 
 class Upload:
@@ -43,23 +51,28 @@ class Upload:
             announced: its Content-Length, where it has one.
 
         Raises:
-            Refusal: 413 it is too large, 408 too slow, 503 too many come in at once.
+            Refusal: 413 it is too large, 408 too slow, 503 too many come in at once, or the server stops.
             LeftError: the client is gone.
         """
         if announced is not None and announced > self._limits.body_bytes:
             raise self._too_large()
-        if self._uploads.going >= self._limits.uploads:
-            raise Refusal(
-                503, "uploads", f"{self._uploads.going} uploads are going on; come again", {"Retry-After": "1"}
-            )
-        self._uploads.going += 1
+        uploads = self._uploads
+        if uploads.closed or len(uploads.reading) >= self._limits.uploads:
+            raise self._not_now()
+        reading = asyncio.ensure_future(self._all())
+        uploads.reading.add(reading)
         try:
-            return await asyncio.wait_for(self._all(), max(0.0, self._until - time.monotonic()))
+            return await asyncio.wait_for(reading, max(0.0, self._until - time.monotonic()))
         except asyncio.TimeoutError:
             self._until = time.monotonic() + LINGER_S
             raise Refusal(408, "slow", f"the body did not come within {self._limits.upload_s:g} s") from None
+        except asyncio.CancelledError:
+            if not uploads.closed:
+                raise
+            self._until = time.monotonic() + STOPPING_S
+            raise self._not_now() from None
         finally:
-            self._uploads.going -= 1
+            uploads.reading.discard(reading)
 
     async def drop(self) -> None:
         """Read the rest and forget it, as long as its time lasts."""
@@ -113,6 +126,12 @@ class Upload:
     async def _left(self) -> None:
         while (await self._receive())["type"] == "http.request":
             pass
+
+    def _not_now(self) -> Refusal:
+        if self._uploads.closed:
+            return Refusal(503, "stopping", "the server is stopping", {"Retry-After": "1"})
+        going = len(self._uploads.reading)
+        return Refusal(503, "uploads", f"{going} uploads are going on; come again", {"Retry-After": "1"})
 
     def _too_large(self) -> Refusal:
         most = self._limits.body_bytes / MIB

@@ -12,7 +12,7 @@ from tests.helpers.networks import size_of
 
 pytestmark = pytest.mark.slow
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="no tensorrt_rtx")
-FAMILY = [name for name in registry.names() if name.startswith(("ddrnet", "deeplab", "fast", "pspnet"))]
+FAMILY = [name for name in registry.names() if name.startswith(("ddrnet", "deeplab", "fast", "pidnet", "pspnet"))]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "pictures": _pictures(), "other pictures": _other_pictures(), "labels": _labels(),
         "videos": _videos(folder), "checkpoints": _checkpoints(folder),
         "graphs": _graphs(), "tables": _tables(), "classes.json": _classes(),
-        "drawn labels": _drawn(), **_documents(), **_engines(folder),
+        "drawn labels": _drawn(), "requests": _requests(), "queries": _queries(), **_documents(), **_engines(folder),
     }  # fmt: skip
 
 
@@ -72,6 +72,40 @@ def _other_pictures() -> Reader:
         "zip.tif": tiff(deep, 2, deflate=True),
     }
     return Reader(samples, read_frame)
+
+
+def _requests() -> Reader:
+    from runtime.serve.bodies import frame_from_body
+    from runtime.serve.swap import swap_from_body
+    from runtime.serve.v2 import inference_from_body
+    from tests.helpers.fake_backend import SPEC
+    from tests.helpers.pictures import gradient, lossless
+
+    frame = gradient(16, 20)
+    tensor = {"name": "frame", "datatype": "UINT8", "shape": list(frame.shape)}
+    plain = {"id": "a", "inputs": [tensor | {"data": frame.tolist()}], "outputs": [{"name": "mask"}]}
+    head = json.dumps({"inputs": [tensor | {"parameters": {"binary_data_size": frame.size}}]}).encode()
+
+    def read(path: Path) -> object:
+        body = path.read_bytes()
+        if path.suffix == ".v2":
+            return inference_from_body(body, None if body[-1:] == b"}" else str(len(head)), SPEC)
+        return swap_from_body(body) if path.suffix == ".json" else frame_from_body(body, {})
+
+    samples = {"a.v2": json.dumps(plain).encode(), "b.v2": head + frame.tobytes()}
+    return Reader(samples | {"c.json": b'{"name": "a", "path": "x.engine"}', "d.png": lossless(".png", frame)}, read)
+
+
+def _queries() -> Reader:
+    from runtime.serve.asked import asked_from_query
+
+    query = b"as=overlay&engine=a.b&fit=pad&void_below=85&alpha=0.25\ntext/html, image/png;as=overlay;q=0.5, */*;q=0.1"
+
+    def read(path: Path) -> object:
+        query, _, accept = path.read_bytes().decode("latin-1").partition("\n")
+        return asked_from_query(query.removeprefix("as=overlay&"), accept)
+
+    return Reader({"a.txt": query}, read)
 
 
 def _labels() -> Reader:

@@ -12,11 +12,13 @@ from tests.helpers.videos import moving, write_video
 PICTURES, FRAMES = 4, 60
 
 
-def fill(folder: Path, *, pictures: int = PICTURES, films: int = 1, bad: bool = False) -> Path:
+def fill(
+    folder: Path, *, pictures: int = PICTURES, films: int = 1, bad: bool = False, size: tuple[int, int] = (40, 64)
+) -> Path:
     """Pictures `0.png`..., films `0.mp4`... of B-frames and an open GOP, each another; `bad`: and what is neither."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(pictures):
-        shifted = np.roll(gradient(), (number % 40, number // 40), (0, 1))
+        shifted = np.roll(gradient(*size), (number % 40, number // 40), (0, 1))
         (folder / f"{number}.png").write_bytes(lossless(".png", shifted))
     extra = {"bf": "3", "x264-params": "open-gop=1:scenecut=0:b-adapt=0"}
     for number in range(films):

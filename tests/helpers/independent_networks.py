@@ -18,6 +18,7 @@ import torch
 # mmseg's configuration files, and sizes that no stride divides evenly where the network takes them
 MMSEG = {
     "ddrnet": ("ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024.py", (72, 120)),
+    "pidnet": ("pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py", (72, 120)),
     "fast_scnn": ("fastscnn/fast_scnn_8xb4-160k_cityscapes-512x1024.py", (72, 120)),
     "pspnet": ("pspnet/pspnet_r50-d8_4xb2-80k_cityscapes-512x1024.py", (72, 120)),
     "deeplab": ("deeplabv3plus/deeplabv3plus_r50-d8_4xb2-80k_cityscapes-512x1024.py", (72, 120)),
@@ -94,6 +95,7 @@ def mmseg_networks(folder: Path) -> None:
     configs = Path(mmseg.__file__).parent / ".mim/configs"
     for name, (path, size) in MMSEG.items():
         model = Config.fromfile(configs / path).model
+        model.backbone.pop("init_cfg", None)  # the weights that training begins with, downloaded
         network = filled(revert_sync_batchnorm(MODELS.build(model)))
         frame = picture(*size)
         with torch.inference_mode():

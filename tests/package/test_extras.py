@@ -47,6 +47,9 @@ CASES = [
     ("cv2", ("runtime.infer", "street.jpg"), "pip install"),
     ("cv2", ("export.train", "--help"), "pip install"),
     ("av", ("runtime.infer", "video.mp4"), "[video]"),
+    ("ray", ("runtime.fleet", "street.jpg"), "[fleet]"),
+    ("pyarrow", ("runtime.fleet", "street.jpg"), "[stats]"),
+    ("s3fs", ("runtime.fleet", "s3://bucket/in/"), "[fleet]"),
 ]
 
 

@@ -23,6 +23,7 @@ TESTS = Path(__file__).parents[2]
 SHARE = 1e-4  # of the logits' span: both sides are float32 and sum in orders of their own
 NETWORKS = {
     "ddrnet": "ddrnet23-slim",
+    "pidnet": "pidnet-s",
     "fast_scnn": "fast-scnn-mmseg",
     "pspnet": "pspnet50-mmseg",
     "deeplab": "deeplabv3plus-mmseg-r50",

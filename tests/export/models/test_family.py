@@ -10,6 +10,7 @@ from export.models import deeplab
 from export.models.ddrnet import DDRNet23Slim
 from export.models.fast_scnn import FastSCNN
 from export.models.layers import ConvBN
+from export.models.pidnet import PIDNetS
 from export.models.pspnet import PSPNet, pspnet50_caffe, pspnet50_mmseg
 from export.models.pspnet_sum import (
     PSPNetSum,
@@ -29,6 +30,7 @@ MATRICES = 1e-5
     ("build", "auxiliary", "millions", "size", "gmac"),
     [
         (DDRNet23Slim, ("auxiliary",), "5.696", (1024, 2048), "36.28"),
+        (PIDNetS, ("auxiliary",), "7.626", (1024, 2048), "47.19"),
         (FastSCNN, ("auxiliary_deep", "auxiliary_fine"), "1.138", (1024, 2048), "6.71"),
         (deeplab.deeplab_xception65, (), "41.055", (1024, 2048), "410.20"),
         (deeplab.deeplab_xception65, (), "41.055", (1025, 2049), "418.38"),

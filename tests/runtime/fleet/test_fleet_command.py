@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
 
 from runtime import cli
+from runtime.artifacts import sha256_of
 from runtime.backend import open_backend
 from runtime.errors import EngineError, FrameError, OutputError
 from runtime.fleet import command, main
@@ -17,7 +19,9 @@ from runtime.media.video import VideoReader
 from runtime.proof import expected_path
 from tests.helpers.engines import built_engine, changed
 from tests.helpers.fleet import FRAMES, PICTURES, fill, masks, results, told
-from tests.helpers.videos import read_video
+from tests.helpers.fleet_runs import rows_there, running
+from tests.helpers.graphs import tiny_graph
+from tests.helpers.videos import damage, moving, read_video, write_video
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +126,12 @@ def test_what_has_changed_is_done_and_nothing_else(done, engine, change, capsys)
 def test_another_engine_does_all_of_it_again(done, tmp_path_factory, capsys):
     other = built_engine(tmp_path_factory.mktemp("other"), seed=1)
     before = masks(done / "out")
-    assert do(other) == cli.DONE and done_by(capsys) == len(before)
+    assert do(other, "1/2") == cli.DONE and 0 < done_by(capsys) < len(before)
     assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "rows are of 2 engines" in capsys.readouterr().err
+    assert do(other) == cli.DONE and 0 < done_by(capsys) < len(before)
+    assert main(["merge", "-o", "out"]) == cli.DONE
+    assert "engines" not in capsys.readouterr().err
     assert masks(done / "out").keys() == before.keys() and masks(done / "out") != before
 
 
@@ -148,6 +156,79 @@ def test_a_bad_file_is_a_row_with_its_error_and_the_rest_is_done(here, engine, c
     capsys.readouterr()
     assert do(engine) == cli.DONE and done_by(capsys) == 0
     assert do(engine, "1/1", "--retry-errors") == cli.FAILED
+
+
+@pytest.mark.slow
+def test_a_share_that_is_stopped_finishes_what_is_on_its_way_and_goes_on_from_there(tmp_path, engine):
+    fill(tmp_path / "in", pictures=80, films=0, size=(600, 800))
+    with running(tmp_path, "plan", "in", "-o", "out", "--save", "ids,color,overlay") as run:
+        run.ended()
+    words = ("-o", "out", "--item", "1/1", "--engine", str(engine))
+    with running(tmp_path, *words) as run:
+        run.until(lambda: rows_there(tmp_path / "out") >= 3)
+        run.process.send_signal(signal.SIGINT)
+        assert "interrupted" in run.ended([cli.INTERRUPTED])
+    done = rows_there(tmp_path / "out")
+    assert 3 <= done < 80 and len(masks(tmp_path / "out")) == 3 * done  # each whole, with its row
+    with running(tmp_path, *words) as run:
+        assert f"80 items, {done} done before" in run.ended()
+    assert rows_there(tmp_path / "out") == 80
+
+
+def test_a_damaged_video_is_read_by_the_rules_of_infer_and_its_row_says_what_was_left_out(here, engine):
+    path = here / "in" / "0.mp4"
+    write_video(path, moving(120), key_every=12, extra={"bf": "2"})
+    damage(path, 0.45, 300)
+    plan()
+    assert do(engine) == cli.FAILED and main(["merge", "-o", "out"]) == cli.FAILED
+    rows = [row for row in results(here / "out") if row.is_video]
+    kept, lost = 0, 0
+    with VideoReader(path) as reader:
+        while True:
+            try:
+                frame = reader.read()
+            except FrameError:
+                lost += 1
+                continue
+            if not isinstance(frame, tuple):
+                break
+            kept += 1
+    assert lost and [sum(row.damaged for row in rows), sum(row.frames for row in rows)] == [lost, kept]
+    assert all(("left out" in row.error) == bool(row.damaged) for row in rows) and len(rows) > 3
+    assert all(row.outputs for row in rows if row.frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("v.ts", {"codec": "mpeg2video", "extra": {"flags": "+ildct+ilme", "top": "1"}}),  # interlaced
+        ("v.mkv", {"codec": "mjpeg", "pix_fmt": "yuvj420p"}),
+        ("v.h264", {}),  # a raw stream, without times
+    ],
+)
+def test_film_that_cannot_be_read_in_parts_is_one_item(here, engine, name, how):
+    (here / "one").mkdir()
+    write_video(here / "one" / name, moving(40), key_every=8, **how)
+    assert main(["plan", "one", "-o", "out", "--part-seconds", "0.5"]) == cli.DONE
+    assert do(engine) == cli.DONE and main(["merge", "-o", "out"]) == cli.DONE
+    assert [(row.frames, row.start) for row in results(here / "out")] == [(40, None)]
+
+
+def test_what_is_no_file_is_a_row_with_its_error_and_is_not_waited_for(here, engine):
+    os.mkfifo(here / "in" / "pipe.png")
+    (here / "in" / "folder.png").mkdir()
+    plan()
+    assert main(["plan", "in", "in/pipe.png", "in/none.png", "-o", "out"]) == cli.DONE
+    assert do(engine) == cli.FAILED and main(["merge", "-o", "out"]) == cli.FAILED
+    errors = {row.place: row.error for row in results(here / "out") if row.error}
+    assert errors.keys() == {"in/pipe.png", "in/none.png"}
+    assert "not a regular file" in errors["in/pipe.png"] and "does not exist" in errors["in/none.png"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused_in_a_line(here):
+    (here / "in" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    with pytest.raises(FrameError, match="is not UTF-8"):
+        plan()
 
 
 def test_a_file_that_is_missing_or_changed_since_it_was_listed_is_told(here, engine, capsys):
@@ -193,6 +274,23 @@ def test_of_several_engines_that_of_this_machine_is_taken(here, engine, tmp_path
     assert main(["-o", "out", "--item", "1/1", "--engine", str(foreign), str(engine)]) == cli.DONE
     main(["merge", "-o", "out"])
     assert {row.engine for row in results(here / "out")} == {engine.stem}
+
+
+@pytest.mark.slow
+def test_a_machine_without_an_engine_builds_its_own_of_the_graph(here, tmp_path, capsys):
+    graph = tmp_path / "tiny.onnx"
+    graph.write_bytes(tiny_graph())
+    plan()
+    capsys.readouterr()
+    of_graph = ["-o", "out", "--item", "1/1", "--graph", str(graph), "--precision", "fp32", "--backend", "openvino"]
+    assert main(of_graph) == cli.DONE and done_by(capsys) > 0
+    assert main(["merge", "-o", "out"]) == cli.DONE
+    assert {row.graph_sha256 for row in results(here / "out")} == {sha256_of(graph)}
+    capsys.readouterr()
+    assert main(of_graph) == cli.DONE and done_by(capsys) == 0  # known by the graph, with no engine built
+    graph.write_bytes(b"no graph")
+    with pytest.raises(EngineError, match=r"no engine could be built of tiny\.onnx on this machine"):
+        main(of_graph)
 
 
 def test_what_a_killed_writer_left_is_deleted_when_nobody_writes(done):

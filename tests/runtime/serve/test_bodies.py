@@ -28,11 +28,12 @@ def test_a_picture_is_the_frame_that_its_file_is(tmp_path, kind):
     assert np.array_equal(frame_from_body(data, {}), read(tmp_path, data, f"x{kind}"))
 
 
-def test_raw_pixels_are_taken_as_they_are():
-    frame = gradient()
+@pytest.mark.parametrize("frame", [gradient(), np.ascontiguousarray(gradient().swapaxes(0, 1))], ids=["wide", "high"])
+def test_raw_pixels_are_taken_as_they_are(frame, capsys):
     height, width, _ = frame.shape
     found = frame_from_body(frame.tobytes(), {"x-frame-size": f"{height}x{width}"})
     assert np.array_equal(found, frame) and found.dtype == np.uint8
+    assert capsys.readouterr().err == ""  # a line for each frame would fill a log
 
 
 @pytest.mark.parametrize(

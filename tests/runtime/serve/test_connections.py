@@ -1,10 +1,12 @@
 import asyncio
+import socket
 from types import SimpleNamespace
 
 import pytest
 
 from runtime.serve.connections import FULL, Connection
 from runtime.serve.limits import Limits
+from runtime.serve.server import listening
 
 LIMITS = Limits(connections=1, header_s=0.05)
 
@@ -72,14 +74,54 @@ def test_headers_that_are_not_whole_in_time_end_the_connection(before, sent, clo
     asyncio.run(run())
 
 
-def test_one_connection_too_many_is_told_so_and_the_next_is_taken_when_one_is_over():
+def test_one_connection_too_many_is_told_so_and_what_it_sends_is_dropped_until_it_is_closed(monkeypatch):
+    monkeypatch.setattr("runtime.serve.connections.LINGER_S", 0.05)
+
     async def run():
         connections = set()
         first, _ = connected(connections)
         second, transport = connected(connections)
-        assert transport.written == FULL and transport.closed
+        assert transport.written == FULL and not transport.closed
+        second.data_received(b"POST / HTTP/1.1")
+        assert second._inner.conn.trailing_data == (b"", False)
+        await asyncio.sleep(0.1)
+        assert transport.closed
         for each in (first, second):
             each.connection_lost(None)
-        assert not connected(connections)[1].closed
+        assert connected(connections)[1].written == b""
 
     asyncio.run(run())
+
+
+def test_of_very_many_the_last_are_closed_at_once():
+    async def run():
+        connections = set()
+        transports = [connected(connections)[1] for _ in range(4)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [each.closed for each in transports[1:]] == [False, True, True]
+
+    asyncio.run(run())
+
+
+def test_an_answer_is_not_held_back_until_its_client_acknowledges_the_one_before():
+    async def run():
+        with listening("127.0.0.1", 0, LIMITS) as listener:
+            accepted = asyncio.get_running_loop().create_future()
+            server = await asyncio.get_running_loop().create_server(lambda: Accepted(accepted), sock=listener)
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            transport = await accepted
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            writer.close()
+            transport.close()
+            server.close()
+
+    asyncio.run(run())
+
+
+class Accepted(asyncio.Protocol):
+    def __init__(self, future):
+        self._future = future
+
+    def connection_made(self, transport):
+        self._future.set_result(transport)

@@ -57,7 +57,7 @@ def test_a_body_that_does_not_come_in_time_is_refused_and_its_place_given_back()
         body = upload(b"abc", then="silence", uploads=uploads)
         with pytest.raises(Refusal) as caught:
             await body.body(6)
-        assert caught.value.status == 408 and uploads.going == 0
+        assert caught.value.status == 408 and not uploads.reading
 
     asyncio.run(run())
 
@@ -67,7 +67,7 @@ def test_who_leaves_while_it_sends_is_not_answered():
         uploads = Uploads(LIMITS)
         with pytest.raises(LeftError):
             await upload(b"abc", then="left", uploads=uploads).body(6)
-        assert uploads.going == 0
+        assert not uploads.reading
 
     asyncio.run(run())
 
@@ -82,6 +82,21 @@ def test_more_bodies_at_once_than_allowed_are_told_to_come_again():
         assert caught.value.status == 503 and caught.value.headers["Retry-After"]
         await asyncio.gather(*slow, return_exceptions=True)
         assert await upload(b"a", uploads=uploads).body(None) == b"a"
+
+    asyncio.run(run())
+
+
+def test_what_has_not_come_when_the_server_stops_is_told_so_and_what_comes_then_too():
+    async def run():
+        uploads = Uploads(LIMITS._replace(upload_s=30))
+        going = asyncio.ensure_future(upload(b"a", then="silence", uploads=uploads).body(None))
+        await asyncio.sleep(0.01)
+        uploads.stop()
+        for each in (going, upload(b"a", uploads=uploads).body(None)):
+            with pytest.raises(Refusal, match="stopping") as caught:
+                await asyncio.wait_for(each, 5)
+            assert caught.value.status == 503
+        assert not uploads.reading
 
     asyncio.run(run())
 

@@ -1,0 +1,128 @@
+"""From S3 to S3, on a server of this machine: without Ray and on it, the bytes of from folder to folder."""
+
+import logging
+import re
+
+import pytest
+
+from runtime import cli
+from runtime.errors import FrameError, OutputError
+from runtime.fleet import main
+from runtime.fleet.listing import listed
+from runtime.fleet.rows import rows_from_bytes
+from runtime.fleet.stores import store_of
+from tests.helpers.engines import built_engine
+from tests.helpers.fleet import fill, masks, results, told
+from tests.helpers.fleet_runs import running
+
+pytestmark = pytest.mark.fleet
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Its address and what botocore reads of the environment; it ends with the tests."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }  # fmt: skip
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server, tmp_path, monkeypatch):
+    """s3://archive with inputs in `in`, the same beside in the current folder, and an engine."""
+    import s3fs
+
+    monkeypatch.chdir(tmp_path)
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    fs = s3fs.S3FileSystem()
+    if fs.exists("archive"):
+        fs.rm("archive", recursive=True)
+    fs.mkdir("archive")
+    fill(tmp_path / "in", pictures=6, bad=True)
+    fs.put(str(tmp_path / "in"), "archive/in", recursive=True)
+    yield fs, built_engine(tmp_path / "engines")
+    fs.invalidate_cache()
+
+
+def check(fs, folder, out):
+    fs.invalidate_cache()
+    found = {name.removeprefix(f"{out}/"): fs.cat_file(name) for name in fs.find(f"{out}/masks")}
+    assert found == masks(folder)
+    rows = {row.id: row for row in told(rows_from_bytes(fs.cat_file(f"{out}/results.parquet")))}
+    same = {row.id: row for row in told(results(folder))}
+    assert rows.keys() == same.keys()
+    assert [(rows[i].outputs, rows[i].shares, rows[i].key) for i in rows] == [
+        (same[i].outputs, same[i].shares, same[i].key) for i in rows
+    ]
+    assert not fs.exists(f"{out}/rows") or fs.find(f"{out}/rows") == []
+
+
+def test_from_bucket_to_bucket_is_from_folder_to_folder(bucket, tmp_path):
+    fs, engine = bucket
+    for given, out in (("in", "out"), ("s3://archive/in/", "s3://archive/out")):
+        main(["plan", given, "-o", out, "--part-seconds", "0.5"])
+        for item in ("1/2", "2/2"):
+            main(["-o", out, "--item", item, "--engine", str(engine)])
+        assert main(["merge", "-o", out]) == cli.FAILED  # of the bad one
+    check(fs, tmp_path / "out", "archive/out")
+    words = ["s3://archive/in/", "-o", "s3://archive/ray", "--part-seconds", "0.5", "--engine", str(engine)]
+    with running(tmp_path, *words) as run:
+        assert "bad.png: not an image" in run.ended([cli.FAILED])
+    check(fs, tmp_path / "out", "archive/ray")
+    with running(tmp_path, *words) as run:
+        said = run.ended([cli.FAILED])
+    assert re.search(r"^(\d+) items, \1 done before$", said, re.M) and "worker" not in said
+
+
+def test_what_is_not_in_the_store_is_one_line(bucket):
+    with pytest.raises(FrameError, match=r"no image or video there|cannot be listed"):
+        listed(["s3://nothing/here/"], [], "out")
+    store = store_of("s3://archive/out")
+    assert not store.has("results.parquet") and store.sizes("rows") == {}
+    with pytest.raises(FileNotFoundError):
+        store.read("results.parquet")
+
+
+def test_a_store_that_refuses_is_one_line(bucket):
+    with pytest.raises(OutputError, match=r"s3://none/out/plan.* cannot be written"):
+        main(["plan", "in", "-o", "s3://none/out"])
+
+
+def test_a_server_that_is_not_there_and_keys_that_are_missing_are_one_line(bucket, monkeypatch):
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(FrameError, match=r"s3://archive/in/: cannot be listed"):
+        listed(["s3://archive/in/"], [], "out")
+    with pytest.raises(OutputError, match=r"s3://archive/out.* cannot be"):
+        main(["plan", "in", "-o", "s3://archive/out"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(FrameError, match=r"s3://archive/in/: cannot be listed"):
+        listed(["s3://archive/in/"], [], "out")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_an_object_that_was_replaced_is_done_again(bucket, capsys):
+    fs, engine = bucket
+    how = ["-o", "s3://archive/out", "--part-seconds", "0"]
+    for count in (7, 0, 1):
+        main(["plan", "s3://archive/in/?.png", "s3://archive/in/0.mp4", *how])
+        capsys.readouterr()
+        assert main([*how, "--item", "1/1", "--engine", str(engine)]) == cli.DONE
+        assert capsys.readouterr().out.startswith(f"{count} items done")
+        if count == 0:
+            fs.copy("archive/in/2.png", "archive/in/1.png")

@@ -1,0 +1,313 @@
+"""What serving costs: `python -m tests.serve_figures --engine FILE --json figures/serving-NAME.json`, some minutes.
+
+The server beside a program that uses the engine by itself, in turns; then too many, slow and hostile clients. All of
+it on loopback, where the clients take the same cores.
+"""
+
+import argparse
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+
+from runtime.artifacts import write_atomically
+from runtime.backend import open_backend
+from runtime.cli import DONE, count_from_text, lanes_from_text, log, run
+from runtime.manifest import read_manifest
+from runtime.measure.bench.tables import rewrite
+from runtime.measure.fingerprint import engine_facts, machine, software, today
+from runtime.media.frames import read_frame
+from runtime.samples import STREET
+from tests.helpers.fake_backend import write_fake_engine
+from tests.helpers.fake_server import Server, server
+from tests.helpers.serve_direct import cpu_s, direct, memory_mib
+from tests.helpers.serve_load import (
+    flood,
+    good,
+    killed_clients,
+    slow_readers,
+    slow_uploaders,
+    too_large,
+    too_slow,
+)  # fmt: skip
+from tests.runtime.serve.test_answers import decoded, mask_of
+from tests.runtime.serve.test_bodies import bomb
+
+MARK = "<!-- serving: made by `python -m tests.serve_figures` -->"
+SIZE = (720, 960)  # of the picture that is sent
+CLIENTS, QUEUE = 4, 16
+OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 3
+PAIRS, LONE = 5, 4  # of processes; frames of a round, one after the other
+UPLOADERS, READERS, KILLED = 24, 12, 20
+UPLOAD_S, MAX_BODY_MIB = 20, 8
+SETTLE_S = 1.0  # for frames that were in a lane already
+CHEAP_FRAMES = 200  # of the engine that costs next to nothing
+
+
+def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, Any]:
+    """All of it, as JSON values."""
+    manifest = read_manifest(engine)
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        picture = folder / "street.jpg"
+        frame = cv2.resize(read_frame(STREET), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+        picture.write_bytes(cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+        data = picture.read_bytes()
+        found: dict[str, Any] = {"machine": machine(), "software": software(), "engine": engine_facts(engine, manifest)}
+        found |= {"measured": today(), "lanes": lanes, "picture": {"size": list(SIZE), "bytes": len(data)}}
+        with serving(engine, lanes, folder) as (running, start_s):
+            found["start_s"] = start_s
+            found["masks"] = masks(running, engine, read_frame(picture), data)
+        found["lone_ms_by_lanes"] = lone_by_lanes(engine, folder, data, rounds)
+        found["throughput"] = throughput(engine, lanes, folder, rounds, frames)
+        found["cpu"] = cpu(picture, folder, lanes, rounds)
+        with serving(engine, lanes, folder) as (running, _):
+            found["hostile"] = hostile(running, data, frames)
+        with serving(engine, lanes, folder) as (running, _):
+            found["overload"] = overload(running, data, lanes, found["throughput"]["server_per_s"])
+    return found
+
+
+@contextmanager
+def serving(engine: Path, lanes: int, folder: Path) -> Iterator[tuple[Server, float]]:
+    """A server over the engine, and the seconds until it was ready."""
+    options = ("--engine", engine.resolve(), "--lanes", lanes, "--queue", QUEUE, "--upload-seconds", UPLOAD_S)
+    start = time.perf_counter()
+    with server(*options, "--max-body", MAX_BODY_MIB, folder=folder, module="runtime.serve") as running:
+        assert running.ask("GET", "/v2/health/ready").status == 200
+        yield running, time.perf_counter() - start
+
+
+def masks(running: Server, engine: Path, frame: np.ndarray, data: bytes) -> dict[str, bool]:
+    """Whether the mask of every path is that of `segment`, bit for bit."""
+    triton = __import__("tritonclient.http").http
+    with open_backend(engine) as alone:
+        mask, confidence = alone.confidence(frame)
+        assert np.array_equal(mask, alone.segment(frame))
+    raw = running.segment(data, "?as=raw&confidence=1").body
+    tensor = triton.InferInput("frame", list(frame.shape), "UINT8")
+    tensor.set_data_from_numpy(frame)
+    with triton.InferenceServerClient(f"127.0.0.1:{running.port}") as client:
+        answer = client.infer(engine.stem, [tensor])
+    size = "{}x{}".format(*frame.shape)
+    found = {
+        "JPEG to PNG": decoded(running.segment(data).body),
+        "JPEG to raw": np.frombuffer(raw, np.uint8)[: mask.size].reshape(mask.shape),
+        "JPEG to runs": mask_of(running.segment(data, "?as=runs").values),
+        "raw to PNG": decoded(running.segment(frame.tobytes(), X_Frame_Size=size).body),
+        "V2, binary": answer.as_numpy("mask"),
+    }
+    same = {name: bool(np.array_equal(own, mask)) for name, own in found.items()}
+    same["confidence, raw"] = raw[mask.size :] == confidence.tobytes()
+    same["confidence, V2"] = bool(np.array_equal(answer.as_numpy("confidence"), confidence))
+    for fit in ("stretch", "pad", "auto"):
+        wide = np.ascontiguousarray(frame[: frame.shape[0] // 3])
+        with open_backend(engine, fit=fit) as alone:
+            own = running.segment(wide.tobytes(), f"?fit={fit}&as=raw", X_Frame_Size="{}x{}".format(*wide.shape)).body
+            same[f"fit={fit}"] = own == alone.segment(wide).tobytes()
+    return same
+
+
+def lone_by_lanes(engine: Path, folder: Path, data: bytes, rounds: int) -> dict[str, float]:
+    """What a request by itself takes of a server with one lane, which has all cores, and of one with two, in turns."""
+    with serving(engine, 1, folder) as (one, _), serving(engine, 2, folder) as (two, _):
+        ways = [partial(good, each, data, LONE, 1) for each in (one, two)]
+        for way in ways:
+            way()
+        taken = in_turns(ways, 2 * rounds)
+    return {str(lanes): 1e3 / LONE * median(own) for lanes, own in enumerate(taken, 1)}
+
+
+def throughput(engine: Path, lanes: int, folder: Path, rounds: int, frames: int) -> dict[str, Any]:
+    """Frames a second of the server and of the program, with as many in flight, in turns; and the memory of each.
+
+    Two processes of one program differ by some percent, as their memory happens to lie: so several pairs are compared.
+    """
+    pairs = [_pair(engine, lanes, folder, rounds, frames) for _ in range(PAIRS)]
+    found = {name: [each[name] for each in pairs] for name in pairs[0]}
+    return {"clients": CLIENTS, "pairs": PAIRS, "rounds": rounds, "frames": frames, "of_pairs": found,
+            **{name: median(values) for name, values in found.items()}}  # fmt: skip
+
+
+def _pair(engine: Path, lanes: int, folder: Path, rounds: int, frames: int) -> dict[str, float]:
+    picture = folder / "street.jpg"
+    data = picture.read_bytes()
+    with serving(engine, lanes, folder) as (running, _), direct(engine, lanes, picture) as alone:
+        many = (lambda: good(running, data, frames, CLIENTS), lambda: alone.frames(frames, CLIENTS))
+        one = (lambda: good(running, data, LONE, 1), lambda: alone.frames(LONE, 1))
+        for way in (*many, *one):
+            way()
+        seconds, lone = in_turns(many, rounds), in_turns(one, rounds)
+        peaks = [memory_mib(pid, "VmHWM") for pid in (running.process.pid, alone.pid)]
+    return {
+        "server_per_s": frames / median(seconds[0]), "direct_per_s": frames / median(seconds[1]),
+        "share": median(theirs / own for own, theirs in zip(*seconds, strict=True)),
+        "lone_server_ms": 1e3 / LONE * median(lone[0]), "lone_direct_ms": 1e3 / LONE * median(lone[1]),
+        "server_peak_mib": peaks[0], "direct_peak_mib": peaks[1], "peak_ratio": peaks[0] / peaks[1],
+    }  # fmt: skip
+
+
+def cpu(picture: Path, folder: Path, lanes: int, rounds: int) -> dict[str, Any]:
+    """Processor time of a request beyond what it takes to decode, segment and encode, with an engine made of NumPy.
+
+    Of a real one a frame's own processor time varies by more than what is to be measured.
+    """
+    engine = write_fake_engine(folder, name="cheap")
+    data = picture.read_bytes()
+    options = ("--engine", engine, "--lanes", lanes)
+    with server(*options, folder=folder) as running, direct(engine, lanes, picture, fake=True) as alone:
+        spent = in_turns(
+            (
+                lambda: _spent(running.process.pid, lambda: good(running, data, CHEAP_FRAMES, 1)),
+                lambda: _spent(alone.pid, lambda: alone.frames(CHEAP_FRAMES, 1)),
+            ),
+            rounds,
+        )
+    per_request = [[1e3 * each / CHEAP_FRAMES for each in way] for way in spent]
+    beyond = median(own - theirs for own, theirs in zip(*per_request, strict=True))
+    return {"requests": CHEAP_FRAMES, "rounds": rounds, "server_ms": median(per_request[0]),
+            "direct_ms": median(per_request[1]), "beyond_ms": beyond}  # fmt: skip
+
+
+def hostile(running: Server, data: bytes, frames: int) -> dict[str, Any]:
+    """How soon a good request is answered beside and after bad ones, and what those got."""
+
+    def good_ms() -> float:
+        return 1e3 * median(good(running, data, 1, 1) for _ in range(frames))
+
+    good(running, data, 4, 1)
+    idle = [good_ms()]
+    beside: dict[str, float] = {}
+    with slow_uploaders(running, UPLOADERS):
+        beside[f"{UPLOADERS} slow uploaders"] = good_ms()
+    idle.append(good_ms())
+    with slow_readers(running, data, READERS):
+        beside[f"{READERS} slow readers"] = good_ms()
+    idle.append(good_ms())
+    killed_clients(running, data, KILLED)
+    time.sleep(SETTLE_S)
+    beside[f"after {KILLED} killed clients"] = good_ms()
+    got = {
+        "100 megapixels": running.segment(bomb(10000, 10000)).status,
+        "garbage": running.segment(b"garbage" * 1000).status,
+        f"{2 * MAX_BODY_MIB} MiB": too_large(running, 2 * MAX_BODY_MIB).status,
+    }
+    beside["after a bomb, garbage and a body over the limit"] = good_ms()
+    slow = too_slow(running, 2 * UPLOAD_S)
+    got["a body that does not come"] = int(slow.split()[1]) if slow.startswith(b"HTTP/") else 0
+    idle_ms = median(idle)
+    return {
+        "idle_ms": idle_ms,
+        "good_ms": beside,
+        "times_idle": {k: v / idle_ms for k, v in beside.items()},
+        "got": got,
+    }
+
+
+def overload(running: Server, data: bytes, lanes: int, per_s: float) -> dict[str, Any]:
+    """Ten times what it can do, offered: what is answered, how soon, and what memory becomes."""
+    good(running, data, 2 * CLIENTS, CLIENTS)
+    memory = [memory_mib(running.process.pid, "VmRSS")]
+    rounds = []
+    for _ in range(FLOODS):
+        rounds.append(_flood(running, data, lanes, OVERLOAD * per_s))
+        memory.append(memory_mib(running.process.pid, "VmRSS"))
+    statuses: Counter[str] = sum((Counter(each.pop("statuses")) for each in rounds), Counter())
+    return {"offered_per_s": OVERLOAD * per_s, "queue": QUEUE, "seconds": FLOODS * OVERLOAD_S, "statuses": statuses,
+            "rounds": rounds, **{name: median(each[name] for each in rounds) for name in rounds[0]},
+            "rss_mib": memory, "peak_mib": memory_mib(running.process.pid, "VmHWM")}  # fmt: skip
+
+
+def _flood(running: Server, data: bytes, lanes: int, rate: float) -> dict[str, Any]:
+    seen = flood(running, data, rate, OVERLOAD_S)
+    accepted = [each for each in seen if each.status == 200]
+    service_s = float(np.mean([sum(each.stages_ms.values()) - each.stages_ms["queue"] for each in accepted])) / 1e3
+    p50, p99 = (float(np.percentile([each.seconds for each in accepted], share)) for share in (50, 99))
+    bound = (QUEUE + lanes) / lanes * service_s
+    return {
+        "statuses": {str(code): count for code, count in Counter(each.status for each in seen).items()},
+        "accepted_per_s": len(accepted) / OVERLOAD_S, "service_ms": 1e3 * service_s, "p50_s": p50, "p99_s": p99,
+        "bound_s": bound, "p99_of_bound": p99 / bound,
+        "refused_ms": 1e3 * median(each.seconds for each in seen if each.status == 503),
+    }  # fmt: skip
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """The page's tables."""
+    through, flooded, hostile_ = found["throughput"], found["overload"], found["hostile"]
+    rows = [
+        f"| frames a second, {through['clients']} at once | {through['server_per_s']:.1f} "
+        f"| {through['direct_per_s']:.1f} | {through['share']:.1%} |",
+        f"| one at a time, ms | {through['lone_server_ms']:.1f} | {through['lone_direct_ms']:.1f} | |",
+        f"| most memory, MiB | {through['server_peak_mib']:.0f} | {through['direct_peak_mib']:.0f} "
+        f"| {through['peak_ratio']:.2f} times |",
+        f"| processor time a picture without the network, ms | {found['cpu']['server_ms']:.1f} "
+        f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
+    ]
+    lone = found["lone_ms_by_lanes"]
+    answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
+    memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
+    bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
+    got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
+    engine = found["engine"]
+    size = "x".join(map(str, engine["network_size"]))
+    return "\n".join([
+        f"{engine['model']} {engine['precision']} at {size}, {found['lanes']} lanes, on {found['machine']['cpu']}, "
+        f"{found['machine']['threads']} threads; a JPEG of {'x'.join(map(str, found['picture']['size']))}; "
+        f"medians of {through['pairs']} pairs of processes in turns, {found['measured']}.",
+        "", "| | server | by itself | |", "|---|---|---|---|", *rows, "",
+        f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
+        f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
+        f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
+        f"A request by itself takes {lone['1']:.0f} ms of a server with one lane, {lone['2']:.0f} ms of one with two.",
+        "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
+    ])  # fmt: skip
+
+
+def in_turns(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """What each way gives, a round after the other, each the first in every second round."""
+    found: list[list[float]] = [[] for _ in ways]
+    for number in range(rounds):
+        order = list(range(len(ways)))
+        for way in order if number % 2 else reversed(order):
+            found[way].append(ways[way]())
+    return found
+
+
+def _spent(pid: int, work: Callable[[], object]) -> float:
+    before = cpu_s(pid)
+    work()
+    return cpu_s(pid) - before
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(prog="python -m tests.serve_figures", description=__doc__)
+    parser.add_argument("--engine", type=Path, required=True)
+    parser.add_argument("--lanes", type=lanes_from_text, default=2)
+    parser.add_argument("--rounds", type=count_from_text, default=4)
+    parser.add_argument("--frames", type=count_from_text, default=12, help="of a round")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="whose tables are written anew")
+    options = parser.parse_args(argv)
+    found = measured(options.engine, options.lanes, options.rounds, options.frames)
+    found["command"] = shlex.join(["python", "-m", "tests.serve_figures", *argv])
+    write_atomically(options.json, json.dumps(found, indent=1).encode())
+    if options.page:
+        rewrite(options.page, MARK, as_markdown(found))
+    log(f"{options.json}: written")
+    return DONE
+
+
+if __name__ == "__main__":
+    run(main)
