@@ -238,9 +238,10 @@ bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES E
 study: $(VENV_TARGET)/.installed ## DATA: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (more than an hour; goes on where it was stopped)
 	@$(PY) -m streetseg study $${DATA:+--data "$$DATA"}
 
-figures: $(VENV_TARGET)/.installed ## the tables of README and docs/benchmarks.md from figures/bench-*.json and figures/files-*.json
+figures: $(VENV_TARGET)/.installed ## the tables of README, docs/benchmarks.md and docs/study.md from figures/*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
 	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
+	$(PY) -m streetseg study --page docs/study.md --plot docs/images/study.svg
 
 # Of what the site itself needs; newer than what decides its versions.
 $(VENV_TARGET)/.docs: $(VENV_TARGET)/.installed

@@ -13,7 +13,7 @@ from runtime.samples import STREET
 from runtime.spec import Preprocess
 from streetseg import stages
 from streetseg.listing import gmac_of
-from streetseg.study.points import CASCADE, Point
+from streetseg.study.points import BESIDE_PLAIN, Point
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ def built_point(point: Point) -> dict[str, Any]:
         "weights_sha256": manifest.spec.weights_sha256,
         "graph": str(graph),
         "engine": str(engine),
-        "plain": None if point in CASCADE else str(plain_of(point)),
+        "plain": str(plain_of(point)) if point in BESIDE_PLAIN else None,
     }
 
 

@@ -32,7 +32,9 @@ def stages_of(graph: Path) -> dict[str, Any]:
     from calib.placement import layers
 
     model = onnx.load(graph)
-    names = {model.graph.node[i].name: name for i, name in layers(model.graph).items()}
+    # OpenVINO calls the last node by the name of what it gives.
+    told = [(model.graph.node[i], layer) for i, layer in layers(model.graph).items()]
+    names = {name: layer for node, layer in told for name in (node.name, node.output[0])}
     kernels = plan_of(graph, "openvino").kernels
     found = dict.fromkeys(STAGES, 0.0)
     for kernel, stage in zip(kernels, assigned(kernels, names), strict=True):

@@ -19,8 +19,10 @@ from streetseg.study.plot import picture
 from streetseg.study.points import BRANCH, CASCADE, FRAME, STUDY
 from streetseg.study.timing import ROUNDS, Timed, measure
 
-FEWER_ROUNDS, HUGE_GMAC = 3, 300.0  # of networks whose frame takes more, each by itself with its INT8 engine
-STEPS = ("build", "networks", "accuracy", "times", "stages")
+# A network whose frame takes more takes turns with its own INT8 engine alone, for so many rounds.
+HUGE_GMAC, LARGEST_GMAC = 300.0, 1000.0
+FEWER_ROUNDS, FEWEST_ROUNDS = 2, 1
+STEPS = ("build", "networks", "accuracy", "times", "stages", "network-times")
 STAGED = (("pspnet50-sum", FRAME), ("pspnet50-sum", (512, 1024)), ("icnet", FRAME), ("icnet", (512, 1024)))
 FIGURES = Path("figures")
 
@@ -59,15 +61,13 @@ def accuracy(data: Path | None) -> Values:
 
 
 def times(_: Path | None) -> Values:
-    """One run: the study's engines beside OpenVINO as it comes, then all networks' FP16 and INT8 engines."""
-    before = load()
-    groups = [_study_group(), *_network_groups()]
-    found: Values = {}
-    for group, rounds in groups:
-        found |= measure(group, rounds)
-    conditions = {"load": {"before": before, "after": load()}, "rounds": ROUNDS, "rounds_of_huge": FEWER_ROUNDS}
-    where = {"date": today(), "revision": revision(), "machine": machine(), "software": software()}
-    return where | conditions | {"times": found}
+    """One run: the study's engines in turns, three beside OpenVINO as it comes."""
+    return _run([(_study_group(), ROUNDS)], "times")
+
+
+def network_times(_: Path | None) -> Values:
+    """One run: all networks' FP16 and INT8 engines."""
+    return _run(_network_groups(), "network-times")
 
 
 def stages(_: Path | None) -> Values:
@@ -84,6 +84,7 @@ def stages(_: Path | None) -> Values:
 
 DO: dict[str, Callable[[Path | None], Values]] = {
     "build": build, "networks": networks, "accuracy": accuracy, "times": times, "stages": stages,
+    "network-times": network_times,
 }  # fmt: skip
 
 
@@ -114,22 +115,34 @@ def main(argv: Sequence[str]) -> int:
     with for_command(asked.threads):
         for step in steps:
             _write(FOLDER / f"{step}.json", DO[step](asked.data))
-    if (FOLDER / "times.json").is_file():
-        study, of_all = page.documents({step: kept(step) for step in STEPS if (FOLDER / f"{step}.json").is_file()})
-        _write(asked.folder / "study.json", study)
-        _write(asked.folder / "networks.json", of_all)
-        show(page.study_text(study), page.networks_text(of_all))
+    parts = {step: kept(step) for step in STEPS if (FOLDER / f"{step}.json").is_file()}
+    if "times" in parts:
+        _write(asked.folder / "study.json", study := page.study_document(parts))
+        show(page.study_text(study))
+    if "network-times" in parts:
+        _write(asked.folder / "networks.json", of_all := page.networks_document(parts))
+        show(page.networks_text(of_all))
     return DONE
 
 
-def _study_group() -> tuple[list[Timed], int]:
+def _run(groups: Sequence[tuple[list[Timed], int]], step: str) -> Values:
+    where = {"date": today(), "revision": revision(), "machine": machine(), "software": software(), "rounds": ROUNDS}
+    found: Values = {**where, "load": {"before": load()}, "times": {}}
+    for group, rounds in groups:
+        found["times"] |= measure(group, rounds)
+        found["load"]["after"] = load()
+        _write(FOLDER / f"{step}.json", found)  # groups that are done are told, though it is stopped
+    return found
+
+
+def _study_group() -> list[Timed]:
     group = []
     for point in kept("build")["points"]:
         what = (point["frame"][0], point["frame"][1]), point["gmac"]
         group.append(Timed(point["name"], Job(ENGINE, (Path(point["engine"]),)), *what))
         if point["plain"]:
             group.append(Timed(point["name"] + page.PLAIN, Job("openvino", (Path(point["plain"]),)), *what))
-    return group, ROUNDS
+    return group
 
 
 def _network_groups() -> list[tuple[list[Timed], int]]:
@@ -138,11 +151,12 @@ def _network_groups() -> list[tuple[list[Timed], int]]:
             Timed(f"{network['name']} {kind}", Job(ENGINE, (Path(engine),)), FRAME, network["gmac"])
             for kind, engine in network["engines"].items()
         ]
-        for network in (kept("networks")["networks"] if (FOLDER / "networks.json").is_file() else [])
+        for network in kept("networks")["networks"]
     ]
     small = [timed for pair in pairs for timed in pair if timed.gmac <= HUGE_GMAC]
     huge = [pair for pair in pairs if pair[0].gmac > HUGE_GMAC]
-    return [*([(small, ROUNDS)] if small else []), *((pair, FEWER_ROUNDS) for pair in huge)]
+    fewer = ((pair, FEWEST_ROUNDS if pair[0].gmac > LARGEST_GMAC else FEWER_ROUNDS) for pair in huge)
+    return [*([(small, ROUNDS)] if small else []), *fewer]
 
 
 def _read(path: Path, step: str) -> Values:

@@ -85,7 +85,7 @@ def built_network(name: str) -> dict[str, Any]:
         "logits_size": list(small),
         "miou": known.miou,
         "miou_of": known.of,
-        "licence": model.licence.partition(" (")[0] or known.licence,
+        "licence": model.licence.partition(",")[0] or known.licence,
         "checkpoint": model.weights.name if model.weights else known.checkpoint,
     }
 
@@ -101,10 +101,16 @@ def engine_of(name: str, precision: Precision, size: tuple[int, int], small: tup
 
 
 def logits_beside_torch(name: str, size: tuple[int, int]) -> dict[str, float]:
-    """How the logits of each precision's engine correlate with PyTorch's, on the bundled street frame."""
+    """How logits correlate with PyTorch's on the street frame: of the FP32 graph on onnxruntime, and of each engine.
+
+    The graph tells whether it is the network; the engines what 16 and 8 bits make of it, which with random weights,
+    whose classes nothing sets apart, is much more than with trained ones.
+    """
     import torch
 
+    from calib.graphs import load_graph
     from calib.likeness import correlation
+    from engines.proof import referee_of
     from export.checkpoints.sources import default_weights
     from export.to_onnx import Request, loaded_network
 
@@ -115,7 +121,10 @@ def logits_beside_torch(name: str, size: tuple[int, int]) -> dict[str, float]:
     with torch.inference_mode():
         values = preprocess(frame, Preprocess(size[0], size[1], scale, mean, std, order))
         wanted = network(torch.from_numpy(values)).numpy()
-    found: dict[str, float] = {}
+    graph = graph_of(name, "fp32", size)
+    model, spec = load_graph(graph, "fp32")
+    with referee_of(model.SerializeToString(), spec, "fp32") as referee:
+        found = {"graph": correlation([wanted], [unblock(referee.logits(frame), spec.block)])}
     for kind in PRECISIONS:
         with open_backend(engine_of(name, kind, size, size)) as engine:
             found[kind] = correlation([wanted], [unblock(engine.logits(frame), engine.spec.block)])

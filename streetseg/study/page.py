@@ -11,7 +11,7 @@ from streetseg.study.points import BRANCH, FRAME, KERNELS, SCALE, STRIDE, WIDTH
 
 VERSION = 1
 PLAIN = " plain"  # what the time of OpenVINO as it comes is called, after the engine's name
-CONDITIONS = ("date", "revision", "machine", "software", "load", "rounds", "rounds_of_huge")
+CONDITIONS = ("date", "revision", "machine", "software", "load", "rounds")
 STUDY_MARK, CASCADE_MARK, STAGES_MARK, NETWORKS_MARK = (
     f"<!-- {name}: made by `make figures` -->" for name in ("study", "cascade", "stages", "networks")
 )
@@ -27,31 +27,40 @@ UNCHECKED = "\\*"
 Values = dict[str, Any]
 
 
-def documents(parts: dict[str, Values]) -> tuple[Values, Values]:
-    """The study and the table of networks, of what the steps kept; what was not timed is left out of the second."""
-    times = parts["times"]["times"]
-    of_run = {"version": VERSION, **{key: parts["times"][key] for key in CONDITIONS}}
-    miou = parts.get("accuracy", {}).get("miou", {})
+def study_document(parts: dict[str, Values]) -> Values:
+    """The study, of what its steps kept."""
+    times, accuracy = parts["times"]["times"], parts.get("accuracy", {})
     points = [
         {
             **{key: value for key, value in point.items() if key not in ("graph", "engine", "plain")},
             "ours": times[point["name"]],
             "as_it_comes": times.get(point["name"] + PLAIN),
-            "miou": miou.get(point["name"]),
+            "miou": accuracy.get("miou", {}).get(point["name"]),
         }
         for point in parts["build"]["points"]
     ]
-    told = {key: value for key, value in parts.get("accuracy", {}).items() if key != "miou"}
-    study = {**of_run, "points": points, "accuracy": told, "stages": parts.get("stages", {}).get("stages", [])}
+    told = {key: value for key, value in accuracy.items() if key != "miou"}
+    stages = parts.get("stages", {}).get("stages", [])
+    return {**_of_run(parts["times"]), "points": points, "accuracy": told, "stages": stages}
+
+
+def networks_document(parts: dict[str, Values]) -> Values:
+    """The table of networks, of what its steps kept; a network that was not timed is left out."""
+    times = parts["network-times"]["times"]
     networks = [
         {
             **{key: value for key, value in network.items() if key != "engines"},
             **{kind: times[f"{network['name']} {kind}"] for kind in network["engines"]},
         }
-        for network in parts.get("networks", {}).get("networks", [])
+        for network in parts["networks"]["networks"]
         if all(f"{network['name']} {kind}" in times for kind in network["engines"])
     ]
-    return study, {**of_run, "networks": sorted(networks, key=lambda network: network["name"])}
+    ordered = sorted(networks, key=lambda network: str(network["name"]))
+    return {**_of_run(parts["network-times"]), "networks": ordered}
+
+
+def _of_run(times: Values) -> Values:
+    return {"version": VERSION, **{key: times[key] for key in CONDITIONS}}
 
 
 def title(point: Values) -> str:
@@ -75,8 +84,9 @@ def study_table(study: Values) -> str:
              f"{published['ms'] / full['published']['ms']:.0%}"] if published else ["", "", ""]
         )  # fmt: skip
         cost = [f"{point['parameters'] / 1e6:.2f}", f"{point['gmac']:.1f}", f"**{_ms(ours['p50_ms'])}**"]
-        share, plain = ours["p50_ms"] / full["ours"]["p50_ms"], point["as_it_comes"]["p50_ms"]
-        rows.append([title(point), *cost, _share(share), _ms(plain), f"{ours['peak_mib']:.0f}", *told])
+        share, plain = ours["p50_ms"] / full["ours"]["p50_ms"], point["as_it_comes"]
+        beside = _ms(plain["p50_ms"]) if plain else ""
+        rows.append([title(point), *cost, _share(share), beside, f"{ours['peak_mib']:.0f}", *told])
     return as_table(heads, rows)
 
 
@@ -114,12 +124,13 @@ def stages_table(study: Values) -> str:
 def networks_table(of_all: Values) -> str:
     """A row a network."""
     heads = ["network", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "layers in INT8",
-             "logits FP16", "logits INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
+             "logits: graph", "FP16", "INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
     rows = []
     for network in of_all["networks"]:
         executed = network["executed"]["int8"]
         share = executed.get("int8", 0) / sum(executed.values())
-        logits = [f"{network['logits'][kind]:.4f}" for kind in ("fp16", "int8")]
+        found = [network["logits"].get(kind) for kind in ("graph", "fp16", "int8")]
+        logits = ["" if each is None else f"{each:.4f}" for each in found]
         of = f" ({network['miou_of']})" if network["miou_of"] not in ("", "val") else ""
         published = f"{network['miou']:g}{of}" if network["miou"] else ""
         size = "" if network["size"] == list(FRAME) else f", at {'x'.join(map(str, network['size']))}"
@@ -136,9 +147,10 @@ def conditions(document: Values) -> str:
     """On what it was measured, and how: a line."""
     machine, software = document["machine"], document["software"]
     busy = document["load"]["before"]["running_processes"]
+    rounds = f"{document['rounds']} round{'s' * (document['rounds'] > 1)}"
     return markdown(
         f"{document['date']}; {machine['cpu']} with {' '.join(machine['features'])}, {machine['threads']} threads; "
-        f"openvino {software['openvino']}; one run in turns, {document['rounds']} rounds"
+        f"openvino {software['openvino']}; one run in turns, {rounds}"
         f"{f'; {busy:.1f} processes ran on the machine before' if busy and busy >= 1 else ''}."
     )
 

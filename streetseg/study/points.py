@@ -56,9 +56,11 @@ STUDY = (
     Point(BRANCH, "sub4", "icnet-sub4", FRAME, Published(59.6, 18)),
     Point(BRANCH, "sub24", "icnet-sub24", FRAME, Published(66.5, 25)),
     Point(BRANCH, "sub124", "icnet", FRAME, Published(67.7, 33)),
-    Point(WIDTH, "1", "icnet", FRAME, None, 64),
+    Point(WIDTH, "all", "icnet", FRAME, None, 64),
     Point(WIDTH, "3/4", "icnet", FRAME, None, 48),
 )
+# The paper's three: where it begins, what it compares ICNet with, and ICNet.
+BESIDE_PLAIN = (STUDY[0], STUDY[5], STUDY[9])
 # Where the cascade's gain is measured beside its cost: the shipped weights on CamVid's frames.
 CASCADE = tuple(
     Point(BRANCH, model.removeprefix("icnet-").replace("icnet", "sub124"), model, size)

@@ -15,7 +15,7 @@ from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 
-ROUNDS = 5
+ROUNDS = 3
 LARGE_GMAC = 100.0  # of more a frame takes seconds
 FRAMES = 3  # a round, of networks that are not large; of large ones it is one
 

@@ -10,7 +10,7 @@ from streetseg.study.points import CASCADE, STUDY
 
 CONDITIONS = {
     "date": "2026-11-29", "revision": None, "machine": {"cpu": "A CPU", "features": ["avx2"], "threads": 2},
-    "software": {"openvino": "1"}, "load": {"before": {"running_processes": 0.2}}, "rounds": 5, "rounds_of_huge": 3,
+    "software": {"openvino": "1"}, "load": {"before": {"running_processes": 0.2}}, "rounds": 5,
 }  # fmt: skip
 
 
@@ -26,7 +26,7 @@ def point_of(point):
 NETWORK = {
     "name": "icnet-caffe", "size": [1025, 2049], "trained": False, "parameters": 6_700_000, "gmac": 29.8,
     "executed": {"fp16": {"bf16": 74}, "int8": {"bf16": 2, "int8": 72}}, "engines": {"fp16": "a", "int8": "b"},
-    "logits": {"fp16": 0.99996, "int8": 0.5}, "logits_size": [257, 513], "miou": 67.7, "miou_of": "val",
+    "logits": {"graph": 1.0, "fp16": 0.99996, "int8": 0.5}, "logits_size": [257, 513], "miou": 67.7, "miou_of": "val",
     "licence": "none stated", "checkpoint": "hszhao/ICNet",
 }  # fmt: skip
 
@@ -44,12 +44,13 @@ def parts():
         "accuracy": {"dataset": "camvid", "split": "val", "frames": 101,
                      "miou": {name: 0.6 + i / 100 for i, name in enumerate(branches)}},
         "times": {**CONDITIONS, "times": times},
+        "network-times": {**CONDITIONS, "times": times},
         "stages": {"stages": [{"model": "icnet", "size": [1024, 2048], "ms": {"stem": 1.0, "conv5": 3.0}}]},
     }  # fmt: skip
 
 
 def test_documents_hold_what_was_measured_and_no_path(parts):
-    study, of_all = page.documents(parts)
+    study, of_all = page.study_document(parts), page.networks_document(parts)
     assert [point["name"] for point in study["points"]] == [point.name for point in (*STUDY, *CASCADE)]
     assert not {"graph", "engine", "plain"} & set(study["points"][0])
     assert study["points"][0]["ours"]["p50_ms"] == 100 and study["points"][0]["as_it_comes"]["p50_ms"] == 101
@@ -58,7 +59,7 @@ def test_documents_hold_what_was_measured_and_no_path(parts):
 
 
 def test_a_row_of_the_study_has_our_figures_and_the_papers(parts):
-    rows = page.study_table(page.documents(parts)[0]).splitlines()
+    rows = page.study_table(page.study_document(parts)).splitlines()
     assert len(rows) == 2 + len(STUDY)
     first = "| PSPNet50, input scale 1 | 6.19 | 221.7 | **100** | 100% | 101 | 300 | 71.7 | 446 | 100% |"
     assert rows[2] == first
@@ -68,25 +69,25 @@ def test_a_row_of_the_study_has_our_figures_and_the_papers(parts):
 
 
 def test_a_branch_is_told_with_what_it_adds_to_the_one_before_at_its_size(parts):
-    rows = page.cascade_table(page.documents(parts)[0]).splitlines()[2:]
+    rows = page.cascade_table(page.study_document(parts)).splitlines()[2:]
     assert [row.split(" | ")[0] for row in rows] == ["| 352x480"] * 3 + ["| 704x960"] * 3 + ["| 1024x2048"] * 3
     assert rows[0].endswith("|  | 124.0 |  |") and rows[1].endswith("| +1.00 | 125.0 | +1.0 |")
 
 
 def test_stages_are_told_in_milliseconds_and_shares(parts):
-    rows = page.stages_table(page.documents(parts)[0]).splitlines()
+    rows = page.stages_table(page.study_document(parts)).splitlines()
     assert rows[0] == "| stage | icnet, 1024x2048 |" and rows[2] == "| stem | 1.0 (25%) |" and rows[3] == "| conv2 |  |"
     assert rows[-1] == "| all | 4.0 |"
 
 
 def test_a_row_of_a_network_tells_cost_times_layers_logits_and_what_is_published(parts):
-    row = page.networks_table(page.documents(parts)[1]).splitlines()[2]
-    assert row.startswith("| icnet-caffe, at 1025x2049 | 6.70 | 29.8 | 44.4 | 33.3 | 97% | 1.0000 | 0.5000 |")
+    row = page.networks_table(page.networks_document(parts)).splitlines()[2]
+    assert row.startswith("| icnet-caffe, at 1025x2049 | 6.70 | 29.8 | 44.4 | 33.3 | 97% | 1.0000 | 1.0000 | 0.5000 |")
     assert row.endswith("| 67.7 | none stated | hszhao/ICNet |")
 
 
 def test_a_busy_machine_is_told(parts):
-    study, _ = page.documents(parts)
+    study = page.study_document(parts)
     told = "2026-11-29; A CPU with avx2, 2 threads; openvino 1; one run in turns, 5 rounds."
     assert page.conditions(study) == told
     study["load"]["before"]["running_processes"] = 3.21
@@ -97,7 +98,8 @@ def test_a_page_is_written_from_the_documents_alone(parts, tmp_path, capsys):
     marks = (page.STUDY_MARK, page.CASCADE_MARK, page.STAGES_MARK, page.NETWORKS_MARK)
     target, plot = tmp_path / "study.md", tmp_path / "study.svg"
     target.write_text("\n".join(f"{mark}\n<!-- end of figures -->" for mark in marks))
-    for name, document in zip(("study", "networks"), page.documents(parts), strict=True):
+    documents = {"study": page.study_document(parts), "networks": page.networks_document(parts)}
+    for name, document in documents.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(document))
     assert command.main(["--folder", str(tmp_path), "--page", str(target), "--plot", str(plot)]) == 0
     text = target.read_text()

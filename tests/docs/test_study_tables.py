@@ -1,0 +1,58 @@
+"""The study's page and picture hold what was measured, of the weights that are shipped."""
+
+import json
+
+import pytest
+
+from export.checkpoints.sources import default_weights
+from runtime.artifacts import sha256_of
+from runtime.measure.bench.tables import between_marks
+from streetseg.study import page
+from streetseg.study.plot import picture
+from streetseg.study.points import BRANCH, CASCADE, STUDY
+from tests.helpers.project import ROOT
+
+STUDIED, NETWORKS = (json.loads((ROOT / f"figures/{name}.json").read_text()) for name in ("study", "networks"))
+SAME_ACCURACY = 0.1  # points, between an engine in FP16 and the one in FP32 that the page of accuracy is of
+
+
+@pytest.mark.parametrize(
+    ("mark", "table"),
+    [
+        (page.STUDY_MARK, f"{page.study_table(STUDIED)}\n\n{page.conditions(STUDIED)}"),
+        (page.CASCADE_MARK, page.cascade_table(STUDIED)),
+        (page.STAGES_MARK, page.stages_table(STUDIED)),
+        (page.NETWORKS_MARK, f"{page.networks_table(NETWORKS)}\n\n{page.conditions(NETWORKS)}"),
+    ],
+)
+def test_a_table_of_the_page_is_what_was_measured(mark, table):
+    text = (ROOT / "docs/study.md").read_text()
+    assert between_marks(text, mark, table) == text
+
+
+def test_the_picture_is_of_what_was_measured():
+    machine = STUDIED["machine"]
+    drawn = picture(STUDIED["points"], f"{machine['cpu']}, {machine['threads']} threads")
+    assert (ROOT / "docs/images/study.svg").read_text() == drawn
+
+
+def test_every_point_was_measured_of_the_shipped_weights_where_there_are_some():
+    assert [point["name"] for point in STUDIED["points"]] == [point.name for point in (*STUDY, *CASCADE)]
+    for of in (*STUDIED["points"], *({**each, "model": each["name"]} for each in NETWORKS["networks"])):
+        if of["trained"]:
+            assert of["weights_sha256"] == sha256_of(default_weights(of["model"])), of["name"]
+
+
+def test_both_tables_are_of_one_machine_and_its_libraries():
+    for key in ("machine", "software"):
+        assert STUDIED[key] == NETWORKS[key]
+
+
+def test_the_whole_networks_accuracy_is_that_of_the_page_of_accuracy():
+    known = json.loads((ROOT / "figures/sizes-icnet.json").read_text())["engines"]
+    sizes = {tuple(engine["network_size"]): engine["miou"] for engine in known}
+    found = {tuple(point["size"]): point["miou"] for point in STUDIED["points"] if point["series"] == BRANCH
+             and point["model"] == "icnet"}  # fmt: skip
+    assert STUDIED["accuracy"]["frames"] == 101 and len(found) == 3
+    for size, miou in found.items():
+        assert abs(100 * (miou - sizes[size])) < SAME_ACCURACY
