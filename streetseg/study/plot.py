@@ -96,7 +96,11 @@ def _line(axes: Axes, dots: Sequence[Dot], color: str, *, hollow: bool) -> list[
             f"<title>{says}</title></circle>"
         )
         if dot.label:
-            marks.append(f'<text x="{x + 9:.1f}" y="{y + 16:.1f}" class="small">{escape(dot.label)}</text>')
+            # Away from the dots of the other series.
+            place = f'x="{x - 9:.1f}" y="{y - 6:.1f}" class="small end"' if color == COLORS[SCALE] else (
+                f'x="{x + 9:.1f}" y="{y + 16:.1f}" class="small"'
+            )  # fmt: skip
+            marks.append(f"<text {place}>{escape(dot.label)}</text>")
     return marks
 
 
