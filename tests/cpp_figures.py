@@ -24,7 +24,7 @@ from runtime.manifest import read_manifest
 from runtime.threads import count
 from tests.helpers.cpp_kernels import Kernels
 
-TURNS, ROUNDS = 7, 10
+TURNS, ROUNDS = 5, 30
 
 
 def main(argv: list[str]) -> int:

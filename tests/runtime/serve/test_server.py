@@ -39,8 +39,8 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def slow(tmp_path):
-    """A server of one lane in which a frame takes half a second, with one place beside it."""
-    engine = write_fake_engine(tmp_path, delay_s=0.5)
+    """A server of one lane in which a frame takes two seconds, with one place beside it."""
+    engine = write_fake_engine(tmp_path, delay_s=2.0)
     with server("--engine", engine, "--lanes", 1, "--queue", 1, folder=tmp_path) as found:
         yield found
 
@@ -205,6 +205,14 @@ def test_tritonclient_gets_the_same_mask(running):
         assert every.get_response()["id"] == "7"
 
 
+def until_in_flight(found, count):
+    """Wait until so many requests are let in, however busy the machine is."""
+    end = time.monotonic() + 20
+    while metrics(found)["streetseg_in_flight"] != count:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_more_than_there_are_places_for_are_told_to_come_again(slow):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: slow.segment(PICTURE), range(8)))
@@ -240,7 +248,7 @@ def test_who_waited_too_long_is_not_worked_for(tmp_path):
 def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow):
     with ThreadPoolExecutor(2) as pool:
         going = [pool.submit(slow.segment, PICTURE) for _ in range(2)]
-        time.sleep(0.2)
+        until_in_flight(slow, 2)
         assert slow.end() == 0
         assert [np.array_equal(decoded(each.result().body), MASK) for each in going] == [True, True]
     with pytest.raises(ConnectionRefusedError):
@@ -271,7 +279,7 @@ def test_what_is_not_done_when_its_time_is_over_is_told_so(tmp_path):
     engine = write_fake_engine(tmp_path, delay_s=2.5)
     with server("--engine", engine, "--grace-seconds", 1, folder=tmp_path) as found, ThreadPoolExecutor(1) as pool:
         going = pool.submit(found.segment, PICTURE)
-        time.sleep(0.3)
+        until_in_flight(found, 1)
         assert found.end() == 0
         assert going.result().status == 503 and "stopped" in going.result().values["error"]
         assert "Traceback" not in found.log.read_text()
@@ -290,13 +298,13 @@ def test_a_process_that_is_killed_is_not_ready_any_more(slow):
 
 
 def test_a_frame_that_hangs_in_its_lane_makes_the_server_not_ready(tmp_path):
-    engine = write_fake_engine(tmp_path, delay_s=2.5)
-    with server("--engine", engine, "--lanes", 1, "--stall-seconds", 1, folder=tmp_path) as found:
+    engine = write_fake_engine(tmp_path, delay_s=4.0)
+    with server("--engine", engine, "--lanes", 1, "--stall-seconds", 2, folder=tmp_path) as found:
         asking = threading.Thread(target=found.segment, args=(PICTURE,))
         asking.start()
-        time.sleep(0.3)
+        until_in_flight(found, 1)
         assert found.ask("GET", "/v2/health/ready").status == 200
-        time.sleep(1.2)
+        time.sleep(2.2)
         assert found.ask("GET", "/v2/health/ready").status == 503
         asking.join()
         assert found.ask("GET", "/v2/health/ready").status == 200
