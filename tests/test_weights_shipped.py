@@ -13,7 +13,9 @@ LARGEST = 20 << 20
 
 
 def test_every_network_of_the_papers_is_shipped_with_a_card():
-    assert {card.stem for card in CARDS} == {f"{name}-camvid" for name in ("ddrnet23-slim", "enet", "fast-scnn", "icnet")}
+    assert {card.stem for card in CARDS} == {
+        f"{name}-camvid" for name in ("ddrnet23-slim", "enet", "fast-scnn", "icnet")
+    }
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.stem)
