@@ -14,6 +14,7 @@ from runtime.fleet.listing import Input
 from runtime.fleet.rows import Asked, Item, bytes_from_items, items_from_bytes
 from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, fetch, scheme_of
+from runtime.json_values import values_from_json
 from runtime.media.video import VideoReader, is_video
 
 LIST, ASKED = "plan/items.parquet", "plan/asked.json"
@@ -49,7 +50,7 @@ def kept(store: Store) -> tuple[list[Item], Asked]:
         FrameError: there is none, or it cannot be read.
     """
     try:
-        asked = json.loads(store.read(ASKED))
+        asked = values_from_json(store.read(ASKED))
         return items_from_bytes(store.read(LIST)), Asked(tuple(asked.pop("saves")), **asked)
     except FileNotFoundError:
         raise FrameError(f"{store.address} holds no {LIST}: name inputs, or list them first with `plan`") from None

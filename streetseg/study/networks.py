@@ -40,6 +40,7 @@ KNOWN = {
     "icnet-mmseg-r18": Known(74.43, VAL, "Apache-2.0", MMSEG),
     "icnet-mmseg-r50": Known(76.29, VAL, "Apache-2.0", MMSEG),
     "ddrnet23-slim": Known(77.8, VAL, "MIT", "ydhongHIT/DDRNet"),
+    "pidnet-s": Known(78.8, VAL, "MIT", "XuJiacong/PIDNet"),
     "fast-scnn": Known(68.6, VAL, "", NONE),
     "fast-scnn-mmseg": Known(70.96, VAL, "Apache-2.0", MMSEG),
     "deeplabv3plus-xception41": Known(None, "", "Apache-2.0", "tensorflow/models"),

@@ -61,7 +61,7 @@ def test_a_camera_that_is_not_there_is_said_and_the_others_go_on(here, capfd, mo
 
 
 def test_a_full_disk_ends_all_cameras(here, monkeypatch, captures):
-    def full(*_):
+    def full(*_, **__):
         raise OutputError("the disk is full")
 
     monkeypatch.setattr("runtime.media.recording.VideoWriter", full)
