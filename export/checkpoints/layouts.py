@@ -270,8 +270,16 @@ LAYOUTS = (
         re.compile(r"decode_head\.psp_modules\."),
         lambda t: _renamed(t, pspnet_layouts.mmseg_modules()),
     ),
-    Layout("pidnet-s", re.compile(r"pag3\.f_[xy]\."), pidnet_layouts.from_authors),
-    Layout("pidnet-s", re.compile(r"backbone\.pag_1\.f_[ip]\."), pidnet_layouts.from_mmseg),
+    Layout(
+        "pidnet-s",
+        re.compile(r"pag3\.f_[xy]\."),
+        lambda t: _renamed(pidnet_layouts.without_boundary(t), pidnet_layouts.authors_modules()),
+    ),
+    Layout(
+        "pidnet-s",
+        re.compile(r"backbone\.pag_1\.f_[ip]\."),
+        lambda t: with_biases(_renamed(pidnet_layouts.without_boundary(t), pidnet_layouts.mmseg_modules())),
+    ),
     Layout("ddrnet23-slim", re.compile(r"(spp\.scale\d|final_layer\.bn1)\."), lambda t: _renamed(t, ddrnet_modules())),
     Layout(
         "ddrnet23-slim",

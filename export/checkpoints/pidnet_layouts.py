@@ -14,34 +14,9 @@ STAGES = {"layer1": 2, "layer2": 2} | {
 BOUNDARY = ("seghead_d.", "decode_head.d_head.", "decode_head.d_cls_seg.")  # a loss' of its own, deployed nowhere
 
 
-def from_authors(tensors: Tensors) -> Tensors:
-    """The authors' tensors by our names.
-
-    Source: XuJiacong/PIDNet, models/{pidnet,model_utils}.py, MIT.
-    """
-    return _renamed(tensors, authors_modules())
-
-
-def from_mmseg(tensors: Tensors) -> Tensors:
-    """mmsegmentation's tensors by our names; the stem's biases, which it leaves out, are zeros.
-
-    Source: mmseg/models/backbones/pidnet.py, decode_heads/pid_head.py, utils/ppm.py, Apache-2.0.
-    """
-    ours = _renamed(tensors, mmseg_modules())
-    for i in (0, 1):
-        weight = ours.get(f"conv1.{i}.0.weight")
-        if weight is not None:
-            ours.setdefault(f"conv1.{i}.0.bias", torch.zeros_like(weight[:, 0, 0, 0]))
-    return ours
-
-
-def _renamed(tensors: Tensors, modules: dict[str, str]) -> Tensors:
-    ours = {}
-    for name, tensor in tensors.items():
-        module, _, leaf = name.rpartition(".")
-        if not name.startswith(BOUNDARY):
-            ours[f"{modules[module]}.{leaf}" if module in modules else name] = tensor
-    return ours
+def without_boundary(tensors: Tensors) -> Tensors:
+    """Without the classifier of boundaries."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(BOUNDARY)}
 
 
 def blocks() -> dict[str, int]:
@@ -52,7 +27,10 @@ def blocks() -> dict[str, int]:
 
 
 def authors_modules() -> dict[str, str]:
-    """The authors' modules -> ours."""
+    """The authors' modules -> ours.
+
+    Source: XuJiacong/PIDNet, models/{pidnet,model_utils}.py, MIT.
+    """
     modules = {f"conv1.{i}": f"conv1.{i // 3}.{i % 3}" for i in (0, 1, 3, 4)}
     for ours, count in blocks().items():
         theirs = _authors_block(ours)
@@ -87,7 +65,10 @@ def _authors_block(ours: str) -> str:
 
 
 def mmseg_modules() -> dict[str, str]:
-    """mmsegmentation's modules -> ours."""
+    """mmsegmentation's modules -> ours.
+
+    Source: mmseg/models/backbones/pidnet.py, decode_heads/pid_head.py, utils/ppm.py, Apache-2.0.
+    """
     modules = {f"stem.{i}.{part}": f"conv1.{i}.{j}" for i in (0, 1) for j, part in ((0, "conv"), (1, "bn"))}
     units: dict[str, str] = {}
     for ours, count in blocks().items():

@@ -71,10 +71,10 @@ class DAPPM(nn.Module):
 
 
 class SegmentHead(nn.Module):
-    def __init__(self, cin, classes):
+    def __init__(self, cin, classes, inner=64):
         super().__init__()
-        self.bn1, self.conv1 = nn.BatchNorm2d(cin), conv3(cin, 64)
-        self.bn2, self.conv2 = nn.BatchNorm2d(64), nn.Conv2d(64, classes, 1)
+        self.bn1, self.conv1 = nn.BatchNorm2d(cin), conv3(cin, inner)
+        self.bn2, self.conv2 = nn.BatchNorm2d(inner), nn.Conv2d(inner, classes, 1)
 
     def forward(self, x):
         return self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.helpers.published_dual import Block, before, conv3, deep_layer, up
+from tests.helpers.published_dual import Block, SegmentHead, before, conv3, deep_layer, up
 
 
 def normed(conv):
@@ -59,16 +59,6 @@ class LightBag(nn.Module):
         return self.conv_p((1 - edge) * i + p) + self.conv_i(i + edge * p)
 
 
-class Head(nn.Module):
-    def __init__(self, cin, inner, classes):
-        super().__init__()
-        self.bn1, self.conv1 = nn.BatchNorm2d(cin), conv3(cin, inner)
-        self.bn2, self.conv2 = nn.BatchNorm2d(inner), nn.Conv2d(inner, classes, 1)
-
-    def forward(self, x):
-        return self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
-
-
 class PublishedPIDNet(nn.Module):
     def __init__(self, classes):
         super().__init__()
@@ -87,11 +77,8 @@ class PublishedPIDNet(nn.Module):
         self.layer5_d = deep_layer(64, 64)
         self.diff3, self.diff4 = normed(conv3(128, 32)), normed(conv3(256, 64))
         self.spp, self.dfm = PAPPM(), LightBag()
-        self.seghead_p, self.seghead_d, self.final_layer = (
-            Head(64, 128, classes),
-            Head(64, 32, 1),
-            Head(128, 128, classes),
-        )
+        self.seghead_p, self.seghead_d = SegmentHead(64, classes, 128), SegmentHead(64, 1, 32)
+        self.final_layer = SegmentHead(128, classes, 128)
 
     def forward(self, x):
         x = F.relu(self.layer2(F.relu(self.layer1(self.conv1(x)))))
