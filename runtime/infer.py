@@ -63,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         stack.enter_context(for_command(options.threads))
         signed, fit = options.require_signed, options.fit
-        lanes = open_lanes(engine, options.lanes or plan.lanes, require_signed=signed, fit=fit)
+        wanted, lone = options.lanes or plan.lanes, bool(plan.addresses)  # of files there is always a next one
+        lanes = open_lanes(engine, wanted, require_signed=signed, fit=fit, lone=lone)
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)

@@ -79,7 +79,8 @@ class Worker(ClosedOnExit):
         with ExitStack() as stack:
             self._scratch = stack.enter_context(scratch())
             self._engine, self._manifest = engine_of_here(offer, self._scratch / "engines")
-            self._lanes: Lanes = stack.enter_context(open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None))
+            opened = open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None, lone=False)
+            self._lanes: Lanes = stack.enter_context(opened)
             self._held = stack.pop_all()
         classes = self._lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if asked.colors == "cityscapes" else classes
