@@ -279,6 +279,18 @@ bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLA
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
 	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$BENCH_NAME" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
 
+SCALING_SIZES := 256x512 512x1024 2048x4096
+
+scaling: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS SCALING_OPTIONS: time by threads, time and memory by pixels, in turns; figures/scaling-MODEL-PRECISION.json, which make report draws
+	@$(call split,SCALING_OPTIONS)
+	sizes=()
+	for size in $(SCALING_SIZES); do
+	sizes+=("$$($(MAKE) --no-print-directory engine BACKEND=openvino INT8_OPTIONS= SIZE="$$size" | tail -n 1)")
+	done
+	engine=$$($(MAKE) --no-print-directory engine BACKEND=openvino INT8_OPTIONS= | tail -n 1)
+	mkdir -p figures
+	$(PY) -m runtime.bench_scaling --engine "$$engine" --sizes "$${sizes[@]}" "$${SCALING_OPTIONS[@]}" --json "figures/scaling-$$BENCH_NAME.json"
+
 bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
 	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
@@ -315,7 +327,7 @@ report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS O
 	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > artifacts/evaluated.json
 	accuracy=(--evaluate artifacts/evaluated.json)
 	fi
-	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
+	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) --scaling $(wildcard figures/scaling-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
 regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(call split,REGRESS_OPTIONS)
@@ -414,4 +426,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench rivals bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean

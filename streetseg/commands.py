@@ -61,6 +61,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "bench-rivals": Command(
             "one engine beside all that one would use instead", "runtime.measure.bench.beside:main"
         ),
+        "bench-scaling": Command("time and memory by threads and by pixels", "runtime.measure.bench.scaling:main"),
         "regress": Command("is an engine slower than another? a gate for CI", "runtime.measure.gate.regress:main"),
         "report": Command("all figures in one HTML file", "runtime.measure.bench.report:main"),
         "study": Command(

@@ -247,5 +247,12 @@ def test_without_frames_what_is_calibrated_is_left_out(make):
     assert make("rivals", "DATA=nowhere")[:2] == (2, ["error: there is no folder nowhere: DATA=path is the data set's"])
 
 
+def test_what_grows_with_pixels_is_built_at_each_size(make):
+    code, said, calls = make("scaling", "PRECISION=int8", "SCALING_OPTIONS=--rounds 3")
+    sizes = [word for call in calls for word in call.split() if "x" in word and word[0].isdigit()]
+    assert (code, said, sizes) == (0, [], ["256x512", "512x1024", "2048x4096", "1024x2048"])
+    assert "--rounds 3" in calls[-1] and calls[-1].endswith("--json figures/scaling-icnet-int8.json")
+
+
 def test_a_training_takes_the_normalisation(make):
     assert "--preprocess minus1to1" in make("train", "MODEL=a.py", "DATA=.", "PREPROCESS=minus1to1")[2][0]
