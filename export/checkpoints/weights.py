@@ -214,14 +214,13 @@ def load(network: nn.Module, weights: Weights) -> None:
 
 
 def _misfit(problems: list[str], expected: Tensors, given: Tensors, network: str) -> str:
-    shared = expected.keys() & given.keys()
     hint = f". Their layout is that of {option('model', network)}" if network else ""
-    if not shared:
+    if not expected.keys() & given.keys():
         unknown = "" if network else ", or in a layout that is not known"
         named = _list("tensors", sorted(given))
         return f"are of another network{unknown}: of their {named} none has a name of the network{hint}"
-    fit = sum(expected[name].shape == given[name].shape for name in shared)
-    return f"do not fit: {'; '.join(filter(None, problems))}{hint if 2 * fit < len(expected) else ''}"
+    is_a_part = not any(problems[1:]) and 2 * len(given) > len(expected)  # of the network that was asked
+    return f"do not fit: {'; '.join(filter(None, problems))}{'' if is_a_part else hint}"
 
 
 def random_weights(network: nn.Module, classes: tuple[Label, ...]) -> Weights:
