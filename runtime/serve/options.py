@@ -26,8 +26,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
         "default the file's; several times for several (default: this machine's newest)")  # fmt: skip
     add("--host", default=HOST, help="address to listen on; 0.0.0.0 is all of this machine's (default: %(default)s)")
     add("--port", type=_port, default=PORT, help="0: any that is free, which is printed (default: %(default)s)")
-    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in an engine at once: 1 answers a lone request "
-        "soonest (default: what the engine does best under load)")  # fmt: skip
+    add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in an engine at once; one alone has all cores "
+        "in any case (default: what the engine does best under load)")  # fmt: skip
     cli.add_threads(parser)
     add_fit(parser)
     add_max_pixels(parser)

@@ -119,7 +119,7 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
         inputs = write_inputs(folder, frame, count)
         one = stack.enter_context(open_lanes(engine, 1))
         ways = {SEQUENTIAL: Way(one_after_another, one), "overlapped, 1 lane": Way(overlapped, one)}
-        several = open_lanes(engine)
+        several = open_lanes(engine, lone=False)  # as `runtime.infer` opens it for files
         if several.count > 1:
             ways[f"overlapped, {several.count} lanes"] = Way(overlapped, stack.enter_context(several))
         else:
