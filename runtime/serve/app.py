@@ -58,7 +58,19 @@ def application(routes: list[Route], desk: Desk) -> Any:
     from starlette.routing import Route as Address
 
     known = [Address(route.path, Endpoint(route, desk)) for route in routes]
-    return Starlette(routes=[*known, Address("/{path:path}", Endpoint(Route("other", {}), desk))])
+    found = Starlette(routes=[*known, Address("/{path:path}", Endpoint(Route("other", {}), desk))])
+
+    async def from_root(scope: Scope, receive: Receive, send: Send) -> None:
+        await found({**scope, "path": _path_of(scope["path"])}, receive, send)
+
+    return from_root
+
+
+def _path_of(target: str) -> str:
+    # Clients write the whole address where they were told of a proxy. Source: RFC 9112, 3.2.2.
+    if target.startswith("/"):
+        return target
+    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 class Endpoint:
