@@ -50,6 +50,15 @@ def test_a_probe_of_http_1_0_without_a_host_is_answered(running):
     assert on_socket(running, b"GET /v2/health/ready HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
+def test_several_headers_of_one_name_are_one_list(running):
+    size = b"X-Frame-Size: %dx%d\r\nContent-Length: %d\r\n" % (*MASK.shape, FRAME.size)
+    head = b"POST /segment HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + size
+    several = b"Accept: application/json;q=0.9\r\nAccept: image/png;q=0.1\r\n\r\n"
+    assert b"content-type: application/json" in on_socket(running, head, several, FRAME.tobytes())
+    two = b"Origin: http://localhost\r\nOrigin: http://evil.org\r\n\r\n"
+    assert on_socket(running, head, two, FRAME.tobytes()).startswith(b"HTTP/1.1 403 ")
+
+
 def test_a_body_is_asked_for_before_it_is_sent_where_the_client_waits(running):
     head = f"POST /segment HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(PICTURE)}\r\n"
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as one:
