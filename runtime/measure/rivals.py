@@ -96,6 +96,28 @@ def around(box: Box, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[slic
     return (wide[0], wide[1]), (rows, columns)
 
 
+def upsampled_mask(logits: np.ndarray, preprocess: Preprocess, size: tuple[int, int]) -> np.ndarray:
+    """Logits as every tutorial ends: OpenCV resizes, NumPy takes the argmax.
+
+    Args:
+        logits: float32 (C, h, w) of the whole input.
+        preprocess: how the frame lies in that.
+        size: (H, W) of the frame.
+
+    Returns:
+        uint8 (H, W) train ids.
+    """
+    import cv2
+
+    wide, (rows, columns) = around(box_of(preprocess, *size), size)
+    if logits.shape[1:] == wide:
+        mask: np.ndarray = logits[:, rows, columns].argmax(axis=0).astype(np.uint8)
+    else:
+        resized = cv2.resize(logits.transpose(1, 2, 0), wide[::-1], interpolation=cv2.INTER_LINEAR)
+        mask = resized[rows, columns].argmax(axis=2).astype(np.uint8)
+    return mask
+
+
 def plain_graph(engine: Path) -> tuple[bytes, ModelSpec]:
     """The ONNX file behind a plain engine.
 
@@ -131,20 +153,13 @@ class OnnxRuntimeRival:
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """See `Rival`."""
-        import cv2
-
         watch = Stopwatch()
         values = normalized(frame, self.spec.preprocess)
         watch.lap("preprocess")
         with refusing(EngineError, "onnxruntime cannot run the plain graph"):
             logits = self._session.run(None, {self._input: values})[0][0]
         watch.lap("network")
-        size, part = around(box_of(self.spec.preprocess, *frame.shape[:2]), (frame.shape[0], frame.shape[1]))
-        if logits.shape[1:] != size:
-            wide = cv2.resize(logits.transpose(1, 2, 0), size[::-1], interpolation=cv2.INTER_LINEAR)
-            mask: np.ndarray = wide[part].argmax(axis=2).astype(np.uint8)
-        else:
-            mask = logits[:, part[0], part[1]].argmax(axis=0).astype(np.uint8)
+        mask = upsampled_mask(logits, self.spec.preprocess, (frame.shape[0], frame.shape[1]))
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask

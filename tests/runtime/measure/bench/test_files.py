@@ -83,7 +83,9 @@ def test_each_way_is_what_it_is_called_and_its_first_run_is_not_counted(tmp_path
 def test_an_engine_of_one_lane_is_opened_once(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_files, "pass_through", lambda *_: (1.0, Clock(busy_ms=dict.fromkeys(WHOLE, 1.0))))
     opened = []
-    monkeypatch.setattr(bench_files, "open_lanes", lambda *given: opened.append(open_lanes(*given)) or opened[-1])
+    monkeypatch.setattr(
+        bench_files, "open_lanes", lambda *given, **how: opened.append(open_lanes(*given, **how)) or opened[-1]
+    )
     engine = built_engine(tmp_path, backend="onnxruntime")
     found = bench_files.measure(engine, np.zeros((64, 128, 3), np.uint8), 1, 1)
     assert list(found["PNG"]) == ["sequential", "overlapped, 1 lane"]
