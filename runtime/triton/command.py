@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
 def _options_of(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog=PROG, description=__doc__)
     add_option = parser.add_argument
-    add_option("--repository", type=Path, required=True, metavar="DIR", help="what `tritonserver --model-repository` is "
-        "given; made where it is not there")  # fmt: skip
+    add_option("--repository", type=Path, required=True, metavar="DIR", help="of `tritonserver --model-repository`; "
+        "made where it is not there")  # fmt: skip
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--engine", metavar="[NAME=]FILE", help="served under its name, by default its network's "
         "(default: this machine's newest)")  # fmt: skip

@@ -21,7 +21,7 @@ ENGINE, CODE, CONFIG = "model.engine", "model.py", "config.pbtxt"
 VERSION = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 SERVED = re.compile(r"^version_policy \{ specific \{ versions: ([0-9]+) \} \}$", re.MULTILINE)
 LANES = re.compile(r"^instance_group \{ count: ([0-9]+) ", re.MULTILINE)
-MODEL_PY = '''"""Masks of street frames. All of it is in the package street-segmentation, installed where Triton's Python is."""
+MODEL_PY = '''"""Masks of street frames: the package street-segmentation, installed for Triton's Python, does it all."""
 
 from runtime.triton.model import TritonPythonModel as TritonPythonModel
 '''
