@@ -7,6 +7,7 @@ of a program by itself, in turns; all of it on loopback, where the clients take 
 import argparse
 import json
 import shlex
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,22 +78,33 @@ def client(running: Triton, way: str) -> Segment:
 def _rates(ways: dict[str, Callable[[], Segment]], frame: np.ndarray, rounds: int, frames: int) -> dict[str, Any]:
     # Of every round each way, the order turned round with every second one; the first one is not counted.
     kinds = {"several": (CLIENTS, frames), "lone": (1, LONE)}
-    made = {way: [make() for _ in range(CLIENTS)] for way, make in ways.items()}
     found: dict[str, Any] = {kind: {way: [] for way in ways} for kind in kinds}
     for number in range(rounds + 1):
         for kind, (at_once, count) in kinds.items():
             for way in ways if number % 2 else reversed(ways):
-                per_s = count / _seconds(made[way][:at_once], frame, count)
+                per_s = count / _seconds(ways[way], frame, at_once, count // at_once)
                 if number:
                     found[kind][way].append(per_s)
     return found
 
 
-def _seconds(clients: Sequence[Segment], frame: np.ndarray, count: int) -> float:
-    start = time.perf_counter()
-    with ThreadPoolExecutor(len(clients)) as pool:
-        list(pool.map(lambda own: [own(frame).shape for _ in range(count // len(clients))], clients))
-    return time.perf_counter() - start
+def _seconds(make: Callable[[], Segment], frame: np.ndarray, at_once: int, each: int) -> float:
+    # A client belongs to the thread that made it; each is connected, and has had an answer, when the clock starts.
+    begun = threading.Barrier(at_once + 1)
+
+    def ask(_: int) -> None:
+        own = make()
+        own(frame)
+        begun.wait()
+        for _ in range(each):
+            own(frame)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        asking = pool.map(ask, range(at_once))
+        begun.wait()
+        start = time.perf_counter()
+        list(asking)
+        return time.perf_counter() - start
 
 
 def shares(found: dict[str, Any], kind: str, way: str) -> float:
