@@ -30,6 +30,8 @@ TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
 INT8_OPTIONS ?=
 BENCH_OPTIONS ?=
+RIVALS_OPTIONS ?=
+SCALING_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
@@ -38,7 +40,7 @@ SECONDS ?= 60
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
 SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINE ENGINES OUT TRAIN_OPTIONS \
-  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
@@ -232,10 +234,69 @@ bench: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PRE
 	$(PY) -m runtime.bench --engine "$$ours" --plain "$$plain" $${program:+--torch "$$program"} "$${fit[@]}" "$${BENCH_OPTIONS[@]}" --json "figures/bench-$$BENCH_NAME.json"
 	if [ -n "$$KERNELS" ]; then $(PY) -m runtime.bench --engine "$$ours" --kernels --rounds 100 --json "figures/kernels-$$BENCH_NAME.json"; fi
 
+# What is measured beside an engine and is none of ours: each by itself, since one that does not install is only told.
+RIVALS_EXTRAS := .[build,nncf]
+RIVALS_ALONE := MNN ncnn pnnx
+RIVALS_FRAMES := 32
+
+$(VENV_TARGET)-rivals/.installed: pyproject.toml constraints.txt
+	@"$$PYTHON" -m venv "$$VENV-rivals"
+	$(call split,PIP_OPTIONS)
+	pip=("$$VENV-rivals/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}")
+	"$${pip[@]}" --constraint constraints.txt --editable '.[build]'
+	"$${pip[@]}" --constraint constraints.txt --editable '$(RIVALS_EXTRAS)' || echo "nncf does not install here: it is left out" >&2
+	for name in $(RIVALS_ALONE); do
+	"$${pip[@]}" --no-deps "$$name" || echo "$$name does not install here: it is left out" >&2
+	done
+	touch "$@"
+
+# Runs $(2), and gives the path that it prints to the option $(1); where it fails, its last line as the reason.
+made = echo "making $(1)" >&2; if made=$$($(2) 2> artifacts/rivals.log); then given+=(--$(1) "$$(tail -n 1 <<< "$$made")"); \
+  else cat artifacts/rivals.log >&2; given+=(--missing "$(1)=$$(tail -n 1 artifacts/rivals.log)"); fi
+
+rivals: $(VENV_TARGET)/.installed $(VENV_TARGET)-rivals/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS FIT ONNX ADOPT_OPTIONS DATASET DATA RIVALS_OPTIONS: one engine beside NNCF, OpenVINO, onnxruntime, torch, MNN and ncnn, in turns, accuracy beside time; figures/rivals-MODEL-PRECISION.json
+	@$(call split,RIVALS_OPTIONS)
+	$(call split,ADOPT_OPTIONS)
+	if [ -n "$$DATA" ] && [ ! -d "$$DATA" ]; then printf "error: there is no folder %q: DATA=path is the data set's\n" "$$DATA" >&2; exit 2; fi
+	fit=($(fit)); FIT=  # all are opened in it, and built as they are
+	mkdir -p artifacts figures
+	ours=$$($(MAKE) --no-print-directory engine BACKEND=openvino $(inner_size) INT8_OPTIONS= FIT= | tail -n 1)
+	given=(--python "$$VENV-rivals/bin/python")
+	if [ -n "$$ONNX" ]; then
+	graph=$$($(PY) -m streetseg adopt "$$ONNX" --precision fp32 $(own_size) $(taken) "$${ADOPT_OPTIONS[@]}" | tail -n 1)
+	flat=$$graph
+	given+=(--missing "torch=it is an ONNX file" --missing "torch-compile=it is an ONNX file")
+	else
+	graph=$$($(PY) -m export.to_onnx $(network) --precision fp32)
+	flat=$$($(PY) -m export.to_onnx $(network) --precision fp32 --plain)
+	$(call made,torch,$(PY) -m export.to_torch $(network))
+	fi
+	plain=$$($(PY) -m engines.build "$$flat" --precision fp32 --backend onnxruntime --folder artifacts/bench)
+	if [ -n "$$DATA" ]; then
+	given+=(--dataset "$$DATASET" --data "$$DATA")
+	$(call made,nncf,"$$VENV-rivals/bin/python" -m engines.nncf_engine "$$graph" --data "$$DATA" --frames $(RIVALS_FRAMES))
+	$(call made,onnxruntime-int8,"$$VENV-rivals/bin/python" -m engines.onnxruntime_int8 "$$flat" --data "$$DATA" --frames $(RIVALS_FRAMES))
+	else
+	given+=(--missing "nncf=it wants calibration frames: DATA=path" --missing "onnxruntime-int8=it wants calibration frames: DATA=path")
+	fi
+	$(PY) -m runtime.bench_rivals --engine "$$ours" --plain "$$plain" --graph "$$graph" "$${given[@]}" "$${fit[@]}" "$${RIVALS_OPTIONS[@]}" --json "figures/rivals-$$BENCH_NAME.json"
+
 bench-gpu: $(VENV_TARGET)/.installed ## MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS FIT BENCH_OPTIONS: on a GPU, beside torch FP16 in a CUDA graph; the kernels beside a copy; figures/bench-BACKEND-MODEL-PRECISION.json, kernels-...
 	@backend=$$($(PY) -m engines.build --check --precision "$$PRECISION" --backend "$$BACKEND")
 	case "$$backend" in tensorrt*) ;; *) echo "error: bench-gpu is for an NVIDIA GPU, and BACKEND=$$BACKEND is $$backend here; BACKEND=tensorrt or tensorrt-rtx says what is missing" >&2; exit 1 ;; esac
 	$(MAKE) --no-print-directory bench BENCH_BACKEND="$$backend" BENCH_NAME="$$backend-$$BENCH_NAME" KERNELS=yes BENCH_OPTIONS="--against torch-cuda-graph $$BENCH_OPTIONS"
+
+SCALING_SIZES := 256x512 512x1024 2048x4096
+
+scaling: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS SCALING_OPTIONS: time by threads, time and memory by pixels, in turns; figures/scaling-MODEL-PRECISION.json, which make report draws
+	@$(call split,SCALING_OPTIONS)
+	sizes=()
+	for size in $(SCALING_SIZES); do
+	sizes+=("$$($(MAKE) --no-print-directory engine BACKEND=openvino INT8_OPTIONS= SIZE="$$size" | tail -n 1)")
+	done
+	engine=$$($(MAKE) --no-print-directory engine BACKEND=openvino INT8_OPTIONS= | tail -n 1)
+	mkdir -p figures
+	$(PY) -m runtime.bench_scaling --engine "$$engine" --sizes "$${sizes[@]}" "$${SCALING_OPTIONS[@]}" --json "figures/scaling-$$BENCH_NAME.json"
 
 bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PREPROCESS BENCH_OPTIONS: pictures and a video, file to file, in turns; figures/files-MODEL-PRECISION.json
 	@$(call split,BENCH_OPTIONS)
@@ -248,6 +309,7 @@ study: $(VENV_TARGET)/.installed ## DATA: what each step from PSPNet50 to ICNet 
 figures: $(VENV_TARGET)/.installed ## the tables of README, docs/benchmarks.md and docs/study.md from figures/*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md
 	$(PY) -m runtime.bench_files figures/files-*.json --page docs/benchmarks.md
+	$(PY) -m runtime.bench_rivals figures/rivals-*.json --page docs/benchmarks.md
 	$(PY) -m streetseg study --page docs/study.md --plot docs/images/study.svg
 
 # Of what the site itself needs; newer than what decides its versions.
@@ -272,17 +334,17 @@ report: $(VENV_TARGET)/.installed ## MODEL SIZE WEIGHTS CLASSES EMA PREPROCESS O
 	$(PY) -m runtime.evaluate --engine "$${engines[@]}" --dataset "$$DATASET" --data "$$DATA" --json > artifacts/evaluated.json
 	accuracy=(--evaluate artifacts/evaluated.json)
 	fi
-	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
+	$(PY) -m runtime.report --bench $(wildcard figures/bench-*.json) --scaling $(wildcard figures/scaling-*.json) "$${accuracy[@]}" --engines "$${engines[@]}" -o artifacts/report.html
 
 regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS CLASSES EMA PREPROCESS ONNX ADOPT_OPTIONS REGRESS_OPTIONS: is this tree slower than revision BASE?
 	@$(call split,REGRESS_OPTIONS)
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not examples and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not examples'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -291,7 +353,7 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
@@ -305,6 +367,9 @@ test-independent: $(VENV_TARGET)/.installed ## published networks beside mmsegme
 	"$$VENV-independent/bin/python" -m pip install --quiet --disable-pip-version-check $(INDEPENDENT)
 	"$$VENV-independent/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps $(INDEPENDENT_ALONE)
 	$(PY) -m pytest -m independent tests/export/checkpoints
+
+test-rivals: $(VENV_TARGET)/.installed $(VENV_TARGET)-rivals/.installed ## MNN, ncnn and NNCF as make rivals runs them (one minute)
+	$(PY) -m pytest -m rivals tests/runtime/measure tests/engines
 
 test-cameras: $(VENV_TARGET)/.installed ## streams of a real RTSP server of this machine (Debian: tests/helpers/rtsp_server.py names its packages; one minute)
 	$(PY) -m pytest -m cameras tests/runtime/media
@@ -381,4 +446,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve triton test-triton evaluate precisions sizes calib train prune need-data bench bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-cameras test-fleet test-examples test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve triton test-triton evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean

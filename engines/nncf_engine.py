@@ -4,6 +4,7 @@
 `runtime.evaluate`. Frame, kernels and calibration frames are ours; NNCF decides what is quantized, and how.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,14 +59,18 @@ def nncf_engine(graph: Path, data: Path, frames: int, seed: int) -> Path:
     return path
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command line of this module."""
-    parser = Parser(prog="python -m engines.nncf_engine", description=__doc__)
+def given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """What the command of another library's quantization is told; of NNCF's and of onnxruntime's."""
     parser.add_argument("graph", type=Path, help="the FP32 graph that export.to_onnx wrote")
     parser.add_argument("--data", type=Path, required=True, help="Cityscapes, CamVid or a folder of images")
     parser.add_argument("--frames", type=count_from_text, default=FRAMES, help="how many, at most (%(default)s)")
     parser.add_argument("--seed", type=seed_from_text, default=0, help="of their choice (%(default)s)")
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command line of this module."""
+    arguments = given(Parser(prog="python -m engines.nncf_engine", description=__doc__), argv)
     show(nncf_engine(arguments.graph, arguments.data, arguments.frames, arguments.seed))
     return DONE
 

@@ -13,6 +13,8 @@ COMMANDS = {
     "runtime.doctor": "what works on this machine, and what to mend first",
     "runtime.bench": "frame to mask, beside other libraries, in turns",
     "runtime.bench_files": "pictures and videos, file to file",
+    "runtime.bench_rivals": "one engine beside all that one would use instead",
+    "runtime.bench_scaling": "time, throughput and memory by threads and by pixels",
     "runtime.bench_report": "README's tables from what runtime.bench measured",
     "runtime.regress": "is an engine slower than another? a gate for CI",
     "runtime.report": "all figures in one HTML file",

@@ -25,6 +25,7 @@ from runtime.media.camera import Camera, shown_address
 from runtime.media.claims import pictures_claimed
 from runtime.media.found import FrameFile
 from runtime.media.frames import read_frame
+from runtime.media.jpeg import QUALITY
 from runtime.media.local_camera import Asked, is_local
 from runtime.media.outputs import Look, Seen, outputs_of, prepare_folder
 from runtime.media.pictures import Result, Run, Task, segment_pictures, segment_with
@@ -63,7 +64,8 @@ def main(argv: Sequence[str]) -> int:
     with ExitStack() as stack:
         stack.enter_context(for_command(options.threads))
         signed, fit = options.require_signed, options.fit
-        lanes = open_lanes(engine, options.lanes or plan.lanes, require_signed=signed, fit=fit)
+        wanted, lone = options.lanes or plan.lanes, bool(plan.addresses)  # of files there is always a next one
+        lanes = open_lanes(engine, wanted, require_signed=signed, fit=fit, lone=lone)
         stack.enter_context(lanes)
         stop = stack.enter_context(cli.interruptible())
         prepare_folder(options.output)
@@ -119,7 +121,7 @@ class Session:
         void_below = options.void_below or (0 if options.confidence else None)
         if void_below is not None:
             refuse_ids(lanes.spec)
-        self._look = Look(palette(shown_classes), options.alpha, void_below)
+        self._look = Look(palette(shown_classes), options.alpha, void_below, options.quality or QUALITY)
         self._run: Run = one_after_another if options.sequential else overlapped
 
     def do(self, plan: Plan) -> None:
@@ -182,7 +184,7 @@ class Session:
 
     def _task(self, file: FrameFile) -> Task | None:
         # None: all of it is there already.
-        outputs = outputs_of(file, self._options.output, self._options.save)
+        outputs = self._outputs(file, self._options.output)
         task = Task(file, outputs, self._record.mark_of(file.path))
         if not (self._options.resume and self._record.is_kept(task) and self.tally.add_kept(task)):
             return task
@@ -191,6 +193,9 @@ class Session:
             told = {kind: str(path) for kind, path in outputs.items()}
             print_line({"input": str(file.path), "outputs": told, "kept": True})
         return None
+
+    def _outputs(self, file: FrameFile, folder: Path) -> dict[str, Path]:
+        return outputs_of(file, folder, self._options.save, self._options.overlay_format)
 
     def _tell(self, outputs: list[Path], what: Result | StreamResult) -> None:
         with self._telling:
@@ -293,7 +298,7 @@ class Session:
                 continue  # it will be said in its turn
             mask = self._lanes.warm_up(frame, self._options.warmup, self._stop)
             if not self._stop.is_set():
-                self._warm_up_writing(outputs_of(file, Path(), self._options.save), frame, mask)
+                self._warm_up_writing(self._outputs(file, Path()), frame, mask)
             return
 
     def _warm_up_writing(self, outputs: dict[str, Path], frame: np.ndarray, mask: np.ndarray) -> None:
@@ -302,7 +307,8 @@ class Session:
         below = self._look.void_below
         seen = Seen(mask) if below is None else segment_with(self._lanes, frame, below).seen
         with TemporaryDirectory() as folder:
-            self._look.write_pngs({kind: Path(folder) / f"{kind}.png" for kind in outputs}, frame, seen)
+            places = {kind: Path(folder, path.name) for kind, path in outputs.items()}
+            self._look.write_pictures(places, frame, seen)
 
 
 def _places(options: argparse.Namespace, stack: ExitStack) -> list[Preview | Windows]:

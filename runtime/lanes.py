@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,8 +31,20 @@ class SharesEngine(Protocol):
 
     LANES: int
 
-    def open_lanes(self, engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
-        """As many backends over one engine, each for one thread at a time."""
+    def open_lanes(self, engine: bytes, manifest: EngineManifest, lanes: int, *, lone: bool = False) -> list[Backend]:
+        """As many backends over one engine, each for one thread at a time.
+
+        Args:
+            lone: a frame that is in flight by itself has the whole machine, which lanes share; see `AsksIfAlone`.
+        """
+
+
+@runtime_checkable
+class AsksIfAlone(Protocol):
+    """A backend that does a frame in another way while no other frame is in flight."""
+
+    def ask(self, alone: Callable[[], bool]) -> None:
+        """Ask so before each frame whether it is alone; until then it never is."""
 
 
 class Lanes(ClosedOnExit):
@@ -54,9 +66,13 @@ class Lanes(ClosedOnExit):
         self._backends = list(backends)
         self._free = list(backends)
         self._holders: Counter[int] = Counter()  # lanes by the thread that has them
+        self._waiting = self._warming = 0  # threads for a lane; `warm_up`s
         self._changed = threading.Condition()
         self._closed = False
         self._guard = Guard("this engine")
+        self._asking = [backend for backend in backends if isinstance(backend, AsksIfAlone)]
+        for backend in self._asking:
+            backend.ask(self._is_alone)
 
     @overload
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
@@ -126,10 +142,7 @@ class Lanes(ClosedOnExit):
     def warm_up(self, frame: np.ndarray, runs: int, stop: threading.Event | None = None) -> np.ndarray:
         """Segment the frame so many times on every lane, each when it is free, for what a first frame costs.
 
-        Args:
-            frame: uint8 (H, W, 3) RGB.
-            runs: once or more.
-            stop: when it is set, no further run is begun.
+        Where a lone frame goes another way, that is done as often.
 
         Args:
             frame: as `segment` takes it.
@@ -150,16 +163,36 @@ class Lanes(ClosedOnExit):
         backends = list(self._backends)
         if not backends:
             raise ValueError("the engine is closed")
-        for backend in backends:
-            self._taken(backend)
-            try:
-                for run in range(runs):
-                    if run and stop is not None and stop.is_set():
-                        break
-                    mask: np.ndarray = backend.segment(frame)
-            finally:
-                self._give_back(backend)
+        with self._sharing():
+            masks = [self._warmed(backend, frame, runs, stop) for backend in backends]
+        if self._asking:
+            self._warmed(backends[-1], frame, runs, stop)
+        return masks[-1]
+
+    def _warmed(self, backend: Backend, frame: np.ndarray, runs: int, stop: threading.Event | None) -> np.ndarray:
+        self._taken(backend)
+        try:
+            for run in range(runs):
+                if run and stop is not None and stop.is_set():
+                    break
+                mask: np.ndarray = backend.segment(frame)
+        finally:
+            self._give_back(backend)
         return mask
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        with self._changed:
+            self._warming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._warming -= 1
+
+    def _is_alone(self) -> bool:
+        # Asked by who has a lane, so that none of these can change to its disadvantage unless another frame comes.
+        return len(self._free) == len(self._backends) - 1 and not (self._waiting or self._warming)
 
     def close(self) -> None:
         """Free everything, once the lanes in use are back; who waits for one is refused.
@@ -186,7 +219,11 @@ class Lanes(ClosedOnExit):
         self._guard.refuse_foreign()
         with self._changed:
             self._refuse_waiting_for_itself(self.count if wanted is None else 1)
-            self._changed.wait_for(lambda: self._closed or (self._free if wanted is None else wanted in self._free))
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self._closed or (self._free if wanted is None else wanted in self._free))
+            finally:
+                self._waiting -= 1
             if self._closed:
                 raise ValueError("the engine is closed")
             backend = wanted or self._free[-1]
@@ -217,6 +254,7 @@ def open_lanes(
     threads: int | None = None,
     require_signed: str | Path | None = None,
     fit: Fit | None = None,
+    lone: bool = True,
 ) -> Lanes:
     """The engine at `path`, for so many frames at once; checked as `runtime.backend.open_backend` does.
 
@@ -226,6 +264,8 @@ def open_lanes(
         threads: of the CPU that all of them use at most; None: as many as this process may, by affinity and cgroup.
         require_signed: a public key, whose owner must have signed it.
         fit: what becomes of frames of another shape, in place of what its manifest says; see `Preprocess`.
+        lone: of several lanes on a CPU that share its cores, a frame that is in flight by itself has all of them; it
+            costs a second compilation and its memory. False: for who keeps all lanes busy.
 
     Raises:
         EngineError: missing, damaged, without manifest, not signed as asked, or built for another machine.
@@ -239,7 +279,7 @@ def open_lanes(
         fitted = with_fit(manifest, fit)
         prove_before_fit(path, module, engine, manifest, fitted)
         if isinstance(module, SharesEngine):
-            opened = module.open_lanes(engine, fitted, lanes or module.LANES)
+            opened = module.open_lanes(engine, fitted, lanes or module.LANES, lone=lone)
         else:
             opened = _opened_one_by_one(module, engine, fitted, lanes or int(getattr(module, "LANES", 1)))
         return Lanes(_proven(path, manifest, opened) if fitted == manifest else opened)

@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "speed": Command("which stages INT8 slows here, to leave in FP16", "calib.speed:main"),
         "methods": Command("what each way to choose INT8 ranges is worth", "calib.methods:main"),
         "nncf": Command("an engine quantized by NNCF's defaults, to measure against", "engines.nncf_engine:main"),
+        "ort-int8": Command(
+            "an engine quantized by onnxruntime's tools, to measure against", "engines.onnxruntime_int8:main"
+        ),
         "to-torch": Command("a network as a torch program in a file, for bench", "export.to_torch:main"),
     },
     "weights": {
@@ -56,6 +59,10 @@ GROUPS: dict[str, dict[str, Command]] = {
     "measurements": {
         "bench": Command("frame to mask, beside other libraries, in turns", "runtime.measure.bench.latency:main"),
         "bench-files": Command("pictures and videos, file to file", "runtime.measure.bench.files:main"),
+        "bench-rivals": Command(
+            "one engine beside all that one would use instead", "runtime.measure.bench.beside:main"
+        ),
+        "bench-scaling": Command("time and memory by threads and by pixels", "runtime.measure.bench.scaling:main"),
         "regress": Command("is an engine slower than another? a gate for CI", "runtime.measure.gate.regress:main"),
         "report": Command("all figures in one HTML file", "runtime.measure.bench.report:main"),
         "study": Command(

@@ -20,8 +20,9 @@ FORBIDDEN = {
 }
 # What users type, or import as README shows: each only forwards to where the code is, and nothing of ours imports it.
 COMMANDS = (
-    "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.evaluate", "runtime.regress",
-    "runtime.report", "export.ablation", "export.balance", "export.prune", "export.train",
+    "runtime.bench", "runtime.bench_files", "runtime.bench_report", "runtime.bench_rivals", "runtime.bench_scaling",
+    "runtime.evaluate", "runtime.regress", "runtime.report", "export.ablation", "export.balance", "export.prune",
+    "export.train",
 )  # fmt: skip
 FORWARDERS = (*COMMANDS, "runtime.camera", "runtime.frames")
 MOST_FORWARDED_LINES = 8

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on
 def make(tmp_path):
     """Runs `make` in a folder with the Makefile alone: (exit code, lines of stderr but make's own, commands)."""
     bare_make(tmp_path, PYTHON)
+    shutil.copytree(tmp_path / ".venv", tmp_path / ".venv-rivals")
 
     def run(*words, auto="openvino"):
         environment = {"PATH": os.environ["PATH"], "AUTO": auto}
@@ -191,6 +192,7 @@ def test_an_onnx_file_stands_in_place_of_a_network_and_has_its_own_size(argument
         ("precisions", 6, "--dataset camvid --data"),
         ("report", 2, "-o artifacts/report.html"),
         ("bench", 2, "--json figures/bench-my-net-fp16.json"),
+        ("rivals", 1, "--json figures/rivals-my-net-fp16.json"),
         ("regress", 0, "--onnx my net.onnx --adopt-options --preprocess imagenet"),
     ],
 )
@@ -216,17 +218,40 @@ ASKED = ("--weights w.pth", "--classes c.json", "--ema", "--preprocess imagenet"
 
 
 @pytest.mark.parametrize(
-    "target", ["onnx", "engine", "bench", "bench-files", "report", "regress", "precisions", "sizes"]
+    "target", ["onnx", "engine", "bench", "rivals", "bench-files", "report", "regress", "precisions", "sizes"]
 )
 def test_weights_classes_average_and_normalisation_are_taken_wherever_a_network_is(make, tmp_path, target):
     (tmp_path / "artifacts").mkdir()
     code, said, calls = make(target, *OWN, *(["DATA=."] if target in ("precisions", "sizes") else []))
     made = [call for call in calls if "nets/net.py:build" in call]
-    assert (
-        code == 0 and said == [] and len(made) == {"bench": 3, "report": 2, "precisions": 6, "sizes": 4}.get(target, 1)
-    )
+    built = {"bench": 3, "rivals": 4, "report": 2, "precisions": 6, "sizes": 4}.get(target, 1)
+    assert code == 0 and said == ["making torch"] * (target == "rivals") and len(made) == built
     assert all(words in call for call in made for words in ASKED)
     assert not (tmp_path / "figures/nets").exists()
+
+
+def test_rivals_are_built_from_the_same_frames_and_one_that_fails_is_told(make, tmp_path):
+    other = tmp_path / ".venv-rivals/bin/python"
+    other.write_text("#!/bin/bash\necho \"$@\" >> calls\necho 'error: it has no such layer' >&2\nexit 1\n")
+    code, said, calls = make("rivals", "MODEL=enet", "PRECISION=int8", "DATA=.", "RIVALS_OPTIONS=--rounds 3")
+    assert code == 0 and "error: it has no such layer" in said
+    made = [call for call in calls if "engines.nncf_engine" in call or "engines.onnxruntime_int8" in call]
+    assert len(made) == 2 and all("--data . --frames 32" in call for call in made)
+    assert "--missing nncf=error: it has no such layer" in calls[-1] and "--torch " in calls[-1]
+    assert "--rounds 3" in calls[-1] and calls[-1].endswith("--json figures/rivals-enet-int8.json")
+
+
+def test_without_frames_what_is_calibrated_is_left_out(make):
+    calls = make("rivals")[2]
+    assert "--missing nncf=it wants calibration frames: DATA=path" in calls[-1] and "--data" not in calls[-1]
+    assert make("rivals", "DATA=nowhere")[:2] == (2, ["error: there is no folder nowhere: DATA=path is the data set's"])
+
+
+def test_what_grows_with_pixels_is_built_at_each_size(make):
+    code, said, calls = make("scaling", "PRECISION=int8", "SCALING_OPTIONS=--rounds 3")
+    sizes = [word for call in calls for word in call.split() if "x" in word and word[0].isdigit()]
+    assert (code, said, sizes) == (0, [], ["256x512", "512x1024", "2048x4096", "1024x2048"])
+    assert "--rounds 3" in calls[-1] and calls[-1].endswith("--json figures/scaling-icnet-int8.json")
 
 
 def test_a_training_takes_the_normalisation(make):

@@ -13,6 +13,7 @@ COMMANDS = {
     "runtime.infer": ["a.png"],
     "runtime.evaluate": ["--engine", "e.engine", "--dataset", "camvid", "--data", "d"],
     "runtime.bench_report": ["a.json"],
+    "runtime.bench_rivals": ["a.json", "--page", "a.png"],
     "runtime.report": ["--bench", "a.json"],
     "runtime.prove": ["e.engine"],
     "engines.build": ["g.onnx"],

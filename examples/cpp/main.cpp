@@ -1,18 +1,24 @@
-// segment ENGINE IMAGE... -o DIR: the classes of PPM pictures as PGM, by an OpenVINO engine of this project.
+// segment ENGINE IMAGE... -o DIR: the classes of PPM pictures as PGM, by an engine of this project: OpenVINO's, or
+// TensorRT's where it is compiled with SEGMENT_TENSORRT.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <set>
 
-#include "openvino_engine.hpp"
 #include "pictures.hpp"
+#ifdef SEGMENT_TENSORRT
+#include "tensorrt_engine.hpp"
+#else
+#include "openvino_engine.hpp"
+#endif
 
 namespace fs = std::filesystem;
 
 constexpr const char* USAGE =
     "usage: segment ENGINE IMAGE... -o DIR [--threads N] [--rounds N]\n"
-    "  ENGINE        of OpenVINO, with its manifest beside it\n"
+    "  ENGINE        with its manifest beside it\n"
     "  IMAGE         binary PPM; DIR/name_ppm_ids.pgm has the class of every pixel\n"
     "  --threads N   of the CPU (default: as many as OpenVINO chooses)\n"
     "  --rounds N    segment each picture N times and tell the median on standard error (default: 1)\n";

@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -17,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "segment.hpp"
+#include "places.hpp"
 
 namespace segment {
 
@@ -31,7 +32,7 @@ struct Refused : std::runtime_error {
 struct Manifest {
     Preprocess preprocess;
     std::vector<std::string> classes;
-    int block, batch;
+    int block, stride, batch;
     Upsample upsample;
     std::string precision, engine_sha256;
     std::map<std::string, int> executed;  // weighted layers by type
@@ -91,22 +92,24 @@ inline Preprocess preprocess_from(const nlohmann::json& fields) {
     Preprocess made{};
     made.height = within(fields.at("height"), 1, 1 << 15), made.width = within(fields.at("width"), 1, 1 << 15);
     made.scale = fields.at("scale").get<double>(), made.mean = fields.at("mean").get<std::array<double, 3>>();
+    made.deviation = fields.at("std").get<std::array<double, 3>>();
     made.bgr = one_of<bool>(fields.at("channel_order").get<std::string>(), {{"RGB", false}, {"BGR", true}});
     made.fit = one_of<Fit>(fields.value("fit", "stretch"),
                            {{"stretch", Fit::stretch}, {"pad", Fit::pad}, {"auto", Fit::automatic}});
     return made;
 }
 
-inline Manifest manifest_from(const nlohmann::json& fields) {
+inline Manifest manifest_from(const nlohmann::json& fields, const std::string& backend) {
     within(fields.at("version"), MANIFEST_VERSION, MANIFEST_VERSION);
-    if (fields.at("backend") != "openvino")
-        throw Refused("this program opens OpenVINO's engines alone, it is of another backend");
+    if (fields.at("backend") != backend)
+        throw Refused("this program opens engines of " + backend + " alone, it is of another backend");
     const nlohmann::json& spec = fields.at("spec");
     Manifest made{};
     made.preprocess = preprocess_from(spec.at("preprocess"));
     for (const auto& label : spec.at("classes")) made.classes.push_back(label.at(0).get<std::string>());
     if (made.classes.empty() || made.classes.size() > 255) throw Refused("there are no classes, or more than 255");
     made.block = within(spec.at("block"), 1, 16);
+    made.stride = within(spec.at("output_stride"), 1, 1 << 15);
     made.batch = spec.value("batch_free", false) ? 1 : within(spec.at("batch"), 1, 1 << 15);
     made.upsample = one_of<Upsample>(spec.value("upsample", "half_pixel"), {{"half_pixel", Upsample::half_pixel},
                                                                             {"align_corners", Upsample::align_corners},
@@ -119,13 +122,13 @@ inline Manifest manifest_from(const nlohmann::json& fields) {
     return made;
 }
 
-// The manifest of the engine at `path`, `name.engine` -> `name.json`.
-inline Manifest read_manifest(const std::filesystem::path& path) {
+// The manifest of the engine at `path`, `name.engine` -> `name.json`, which is one of that backend.
+inline Manifest read_manifest(const std::filesystem::path& path, const std::string& backend) {
     const std::filesystem::path beside = std::filesystem::path(path).replace_extension(".json");
     const std::string text = read_file(beside);
     Manifest made;
     try {
-        made = manifest_from(nlohmann::json::parse(text));
+        made = manifest_from(nlohmann::json::parse(text), backend);
     } catch (const nlohmann::json::exception& error) {
         throw Refused("manifest " + beside.string() + " is not readable (" + error.what() +
                       "); build the engine again");
@@ -185,16 +188,26 @@ inline std::vector<std::string> cpu_features() {
     return found;
 }
 
-// Refuses an engine of another machine, and says in what it differs.
-inline void refuse_other_target(const std::string& name, const Manifest& manifest, const std::string& library_version) {
+// The system's name and the machine's, as runtime.manifest.this_system.
+inline std::string this_system() {
     utsname system{};
     uname(&system);
-    std::string os = system.sysname, capability;
-    std::transform(os.begin(), os.end(), os.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+    std::string name = system.sysname;
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return char(std::tolower(c)); });
+    return name + "-" + system.machine;
+}
+
+// What `refuse_other_target` holds the manifest of an OpenVINO engine to.
+inline std::vector<std::string> this_cpu(const std::string& library_version) {
+    std::string capability;
     for (const std::string& feature : cpu_features()) capability += (capability.empty() ? "" : " ") + feature;
     const std::string model = cpuinfo("model name");
-    const std::vector<std::string> here = {"openvino", library_version, model.empty() ? "unknown CPU" : model,
-                                           capability, os + "-" + system.machine};
+    return {"openvino", library_version, model.empty() ? "unknown CPU" : model, capability, this_system()};
+}
+
+// Refuses an engine of another machine than `here`, and says in what it differs.
+inline void refuse_other_target(const std::string& name, const Manifest& manifest,
+                                const std::vector<std::string>& here) {
     std::string differs;
     for (size_t i = 0; i < here.size(); ++i)
         if (manifest.target[i].second != here[i])
@@ -202,6 +215,12 @@ inline void refuse_other_target(const std::string& name, const Manifest& manifes
                        manifest.target[i].second + ", this machine has " + here[i];
     if (!differs.empty())
         throw Refused("engine " + name + " does not match this machine (" + differs + "); build it here");
+}
+
+inline void refuse_batches(const std::string& name, const Manifest& manifest) {
+    if (manifest.batch != 1)
+        throw Refused("engine " + name + " takes " + std::to_string(manifest.batch) +
+                      " frames at once, this program gives it one; build it with BATCH=1");
 }
 
 }  // namespace segment

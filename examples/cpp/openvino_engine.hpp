@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "manifest.hpp"
+#include "segment.hpp"
 
 namespace segment {
 
@@ -48,15 +49,13 @@ class Engine {
   public:
     // Checked against its manifest and this machine. `threads` 0: as many as OpenVINO chooses for one frame at a time.
     Engine(const std::filesystem::path& path, int threads)
-        : manifest_(read_manifest(path)),
+        : manifest_(read_manifest(path, "openvino")),
           resizer_(manifest_.preprocess, rows_at_once(threads)),
           segmenter_(manifest_.preprocess, int(manifest_.classes.size()), manifest_.block, manifest_.upsample,
                      rows_at_once(threads)) {
         const std::string build = ov::get_openvino_version().buildNumber;
-        refuse_other_target(path.filename().string(), manifest_, build.substr(0, build.find('-')));
-        if (manifest_.batch != 1)
-            throw Refused("engine " + path.filename().string() + " takes " + std::to_string(manifest_.batch) +
-                          " frames at once, this program gives it one; build it with BATCH=1");
+        refuse_other_target(path.filename().string(), manifest_, this_cpu(build.substr(0, build.find('-'))));
+        refuse_batches(path.filename().string(), manifest_);
         std::istringstream bytes(verified_engine(path, manifest_));
         compiled_ = core_.import_model(bytes, "CPU", options(threads));
         if (executed_types(compiled_) != manifest_.executed)

@@ -20,6 +20,7 @@ struct Preprocess {
     std::array<double, 3> mean;  // in the network's order of channels
     bool bgr;
     Fit fit;
+    std::array<double, 3> deviation{1, 1, 1};  // `std` of the spec, where the graph does not normalise
 };
 
 // A stretch of one axis of the network's input: `length` of `whole` from `start` on.
@@ -107,6 +108,17 @@ inline AxisTable cut_table(int n_in, int n_out, Span span, Upsample upsample) {
         if (upsample == Upsample::align_corners) return (place - 0.5) * corners;
         return upsample == Upsample::nearest ? std::floor(place * ratio) : place * ratio - 0.5;
     });
+}
+
+// Where each sample of an axis of the network's input lies among a frame's `n_in`; outside the span, no weight.
+inline AxisTable fitted_table(int n_in, Span span) {
+    AxisTable table = axis_table(n_in, span.length, Upsample::half_pixel);
+    const auto pad = [&](auto& values) {
+        values.insert(values.begin(), size_t(span.start), 0);
+        values.resize(size_t(span.whole));
+    };
+    pad(table.first), pad(table.second), pad(table.weight_first), pad(table.weight_second);
+    return table;
 }
 
 inline Cells cells_of(const AxisTable& table, int n_in) {

@@ -11,9 +11,10 @@ T = TypeVar("T")
 WRAPPERS = ("module", "_orig_mod", "model", "net", "network", "student", "segmentor", "_model", "_forward_module")
 WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # no network calls a part of it so
 AVERAGED = re.compile(r"(^|[._])(ema|averaged?|swa|shadow|teacher)([._\d]|$)", re.I)
-# Beside the network in its own dictionary: torchmetrics, losses with weights, thop's counts, SWA's counter.
+# Beside the network in its own dictionary: torchmetrics, losses with weights, thop's counts, counters of averages.
 OF_TRAINING = re.compile(
-    r"((loss(es)?|loss_fn|criterion|criteria|metrics?|(train|val|valid|test)_\w+)\..+|n_averaged|(.+\.)?total_(ops|params))$"
+    r"(((\w+_)?loss(es)?|loss_fn|criterion|criteria|metrics?|(train|val|valid|test)_\w+)\..+|n_averaged|steps|"
+    r"(.+\.)?total_(ops|params))$"
 )
 # What a checkpoint holds that is no network, though tensors may be in it.
 OTHERS = re.compile(
@@ -78,9 +79,8 @@ def _without(tensors: Mapping[str, T], parts: Collection[str]) -> dict[str, T]:
 def unwrapped(tensors: Mapping[str, T]) -> dict[str, T]:
     """Without the names of wrappers that all tensors share, in whatever order they stand."""
     found = dict(tensors)
-    while found and "." in next(iter(found)):
-        first = next(iter(found)).split(".")[0]
-        counted = {name: tensor for name, tensor in found.items() if name != "n_averaged"}
+    while counted := {name: tensor for name, tensor in found.items() if not OF_TRAINING.match(name)}:
+        first = next(iter(counted)).split(".")[0]
         if first not in WRAPPERS or not all(name.startswith(f"{first}.") for name in counted):
             break
         found = {name.removeprefix(f"{first}."): tensor for name, tensor in counted.items()}

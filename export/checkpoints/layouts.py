@@ -33,7 +33,7 @@ class Layout(NamedTuple):
 
 
 def recognised(tensors: Tensors) -> Layout | None:
-    """The published layout of a checkpoint's keys; None where they are our own names or nobody's."""
+    """The published layout of a dictionary's keys as they stand; None where they are our own names or nobody's."""
     return next((layout for layout in LAYOUTS if any(layout.key.match(name) for name in tensors)), None)
 
 
@@ -111,6 +111,7 @@ def from_davidtvs(tensors: Tensors) -> Tensors:
 
 
 SCALE = "data_sub1.weights"
+TRUNK_OF_CAFFE = re.compile(r"conv[2-5]_\d+_(1x1_(reduce|increase|proj)|3x3)(_bn)?\.")
 CAFFE_STATISTICS = {"mean": "running_mean", "variance": "running_var", "scale": "weight", "offset": "bias"}
 
 
@@ -143,6 +144,9 @@ def released(tensors: Tensors) -> tuple[Tensors, list[str]]:
     is_pspnet = any(name.startswith(f"{pspnet_layouts.DEEPEST}_pool") for name in tensors)
     last, layers = ("conv6", pspnet_layouts.caffe_layers()) if is_pspnet else ("conv6_cls", caffe_layers())
     own = {last, *(name for layer in layers for name in (layer, f"{layer}_bn"))}
+    own |= {
+        name.rpartition(".")[0] for name in tensors if TRUNK_OF_CAFFE.match(name)
+    }  # of a deeper one: it must not fit
     if SCALE in tensors and bool((tensors[SCALE] != 1).any()):
         own.add("data_sub1")
     kept = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] in own}

@@ -24,10 +24,11 @@ from export.checkpoints.contents import (
 )
 from export.checkpoints.foreign import foreign_kind, is_safetensors, is_torch
 from export.checkpoints.frozen_graph import read_frozen_graph
-from export.checkpoints.layouts import last_outputs, recognised, released
+from export.checkpoints.layouts import Tensors, last_outputs, recognised, released
 from export.checkpoints.named import classes_of, noted_classes
 from export.checkpoints.npy import read_npy, read_npz
 from export.checkpoints.pickles import ForeignError, Made, mapping_of
+from export.checkpoints.published import Place, place_of, refuse_sibling
 from export.checkpoints.sources import SHIPPED, check_file
 from export.checkpoints.torch_file import USUAL, NotDenseError, TorchFile, read_torch
 from runtime.artifacts import sha256_of
@@ -100,13 +101,13 @@ def read_weights(
     own = _names(build)
     found = [each._replace(tensors=without_wrapped(each.tensors, own)) for each in _read(path)]
     chosen = _chosen(path, found, own, averaged)
-    bare = unwrapped(chosen.tensors)
-    layout = recognised(bare)
-    if layout:
-        remap = layout.whole if layout.whole and len(classes) == last_outputs(bare) else layout.remap
-        tensors, other = remap(bare), ""
+    place = place_of(chosen.tensors, own, averaged=averaged)
+    layout = place.layout if place else None
+    if place:
+        tensors, other = _published_part(path, chosen, place, len(classes), averaged=averaged)
     else:
-        tensors, other = _own_part(path, chosen.tensors if own else bare, own, chosen.where, averaged=averaged)
+        bare = chosen.tensors if own else unwrapped(chosen.tensors)
+        tensors, other = _own_part(path, bare, own, chosen.where, averaged=averaged)
     count, sha = _count(tensors, build), sha256_of(path)
     known = layout is not None and layout.is_of_cityscapes
     several = f"{sha} {chosen.where} {averaged}" if len(found) > 1 or other else ""
@@ -138,7 +139,7 @@ def _names(build: Callable[[int], nn.Module] | None) -> set[str]:
 def _chosen(path: Path, found: list[Found], own: set[str], averaged: bool) -> Found:
     # The one that most of the network's names are in; of equals the average where that is asked, then the first.
     def rank(each: Found) -> tuple[int, bool]:
-        fit = len(own) if recognised(unwrapped(each.tensors)) else max(prefixes(each.tensors, own).values())
+        fit = len(own) if place_of(each.tensors, own) else max(prefixes(each.tensors, own).values())
         return fit, bool(AVERAGED.search(each.where)) == averaged
 
     best = max(found, key=rank)
@@ -146,6 +147,16 @@ def _chosen(path: Path, found: list[Found], own: set[str], averaged: bool) -> Fo
     if others:
         log(f"{path.name}: {best.where} is taken, not {', '.join(others)}")
     return best
+
+
+def _published_part(path: Path, chosen: Found, place: Place, classes: int, *, averaged: bool) -> tuple[Tensors, str]:
+    # As `_own_part`, of a published layout: what has its names, by ours.
+    part, layout = place.part(chosen.tensors), place.layout
+    _tell_left(path, sorted(chosen.tensors.keys() - {place.prefix + name for name in part}), place.prefix)
+    _refuse_no_average(path, chosen.where, place.prefix, averaged=averaged)
+    refuse_sibling(path.name, layout.network, part)
+    whole = layout.whole if classes == last_outputs(part) else None
+    return (whole or layout.remap)(part), ", ".join(place.others)
 
 
 def _own_part(
@@ -157,13 +168,21 @@ def _own_part(
     kept = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     kept = {name: tensor for name, tensor in kept.items() if name in own or not OF_TRAINING.match(name)}
     left = sorted(name for name in tensors if not name.startswith(prefix) or name.removeprefix(prefix) not in kept)
+    _tell_left(path, left, prefix)
+    _refuse_no_average(path, within, prefix, averaged=averaged)
+    other = [each for each, count in counts.items() if each != prefix and count and count >= counts[prefix]]
+    return kept, ", ".join(other)
+
+
+def _tell_left(path: Path, left: list[str], prefix: str) -> None:
     where = f", which is {prefix}*" if prefix else ""
     if left:
         log(f"{path.name}: {_list('tensors', left)} are no part of the network{where}")
+
+
+def _refuse_no_average(path: Path, within: str, prefix: str, *, averaged: bool) -> None:
     if averaged and not AVERAGED.search(f"{within}.{prefix}"):
         raise WeightsError(f"weights {path} hold no average of a training (--ema) that fits the network")
-    other = [each for each, count in counts.items() if each != prefix and count and count >= counts[prefix]]
-    return kept, ", ".join(other)
 
 
 def load(network: nn.Module, weights: Weights) -> None:
@@ -190,9 +209,18 @@ def load(network: nn.Module, weights: Weights) -> None:
         ),
     ]
     if any(problems):
-        hint = f". Their layout is that of {option('model', weights.network)}" if weights.network else ""
-        raise WeightsError(f"weights {weights.source} do not fit: {'; '.join(filter(None, problems))}{hint}")
+        raise WeightsError(f"weights {weights.source} {_misfit(problems, expected, given, weights.network)}")
     network.load_state_dict(given, strict=False)
+
+
+def _misfit(problems: list[str], expected: Tensors, given: Tensors, network: str) -> str:
+    hint = f". Their layout is that of {option('model', network)}" if network else ""
+    if not expected.keys() & given.keys():
+        unknown = "" if network else ", or in a layout that is not known"
+        named = _list("tensors", sorted(given))
+        return f"are of another network{unknown}: of their {named} none has a name of the network{hint}"
+    is_a_part = not any(problems[1:]) and 2 * len(given) > len(expected)  # of the network that was asked
+    return f"do not fit: {'; '.join(filter(None, problems))}{'' if is_a_part else hint}"
 
 
 def random_weights(network: nn.Module, classes: tuple[Label, ...]) -> Weights:

@@ -3,8 +3,9 @@
 import importlib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.signal_stack import own_signal_stack
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
-from runtime.threads import bound
+from runtime.threads import bound, count
 
 DEVICE = "CPU"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
@@ -108,32 +109,51 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
     return open_lanes(engine, manifest, 1)[0]
 
 
-def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
+def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int, *, lone: bool = False) -> list[Backend]:
     """The engine for so many threads at once: one copy of the weights, the cores shared out among the lanes.
+
+    Args:
+        engine, manifest: checked.
+        lanes: how many.
+        lone: compile it once more, for all cores, and do so a frame that is alone; see `runtime.lanes.AsksIfAlone`.
 
     Raises:
         EngineError: OpenVINO refuses it, or runs it in other types than its manifest says.
         LibraryError: OpenVINO is not installed.
     """
-    with ThreadPoolExecutor(1) as beside:
+    whole = lone and lanes > 1 and count() > 1
+    with ThreadPoolExecutor(2) as beside:
         loaded = beside.submit(load_loops, manifest.spec)
+        second = beside.submit(copy_context().run, compiled_engine, engine, manifest) if whole else None
         compiled = compiled_engine(engine, manifest, lanes)
         loaded.result()
-    return [OpenVinoBackend(compiled, manifest.spec) for _ in range(lanes)]
+        request = second.result().create_infer_request() if second else None
+    return [OpenVinoBackend(compiled, manifest.spec, request) for _ in range(lanes)]
 
 
 class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
     """An engine on OpenVINO's CPU plugin. The frame goes in as uint8, the logits come out channels last."""
 
-    def __init__(self, compiled: Any, spec: ModelSpec) -> None:
-        """A request to an openvino.CompiledModel, with buffers of its own."""
+    def __init__(self, compiled: Any, spec: ModelSpec, alone: Any = None) -> None:
+        """A request to an openvino.CompiledModel, with buffers of its own.
+
+        Args:
+            compiled: whose streams the lanes share.
+            spec: of the engine.
+            alone: a request that has all cores, which the lanes share: for a frame that is in flight by itself.
+        """
         self.spec, self.at_once = spec, at_once(spec)
         self.stages_ms: dict[str, float] = {}
-        self._request = compiled.create_infer_request()
+        self._request, self._alone = compiled.create_infer_request(), alone
+        self._is_alone: Callable[[], bool] = lambda: False
         self._stack: np.ndarray | None = None  # of an engine that takes several
         self._resizer = FrameResizer(self.spec.preprocess)
         self._segmenter = Segmenter(self.spec)
         self._guard = Guard(f"the engine of {spec.name}", self)
+
+    def ask(self, alone: Callable[[], bool]) -> None:
+        """Ask so before each frame whether another is in flight; see `runtime.lanes.AsksIfAlone`."""
+        self._is_alone = alone
 
     def overlay(self, frame: np.ndarray, palette: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
         """The mask of one frame and its overlay; see `runtime.backend.Backend`."""
@@ -154,7 +174,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         """Free the engine and its buffers; see `runtime.backend.Backend`."""
         if not self._guard.foreign:
             with self._guard:
-                self._request = self._buffers = None
+                self._request = self._alone = self._buffers = None
 
     def _refuse_closed(self) -> None:
         if self._request is None:
@@ -205,10 +225,11 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         images = self._images(frames)
         watch.lap("preprocess")
         with refusing(EngineError, f"OpenVINO cannot run the engine of {self.spec.name}", line=-1):
-            self._request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
-            self._request.infer()
+            request = self._alone if self._alone is not None and self._is_alone() else self._request
+            request.set_input_tensor(openvino.Tensor(images, shared_memory=True))
+            request.infer()
         watch.lap("network")
-        output = self._request.get_output_tensor()
+        output = request.get_output_tensor()
         logits: np.ndarray = output.data  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
         return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
 

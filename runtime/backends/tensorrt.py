@@ -59,8 +59,13 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> Backend:
     return backend
 
 
-def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int) -> list[Backend]:
+def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int, *, lone: bool = False) -> list[Backend]:
     """As many backends over one deserialised engine: each has a context, a stream and buffers of its own.
+
+    Args:
+        engine, manifest: checked.
+        lanes: how many.
+        lone: nothing: in any lane a frame that is alone has the whole GPU.
 
     Raises:
         EngineError, LibraryError: see `open_engine`.

@@ -79,7 +79,8 @@ class Worker(ClosedOnExit):
         with ExitStack() as stack:
             self._scratch = stack.enter_context(scratch())
             self._engine, self._manifest = engine_of_here(offer, self._scratch / "engines")
-            self._lanes: Lanes = stack.enter_context(open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None))
+            opened = open_lanes(self._engine, lanes, fit=cast(Fit, asked.fit) or None, lone=False)
+            self._lanes: Lanes = stack.enter_context(opened)
             self._held = stack.pop_all()
         classes = self._lanes.spec.classes
         shown_classes = cityscapes_colors(classes) if asked.colors == "cityscapes" else classes
@@ -188,7 +189,7 @@ class Worker(ClosedOnExit):
         segmented = segment_with(self._lanes, frame)
         done = time.perf_counter()
         outputs = self._outputs(item)
-        self._look.write_pngs(outputs, frame, segmented.seen, item.key(self._asked, self._manifest.engine_sha256))
+        self._look.write_pictures(outputs, frame, segmented.seen, item.key(self._asked, self._manifest.engine_sha256))
         stages_s = {"decode": decoded - began, "segment": done - decoded, "encode": time.perf_counter() - done}
         milliseconds = {name: 1e3 * seconds for name, seconds in stages_s.items()} | segmented.parts_ms
         mask: np.ndarray = segmented.seen.mask

@@ -9,7 +9,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from runtime.backend import Stopwatch
+from runtime.backends.openvino import BELOW_BF16
 from runtime.commands import in_checkout, install
+from runtime.cpu import max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.fit import Box, box_of
 from runtime.libraries import refusing
@@ -96,6 +98,28 @@ def around(box: Box, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[slic
     return (wide[0], wide[1]), (rows, columns)
 
 
+def upsampled_mask(logits: np.ndarray, preprocess: Preprocess, size: tuple[int, int]) -> np.ndarray:
+    """Logits as every tutorial ends: OpenCV resizes, NumPy takes the argmax.
+
+    Args:
+        logits: float32 (C, h, w) of the whole input.
+        preprocess: how the frame lies in that.
+        size: (H, W) of the frame.
+
+    Returns:
+        uint8 (H, W) train ids.
+    """
+    import cv2
+
+    wide, (rows, columns) = around(box_of(preprocess, *size), size)
+    if logits.shape[1:] == wide:
+        mask: np.ndarray = logits[:, rows, columns].argmax(axis=0).astype(np.uint8)
+    else:
+        resized = cv2.resize(logits.transpose(1, 2, 0), wide[::-1], interpolation=cv2.INTER_LINEAR)
+        mask = resized[rows, columns].argmax(axis=2).astype(np.uint8)
+    return mask
+
+
 def plain_graph(engine: Path) -> tuple[bytes, ModelSpec]:
     """The ONNX file behind a plain engine.
 
@@ -131,20 +155,13 @@ class OnnxRuntimeRival:
 
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """See `Rival`."""
-        import cv2
-
         watch = Stopwatch()
         values = normalized(frame, self.spec.preprocess)
         watch.lap("preprocess")
         with refusing(EngineError, "onnxruntime cannot run the plain graph"):
             logits = self._session.run(None, {self._input: values})[0][0]
         watch.lap("network")
-        size, part = around(box_of(self.spec.preprocess, *frame.shape[:2]), (frame.shape[0], frame.shape[1]))
-        if logits.shape[1:] != size:
-            wide = cv2.resize(logits.transpose(1, 2, 0), size[::-1], interpolation=cv2.INTER_LINEAR)
-            mask: np.ndarray = wide[part].argmax(axis=2).astype(np.uint8)
-        else:
-            mask = logits[:, part[0], part[1]].argmax(axis=0).astype(np.uint8)
+        mask = upsampled_mask(logits, self.spec.preprocess, (frame.shape[0], frame.shape[1]))
         watch.lap("postprocess")
         self.stages_ms = watch.laps_ms
         return mask
@@ -333,7 +350,9 @@ def _torch_argmax(logits: Any, size: tuple[int, int], box: Box) -> Any:
 
 def _openvino_options() -> dict[str, str]:
     threads = bound()
-    return {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
+    options = {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
+    # Its own choice, BF16 by what the CPU has, may end the process under such a cap.
+    return options | ({"INFERENCE_PRECISION_HINT": "f32"} if max_isa() in BELOW_BF16 else {})
 
 
 def torch_program(path: Path) -> tuple[Any, ModelSpec]:

@@ -21,7 +21,8 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, fit: str, frame_p
     """The child: open the path, say so, then answer each line of JSON on stdin.
 
     Orders: `{"do": "frame", "lead_ms"}` gives ms and the stages of one frame, after so long of others that
-    are not timed; `{"do": "busy", "seconds"}` does frames for so long; `{"do": "mask", "file"}` writes a mask as .npy;
+    are not timed; `{"do": "busy", "seconds"}` does frames for so long; `{"do": "mask", "file"}` writes a mask as .npy,
+    of its frame or of the one in the file `"of"`;
     `{"do": "throughput", "frames", "in_flight"}` gives an engine's frames a second with so many at once;
     `{"do": "peak"}` gives the most memory so far, in MiB; `{"do": "facts"}` what the manifest says of an engine.
     """
@@ -37,8 +38,8 @@ def serve(answer: Callable[[dict[str, Any]], None], kind: str, fit: str, frame_p
             lanes.warm_up(frame, 2)  # a lane captures its CUDA graph before its second frame
             return {"frames_per_s": frames_per_s([lanes] * in_flight, frame, frames)}
 
-    def mask(file: str) -> dict[str, Any]:
-        np.save(file, path.segment(frame))
+    def mask(file: str, of: str = "") -> dict[str, Any]:
+        np.save(file, path.segment(np.load(of) if of else frame))
         return {}
 
     orders: dict[str, Callable[..., dict[str, Any]]] = {
@@ -125,6 +126,14 @@ def _open(kind: str, files: tuple[str, ...], fitted: dict[str, Any]) -> Any:
         from runtime.backend import open_backend
 
         return open_backend(files[0], **fitted)
+    if kind == "roof":
+        from runtime.measure.roof import Roof
+
+        return Roof()
+    if kind in ("mnn", "ncnn"):
+        from runtime.measure.mobile_rivals import open_mobile
+
+        return open_mobile(kind, Path(files[0]), fitted.get("fit"))
     from runtime.measure.rivals import open_rival
 
     return open_rival(kind, [Path(file) for file in files], **fitted)

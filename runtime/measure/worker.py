@@ -33,7 +33,7 @@ OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) 
 # Neither the folder of this file nor the user's is a place to import from: a runtime.py or numpy.py may lie there.
 # Before -P, which came with 3.11, that folder is the first of sys.path and is taken off before anything is imported.
 BEFORE_P = "import sys; del sys.path[0], sys.argv[0]; import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-PYTHON = (sys.executable, "-P") if sys.version_info >= (3, 11) else (sys.executable, "-c", BEFORE_P)
+FLAGS = ("-P",) if sys.version_info >= (3, 11) else ("-c", BEFORE_P)
 ENGINE = "engine"  # the kind of path that `open_backend` opens; the others are those of `rivals.py`
 # How long an answer is waited for: torch.compile takes minutes for a first frame, and TensorRT-RTX to open an engine.
 PATIENCE_S = 300.0
@@ -44,12 +44,16 @@ A = TypeVar("A")
 
 
 class Job(NamedTuple):
-    """What a worker runs: a kind of path, the files that it is opened with, whose `runtime` opens it, in which fit."""
+    """What a worker runs: a kind of path, the files that it is opened with, whose `runtime` opens it, in which fit.
+
+    `python` runs it: of another environment, where its library is there, and of this one's version.
+    """
 
     kind: str
     files: tuple[Path, ...]
     code: Path = CODE
     fit: Fit | None = None
+    python: Path = Path(sys.executable)
 
 
 class Opened(msgspec.Struct):
@@ -129,7 +133,8 @@ class Worker:
         self._unread = b""
         self._process = subprocess.Popen(
             [
-                *PYTHON,
+                str(job.python),
+                *FLAGS,
                 str(CHILD),
                 str(asked() or 0),
                 job.kind,
@@ -259,9 +264,9 @@ def warm_up(workers: Sequence[Worker], frames: int) -> float:
     return time.monotonic() - start
 
 
-def mask_of(worker: Worker, folder: Path) -> np.ndarray:
-    """The worker's mask of its frame, uint8 (H, W); `folder` holds it for a moment."""
-    worker.ask(do="mask", file=str(folder / "mask.npy"))
+def mask_of(worker: Worker, folder: Path, frame: Path | None = None) -> np.ndarray:
+    """The worker's mask of its frame, or of another one (.npy), uint8 (H, W); `folder` holds it for a moment."""
+    worker.ask(do="mask", file=str(folder / "mask.npy"), **({"of": str(frame)} if frame else {}))
     mask: np.ndarray = np.load(folder / "mask.npy")
     return mask
 

@@ -20,7 +20,8 @@ from runtime.media.found import FrameFile as FrameFile
 from runtime.media.found import find_frames as find_frames
 from runtime.media.found import locate_frames as locate_frames
 from runtime.media.headers import read_header, refuse_costly, refuse_truncated, without_notes
-from runtime.media.marks import marked_png
+from runtime.media.jpeg import QUALITY, jpeg_from_pixels
+from runtime.media.marks import marked_jpeg, marked_png
 from runtime.media.png import png_from_pixels
 from runtime.texts import shown
 
@@ -137,8 +138,31 @@ def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
         OutputError: it cannot be written.
     """
     data = png_from_pixels(pixels)
+    _write(path, marked_png(data, mark) if mark else data)
+
+
+def write_jpeg(path: str | Path, pixels: np.ndarray, mark: str = "", quality: int = QUALITY) -> None:
+    """Write a JPEG, all of it or nothing.
+
+    Args:
+        path: where.
+        pixels: uint8 (H, W, 3) RGB.
+        mark: what `runtime.media.marks` finds it by.
+        quality: 1 to 100.
+
+    Raises:
+        OutputError: it cannot be written, or a side is longer than a JPEG's can be.
+    """
     try:
-        write_atomically(Path(path), marked_png(data, mark) if mark else data)
+        data = jpeg_from_pixels(pixels, quality)
+    except OutputError as error:
+        raise OutputError(f"{shown(path)}: {error}") from None
+    _write(path, marked_jpeg(data, mark) if mark else data)
+
+
+def _write(path: str | Path, data: bytes) -> None:
+    try:
+        write_atomically(Path(path), data)
     except OSError as error:
         space = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
         raise OutputError(

@@ -15,7 +15,8 @@ from runtime.artifacts import remove_leftovers
 from runtime.errors import OutputError
 from runtime.kernels.cpu import overlay
 from runtime.labels import IGNORED
-from runtime.media.frames import FrameFile, write_png
+from runtime.media.frames import FrameFile, write_jpeg, write_png
+from runtime.media.jpeg import QUALITY
 from runtime.media.video import is_video
 from runtime.texts import shown
 
@@ -24,6 +25,8 @@ CONFIDENCE = "confidence"  # beside them, where it is asked for: it costs anothe
 OF_A_VIDEO = ("overlay",)  # where nothing is said; class ids and colours of an hour of video are many gigabytes
 # Linux takes 255; behind a name come `_overlay`, `.size2`, and what a video is called while it grows.
 MOST_NAME_BYTES, TOLD_APART = 205, 10
+# Of a picture's overlay, by its format. Ids and colours are read by programs: they stay PNG.
+OVERLAY_SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 VIDEO_SUFFIX = {"ids": ".mkv", "color": ".mp4", "overlay": ".mp4", CONFIDENCE: ".mkv"}
 
 PART = re.compile(r"\.size[0-9]+(?=\.\w+$)")
@@ -39,12 +42,14 @@ class Seen(NamedTuple):
 class Look(NamedTuple):
     """How a mask is shown: the classes' colours, uint8 (256, 3) RGB, and their part in the overlay, 0..1.
 
-    A pixel of less confidence than `void_below` is of no class; None: nobody asks for a confidence.
+    A pixel of less confidence than `void_below` is of no class; None: nobody asks for a confidence. `quality` is that
+    of what is written as JPEG, 1 to 100.
     """
 
     palette: np.ndarray
     alpha: float
     void_below: int | None = None
+    quality: int = QUALITY
 
     def pixels(self, kind: str, frame: np.ndarray, seen: Seen) -> np.ndarray:
         """What is written for a kind: uint8 (H, W) for ids and confidence, else uint8 (H, W, 3) RGB."""
@@ -58,17 +63,23 @@ class Look(NamedTuple):
             blended[void] = frame[void]
         return blended
 
-    def write_pngs(self, outputs: dict[str, Path], frame: np.ndarray, seen: Seen, told: str = "") -> None:
-        """Write each of `outputs`: a kind -> where; `told` is their mark.
+    def write_pictures(self, outputs: dict[str, Path], frame: np.ndarray, seen: Seen, told: str = "") -> None:
+        """Write each of `outputs`: a kind -> where, as JPEG where that ends so, else as PNG; `told` is their mark.
 
         Raises:
             OutputError: one cannot be written.
         """
         for kind, path in outputs.items():
-            write_png(path, self.pixels(kind, frame, seen), told)
+            pixels = self.pixels(kind, frame, seen)
+            if path.suffix == OVERLAY_SUFFIX["jpeg"]:
+                write_jpeg(path, pixels, told, self.quality)
+            else:
+                write_png(path, pixels, told)
 
 
-def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
+def outputs_of(
+    file: FrameFile, folder: Path, saves: Sequence[str] | None = None, overlays: str = "png"
+) -> dict[str, Path]:
     """What is written where of one file: `<folder>/<its place>/<stem>_<extension>_<kind>.png`, videos .mp4.
 
     The name follows from the file's own name and place alone. A name of more bytes than a disk takes is cut, and a
@@ -79,10 +90,11 @@ def outputs_of(file: FrameFile, folder: Path, saves: Sequence[str] | None = None
         folder: where all of it goes.
         saves: of `SAVES`; by default all of a picture, `OF_A_VIDEO` of a video. `CONFIDENCE` at their end is written
             beside them, alone beside the default.
+        overlays: of `OVERLAY_SUFFIX`, the format of a picture's overlay.
     """
     stem, extension = file.relative.with_suffix(""), file.relative.suffix.removeprefix(".")
     name = _short(f"{stem.name}_{extension}" if extension else stem.name)
-    return _outputs(folder / stem.with_name(name), saves, is_video(file.path))
+    return _outputs(folder / stem.with_name(name), saves, is_video(file.path), OVERLAY_SUFFIX[overlays])
 
 
 def plan_outputs(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None = None) -> list[dict[str, Path]]:
@@ -113,7 +125,9 @@ def refuse_shared(files: Iterable[FrameFile], outputs: Iterable[dict[str, Path]]
                 )
 
 
-def refuse_clashes(files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None) -> None:
+def refuse_clashes(
+    files: Sequence[FrameFile], folder: Path, saves: Sequence[str] | None, overlays: str = "png"
+) -> None:
     """Hold the outputs of many files to each other and to the inputs, without making a name of each.
 
     Raises:
@@ -130,7 +144,7 @@ def refuse_clashes(files: Sequence[FrameFile], folder: Path, saves: Sequence[str
     there = [place for place in places if (folder / place).is_dir()]
     inodes = {_identity(file.path)[1] for file in files} if there else set()
     if any(entry.inode() in inodes for place in there for entry in os.scandir(folder / place)):
-        refuse_overwrites(files, [outputs_of(file, folder, saves) for file in files])
+        refuse_overwrites(files, [outputs_of(file, folder, saves, overlays) for file in files])
 
 
 def camera_outputs(name: str, folder: Path, saves: Sequence[str] | None = None) -> dict[str, Path]:
@@ -196,11 +210,12 @@ def _short(name: str) -> str:
     return f"{kept}-{hashlib.sha256(data).hexdigest()[:TOLD_APART]}"
 
 
-def _outputs(stem: Path, saves: Sequence[str] | None, video: bool) -> dict[str, Path]:
+def _outputs(stem: Path, saves: Sequence[str] | None, video: bool, overlay: str = ".png") -> dict[str, Path]:
     kinds = (OF_A_VIDEO if video else SAVES) if saves is None else tuple(saves)
     if kinds == (CONFIDENCE,):
         kinds = (*(OF_A_VIDEO if video else SAVES), CONFIDENCE)
-    return {kind: stem.with_name(f"{stem.name}_{kind}{VIDEO_SUFFIX[kind] if video else '.png'}") for kind in kinds}
+    suffixes = VIDEO_SUFFIX if video else dict.fromkeys(kinds, ".png") | {"overlay": overlay}
+    return {kind: stem.with_name(f"{stem.name}_{kind}{suffixes[kind]}") for kind in kinds}
 
 
 def _identity(path: Path) -> tuple[int, int]:

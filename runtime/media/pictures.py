@@ -102,7 +102,7 @@ def segment_pictures(
 
     def encode(item: tuple[Task, Segmented]) -> Result:
         (file, outputs, told), (frame, seen, parts_ms) = item
-        look.write_pngs(outputs, frame, seen, told)
+        look.write_pictures(outputs, frame, seen, told)
         height, width = seen.mask.shape
         counts = counting.of(seen.mask) if counting else {}
         return Result(file, outputs, height, width, parts_ms, class_shares(seen.mask, lanes.spec), counts)

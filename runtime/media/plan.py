@@ -61,7 +61,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     if any(map(is_camera, options.inputs)):
         return Plan([], [], _addresses(options))
     files = inputs_of(options.inputs, options.list, options.output, options.shard)
-    refuse_clashes(files, options.output, options.save)
+    refuse_clashes(files, options.output, options.save, options.overlay_format)
     videos = [file for file in files if is_video(file.path)]
     if videos:
         video.library()  # before an engine is opened for nothing

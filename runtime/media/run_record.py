@@ -11,7 +11,7 @@ from runtime.artifacts import key_of, write_atomically
 from runtime.errors import OutputError
 from runtime.manifest import read_manifest
 from runtime.media.camera import is_camera, shown_address
-from runtime.media.marks import MADE_BY, VideoMark, is_whole, videos_told
+from runtime.media.marks import MADE_BY, PICTURES, VideoMark, is_whole, videos_told
 from runtime.media.pictures import Task
 from runtime.media.results import Report
 from runtime.media.tallies import Tally
@@ -40,6 +40,8 @@ class Record:
         effective = {name: value for name, value in self._asked.items() if name not in WITHOUT_EFFECT}
         if not options.void_below:  # as before there was such an option
             del effective["void_below"]
+        if options.overlay_format == "png":
+            del effective["overlay_format"], effective["quality"]
         self._folder: Path = options.output
         self._videos = videos_told(self._folder)
         effective["fit"] = spec.preprocess.fit  # the engine's own, where none is given
@@ -56,7 +58,7 @@ class Record:
     def is_kept(self, task: Task) -> bool:
         """Whether all outputs of a task are there, whole, and of the same engine, options and input."""
         return bool(task.mark) and all(
-            is_whole(path, task.mark) if path.suffix == ".png" else self._is_whole_video(path, task.mark)
+            is_whole(path, task.mark) if path.suffix in PICTURES else self._is_whole_video(path, task.mark)
             for path in task.outputs.values()
         )
 

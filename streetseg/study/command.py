@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.arguments import Parser
 from runtime.artifacts import write_atomically
@@ -19,9 +19,7 @@ from streetseg.study.plot import picture
 from streetseg.study.points import BRANCH, CASCADE, FRAME, STUDY
 from streetseg.study.timing import ROUNDS, Timed, measure
 
-# A network whose frame takes more takes turns with its own INT8 engine alone, for so many rounds.
-HUGE_GMAC, LARGEST_GMAC = 300.0, 1000.0
-FEWER_ROUNDS, FEWEST_ROUNDS = 2, 1
+HUGE_GMAC = 300.0  # a network whose frame takes more takes turns with its own INT8 engine alone
 STEPS = ("build", "networks", "accuracy", "times", "stages", "network-times")
 STAGED = (("pspnet50-sum", FRAME), ("pspnet50-sum", (512, 1024)), ("icnet", FRAME), ("icnet", (512, 1024)))
 FIGURES = Path("figures")
@@ -29,48 +27,61 @@ FIGURES = Path("figures")
 Values = dict[str, Any]
 
 
-def build(_: Path | None) -> Values:
+class Asked(NamedTuple):
+    """What a step is told: where CamVid is, and which networks of the table it is for, where not for all."""
+
+    data: Path | None = None
+    only: Sequence[str] = ()
+
+
+def build(_: Asked) -> Values:
     """The study's engines; what is built already is found."""
     return {"points": [built_point(point) for point in (*STUDY, *CASCADE)]}
 
 
-def networks(_: Path | None) -> Values:
-    """Every registered network's engines and their logits beside PyTorch's; small ones first."""
+def networks(asked: Asked) -> Values:
+    """Registered networks' engines and their logits beside PyTorch's; small ones first. Rows of others are kept."""
     from export import registry
     from streetseg.study.building import cost_of
     from streetseg.study.networks import built_network
 
-    found: Values = {"networks": []}
-    for name in sorted(registry.names(), key=lambda name: cost_of(name, FRAME).gmac):
-        found["networks"].append(built_network(name))
-        _write(FOLDER / "networks.json", found)  # those that are done can be timed, though it is stopped
-    return found
+    names = [registry.find(name).name for name in asked.only] or registry.names()
+    rows = _kept_rows() if asked.only else {}
+    for name in sorted(names, key=lambda name: cost_of(name, FRAME).gmac):
+        rows[name] = built_network(name)
+        _write(FOLDER / "networks.json", {"networks": list(rows.values())})  # can be timed, though it is stopped
+    return {"networks": list(rows.values())}
 
 
-def accuracy(data: Path | None) -> Values:
+def _kept_rows() -> dict[str, Values]:
+    known = kept("networks")["networks"] if (FOLDER / "networks.json").is_file() else []
+    return {row["name"]: row for row in known}
+
+
+def accuracy(asked: Asked) -> Values:
     """mIoU of ICNet's branches on CamVid's validation frames, of the engines that are timed."""
-    if data is None:
+    if asked.data is None:
         log("no DATA: the branches' accuracy is left out")
         return {}
     from runtime.accuracy.evaluate import evaluated
 
     points = [point for point in kept("build")["points"] if point["series"] == BRANCH]
-    found = evaluated([Path(point["engine"]) for point in points], "camvid", data, "val")
+    found = evaluated([Path(point["engine"]) for point in points], "camvid", asked.data, "val")
     miou = {point["name"]: engine["miou"] for point, engine in zip(points, found["engines"], strict=True)}
     return {"dataset": found["dataset"], "split": found["split"], "frames": found["engines"][0]["frames"], "miou": miou}
 
 
-def times(_: Path | None) -> Values:
-    """One run: the study's engines in turns, three beside OpenVINO as it comes."""
-    return _run([(_study_group(), ROUNDS)], "times")
+def times(_: Asked) -> Values:
+    """One run: the study's engines in turns, and beside them OpenVINO as it comes."""
+    return _run([_study_group()], "times")
 
 
-def network_times(_: Path | None) -> Values:
-    """One run: all networks' FP16 and INT8 engines."""
-    return _run(_network_groups(), "network-times")
+def network_times(asked: Asked) -> Values:
+    """One run: all networks' FP16 and INT8 engines, or those of some."""
+    return _run(_network_groups(asked.only), "network-times")
 
 
-def stages(_: Path | None) -> Values:
+def stages(_: Asked) -> Values:
     """Milliseconds by stage of the network."""
     from streetseg.study.by_stage import stages_of
 
@@ -82,7 +93,7 @@ def stages(_: Path | None) -> Values:
     }
 
 
-DO: dict[str, Callable[[Path | None], Values]] = {
+DO: dict[str, Callable[[Asked], Values]] = {
     "build": build, "networks": networks, "accuracy": accuracy, "times": times, "stages": stages,
     "network-times": network_times,
 }  # fmt: skip
@@ -114,22 +125,24 @@ def main(argv: Sequence[str]) -> int:
     steps = [one_of(step, STEPS, "step") for step in asked.steps] or STEPS
     with for_command(asked.threads):
         for step in steps:
-            _write(FOLDER / f"{step}.json", DO[step](asked.data))
+            _write(FOLDER / f"{step}.json", DO[step](Asked(asked.data, asked.only)))
     parts = {step: kept(step) for step in STEPS if (FOLDER / f"{step}.json").is_file()}
     if "times" in parts:
         _write(asked.folder / "study.json", study := page.study_document(parts))
         show(page.study_text(study))
     if "network-times" in parts:
-        _write(asked.folder / "networks.json", of_all := page.networks_document(parts))
+        before = asked.folder / "networks.json"
+        of_all = page.networks_document(parts, read_json(before) if asked.only and before.is_file() else None)
+        _write(before, of_all)
         show(page.networks_text(of_all))
     return DONE
 
 
-def _run(groups: Sequence[tuple[list[Timed], int]], step: str) -> Values:
+def _run(groups: Sequence[list[Timed]], step: str) -> Values:
     where = {"date": today(), "revision": revision(), "machine": machine(), "software": software(), "rounds": ROUNDS}
     found: Values = {**where, "load": {"before": load()}, "times": {}}
-    for group, rounds in groups:
-        found["times"] |= measure(group, rounds)
+    for group in groups:
+        found["times"] |= measure(group)
         found["load"]["after"] = load()
         _write(FOLDER / f"{step}.json", found)  # groups that are done are told, though it is stopped
     return found
@@ -145,18 +158,24 @@ def _study_group() -> list[Timed]:
     return group
 
 
-def _network_groups() -> list[tuple[list[Timed], int]]:
+def _network_groups(only: Sequence[str]) -> list[list[Timed]]:
+    rows = kept("networks")["networks"]
+    for name in only:
+        if name not in (row["name"] for row in rows):
+            raise PipelineError(
+                f"{name} has no engines to time; this makes them: streetseg study networks --only {name}"
+            )
     pairs = [
         [
             Timed(f"{network['name']} {kind}", Job(ENGINE, (Path(engine),)), FRAME, network["gmac"])
             for kind, engine in network["engines"].items()
         ]
-        for network in kept("networks")["networks"]
+        for network in rows
+        if not only or network["name"] in only
     ]
     small = [timed for pair in pairs for timed in pair if timed.gmac <= HUGE_GMAC]
     huge = [pair for pair in pairs if pair[0].gmac > HUGE_GMAC]
-    fewer = ((pair, FEWEST_ROUNDS if pair[0].gmac > LARGEST_GMAC else FEWER_ROUNDS) for pair in huge)
-    return [*([(small, ROUNDS)] if small else []), *fewer]
+    return [*([small] if small else []), *huge]
 
 
 def _read(path: Path, step: str) -> Values:
@@ -176,6 +195,13 @@ def _parser() -> Parser:
     parser = Parser(prog="streetseg study", description=__doc__)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)} (all)")
     parser.add_argument("--data", type=Path, help="CamVid's folder, for the accuracy of ICNet's branches")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=(),
+        metavar="NETWORK",
+        help="of the steps networks and network-times: these alone; the folder's other rows stay, told apart",
+    )
     parser.add_argument("--folder", type=Path, default=FIGURES, help="of study.json and networks.json (%(default)s)")
     parser.add_argument(
         "--page", type=Path, help="measure nothing: write the folder's documents into this page's tables"

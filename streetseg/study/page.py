@@ -23,6 +23,8 @@ TITLES = {
     WIDTH: "ICNet, {} of its width",
 }
 UNCHECKED = "\\*"
+RUN, OTHER_RUN = "run", "†"  # a row's own run, where it is not the document's, and what tells of it
+WEIGHTS = {True: "shipped", False: "random"}
 
 Values = dict[str, Any]
 
@@ -44,8 +46,13 @@ def study_document(parts: dict[str, Values]) -> Values:
     return {**_of_run(parts["times"]), "points": points, "accuracy": told, "stages": stages}
 
 
-def networks_document(parts: dict[str, Values]) -> Values:
-    """The table of networks, of what its steps kept; a network that was not timed is left out."""
+def networks_document(parts: dict[str, Values], before: Values | None = None) -> Values:
+    """The table of networks, of what its steps kept; a network that was not timed is left out.
+
+    Args:
+        parts: by step.
+        before: a document whose other rows stay, each with the conditions of its own run.
+    """
     times = parts["network-times"]["times"]
     networks = [
         {
@@ -55,8 +62,20 @@ def networks_document(parts: dict[str, Values]) -> Values:
         for network in parts["networks"]["networks"]
         if all(f"{network['name']} {kind}" in times for kind in network["engines"])
     ]
-    ordered = sorted(networks, key=lambda network: str(network["name"]))
-    return {**_of_run(parts["network-times"]), "networks": ordered}
+    run = _of_run(parts["network-times"])
+    rows = [(network, run) for network in networks]
+    if before:
+        known, new = _of_run(before), {network["name"] for network in networks}
+        others = [(row, row.get(RUN, known)) for row in before["networks"] if row["name"] not in new]
+        rows, run = [*rows, *others], known if len(others) > len(rows) else run
+    ordered = sorted((_told_of(row, of, run) for row, of in rows), key=lambda network: str(network["name"]))
+    return {**run, "networks": ordered}
+
+
+def _told_of(row: Values, of: Values, run: Values) -> Values:
+    # A row of another run than the document's holds that run's conditions.
+    bare = {key: value for key, value in row.items() if key != RUN}
+    return bare if of == run else {**bare, RUN: of}
 
 
 def _of_run(times: Values) -> Values:
@@ -123,7 +142,7 @@ def stages_table(study: Values) -> str:
 
 def networks_table(of_all: Values) -> str:
     """A row a network."""
-    heads = ["network", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "layers in INT8",
+    heads = ["network", "weights", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "layers in INT8",
              "logits: graph", "FP16", "INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
     rows = []
     for network in of_all["networks"]:
@@ -136,10 +155,9 @@ def networks_table(of_all: Values) -> str:
         size = "" if network["size"] == list(FRAME) else f", at {'x'.join(map(str, network['size']))}"
         cost = [f"{network['parameters'] / 1e6:.2f}", f"{network['gmac']:.1f}"]
         p50 = [_ms(network[kind]["p50_ms"]) for kind in ("fp16", "int8")]
-        rows.append(
-            [f"{network['name']}{size}", *cost, *p50, _share(share), *logits, published, network["licence"],
-             network["checkpoint"]]
-        )  # fmt: skip
+        name, weights = f"{network['name']}{OTHER_RUN * (RUN in network)}{size}", WEIGHTS[network["trained"]]
+        told = [published, network["licence"], network["checkpoint"]]
+        rows.append([name, weights, *cost, *p50, _share(share), *logits, *told])
     return as_table(heads, rows)
 
 
@@ -155,6 +173,13 @@ def conditions(document: Values) -> str:
     )
 
 
+def networks_conditions(of_all: Values) -> str:
+    """On what the networks were measured; a line for the table and one for each other run that a row is of."""
+    other = [network[RUN] for network in of_all["networks"] if RUN in network]
+    lines = dict.fromkeys(conditions(run) for run in other)
+    return "\n\n".join([conditions(of_all), *(f"{OTHER_RUN} Of another run: {line}" for line in lines)])
+
+
 def write(path: Path, study: Values, of_all: Values) -> None:
     """Put the tables between the marks of a page on disk.
 
@@ -164,7 +189,7 @@ def write(path: Path, study: Values, of_all: Values) -> None:
     rewrite(path, STUDY_MARK, f"{study_table(study)}\n\n{conditions(study)}")
     rewrite(path, CASCADE_MARK, cascade_table(study))
     rewrite(path, STAGES_MARK, stages_table(study))
-    rewrite(path, NETWORKS_MARK, f"{networks_table(of_all)}\n\n{conditions(of_all)}")
+    rewrite(path, NETWORKS_MARK, f"{networks_table(of_all)}\n\n{networks_conditions(of_all)}")
 
 
 def study_text(study: Values) -> str:
@@ -174,7 +199,7 @@ def study_text(study: Values) -> str:
 
 def networks_text(of_all: Values) -> str:
     """The networks' table, for a terminal."""
-    return "\n\n".join([networks_table(of_all), conditions(of_all)])
+    return "\n\n".join([networks_table(of_all), networks_conditions(of_all)])
 
 
 def as_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

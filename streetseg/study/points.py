@@ -59,8 +59,7 @@ STUDY = (
     Point(WIDTH, "all", "icnet", FRAME, None, 64),
     Point(WIDTH, "3/4", "icnet", FRAME, None, 48),
 )
-# The paper's three: where it begins, what it compares ICNet with, and ICNet.
-BESIDE_PLAIN = (STUDY[0], STUDY[5], STUDY[9])
+BESIDE_PLAIN = tuple(point for point in STUDY if point.published)  # beside OpenVINO as it comes
 # Where the cascade's gain is measured beside its cost: the shipped weights on CamVid's frames.
 CASCADE = tuple(
     Point(BRANCH, model.removeprefix("icnet-").replace("icnet", "sub124"), model, size)

@@ -15,9 +15,9 @@ from runtime.media.frames import read_frame
 from runtime.reference import resize_frame
 from runtime.samples import STREET
 
-ROUNDS = 3
-LARGE_GMAC = 100.0  # of more a frame takes seconds
-FRAMES = 3  # a round, of networks that are not large; of large ones it is one
+ROUNDS = 5
+FRAMES = 3  # a round
+LARGEST_GMAC = 1000.0  # of more a frame takes several seconds: one a round
 
 
 class Timed(NamedTuple):
@@ -31,7 +31,7 @@ class Timed(NamedTuple):
     @property
     def frames(self) -> int:
         """Frames a round."""
-        return 1 if self.gmac > LARGE_GMAC else FRAMES
+        return 1 if self.gmac > LARGEST_GMAC else FRAMES
 
 
 def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:

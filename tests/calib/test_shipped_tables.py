@@ -5,7 +5,7 @@ from calib.table import SHIPPED, load_table
 from export.checkpoints.sources import default_weights
 from runtime.artifacts import sha256_of
 
-MODELS = ("enet", "icnet", "icnet-sub24", "icnet-sub4")
+MODELS = ("ddrnet23-slim", "enet", "fast-scnn", "icnet", "icnet-sub24", "icnet-sub4")
 LARGEST_BYTES = 300_000
 
 

@@ -103,8 +103,8 @@ def test_warmup_is_not_timed(here, capsys):
 
 def test_warmup_writes_its_masks_once_and_keeps_none(here, monkeypatch):
     written = []
-    write = Look.write_pngs
-    monkeypatch.setattr(Look, "write_pngs", lambda *given: written.append(given[1]) or write(*given))
+    write = Look.write_pictures
+    monkeypatch.setattr(Look, "write_pictures", lambda *given: written.append(given[1]) or write(*given))
     infer.main(["a.png", "--warmup", "2", "--save", "color,overlay"])
     assert [list(outputs) for outputs in written] == [["color", "overlay"]] * 2
     assert not written[0]["color"].exists() and written[1]["color"].exists()
@@ -164,3 +164,53 @@ def test_help_tells_defaults_and_units(capsys):
         infer.main(["--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0 and "(default: artifacts/masks)" in printed and "ms" in printed
+
+
+def test_an_overlay_is_a_jpeg_where_asked_and_ids_and_colours_stay_png(here):
+    infer.main(["a.png", "-o", "out", "--overlay-format", "jpeg", "--quality", "100"])
+    names = sorted(path.name for path in (here / "out").iterdir() if path.name != "run.json")
+    assert names == ["a_png_color.png", "a_png_ids.png", "a_png_overlay.jpg"]
+    infer.main(["a.png", "-o", "out", "--save", "overlay"])
+    lossless = cv2.imread(str(here / "out/a_png_overlay.png")).astype(int)
+    assert np.abs(cv2.imread(str(here / "out/a_png_overlay.jpg")) - lossless).mean() < 2
+
+
+def test_a_lower_quality_is_a_smaller_file_and_the_default_is_90(here):
+    sizes = []
+    for more in (["--quality", "20"], ["--quality", "90"], [], ["--quality", "100"]):
+        infer.main(["a.png", "-o", "out", "--save", "overlay", "--overlay-format", "jpeg", *more])
+        sizes.append((here / "out/a_png_overlay.jpg").stat().st_size)
+    assert sizes[0] < sizes[1] == sizes[2] < sizes[3]
+
+
+def test_resume_keeps_a_jpeg_of_its_quality_alone(here, capsys):
+    asked = ["a.png", "-o", "out", "--resume", "--jsonl", "--overlay-format", "jpeg"]
+    kept = []
+    for more in ([], ["--quality", "90"], ["--quality", "80"], ["--save", "overlay", "--quality", "80"]):
+        capsys.readouterr()
+        infer.main([*asked, *more])
+        kept.append("kept" in json.loads(capsys.readouterr().out))
+    assert kept == [False, True, False, True]
+
+
+def test_an_overlay_as_jpeg_never_replaces_an_input(here):
+    (here / "a_png_overlay.jpg").write_bytes(PICTURE)
+    with pytest.raises(OutputError, match="would overwrite an input"):
+        infer.main(["a.png", "a_png_overlay.jpg", "-o", ".", "--overlay-format", "jpeg"])
+    assert (here / "a_png_overlay.jpg").read_bytes() == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["--overlay-format", "jpeg", "--quality", "0"], "'0' is not a quality of JPEG, 1 to 100"),
+        (["--overlay-format", "jpeg", "--quality", "101"], "'101' is not a quality of JPEG, 1 to 100"),
+        (["--overlay-format", "jpeg", "--quality", "９"], "'９' is not a quality of JPEG, 1 to 100"),
+        (["--overlay-format", "bmp"], "invalid choice: 'bmp'"),
+        (["--quality", "90"], "--quality is that of --overlay-format jpeg"),
+    ],
+)
+def test_an_odd_format_or_quality_is_usage(here, capsys, asked, says):
+    with pytest.raises(SystemExit) as exit_code:
+        infer.main(["a.png", *asked])
+    assert exit_code.value.code == cli.USAGE and says in capsys.readouterr().err

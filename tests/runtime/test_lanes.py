@@ -106,6 +106,83 @@ def test_every_lane_is_closed_once_though_one_fails():
     assert sorted(closed) == [0, 1, 2]
 
 
+class Asking(FakeBackend):
+    """Notes of each frame whether it was alone."""
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        self.alone = []
+
+    def ask(self, alone):
+        self._is_alone = alone
+
+    def segment(self, frame, out=None):
+        self.alone.append(self._is_alone())
+        return super().segment(frame, out)
+
+
+def test_a_frame_is_alone_while_no_other_thread_has_a_lane():
+    first, second = Asking(SPEC), Asking(SPEC)
+    with Lanes([first, second]) as lanes:
+        with lanes.lane() as held, ThreadPoolExecutor(1) as pool:
+            other = first if held is second else second
+            held.segment(gradient())
+            pool.submit(lanes.segment, gradient()).result()
+            held.segment(gradient())
+        assert (held.alone, other.alone) == ([True, True], [False])
+
+
+def test_a_frame_is_not_alone_while_another_waits_for_its_lane():
+    backend = Asking(SPEC)
+    with Lanes([backend]) as lanes:
+        with lanes.lane():
+            waiting = threading.Thread(target=lanes.segment, args=(gradient(),))
+            waiting.start()
+            while not lanes._waiting:
+                waiting.join(0.001)
+            backend.segment(gradient())
+        waiting.join()
+    assert backend.alone == [False, True]
+
+
+def test_a_warm_up_goes_both_ways_of_a_backend_that_has_two():
+    backends = [Asking(SPEC), Asking(SPEC)]
+    with Lanes(backends) as lanes:
+        lanes.warm_up(gradient(), 2)
+    assert [backend.alone for backend in backends] == [[False, False], [False, False, True, True]]
+
+
+def spied(request, calls, name):
+    class Spy:
+        def __getattr__(self, what):
+            if what == "infer":
+                calls.append(name)
+            return getattr(request, what)
+
+    return Spy()
+
+
+def test_a_lone_frame_of_openvino_has_all_cores_and_the_same_mask(tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino, "count", lambda: 2)
+    frame, calls = np.random.default_rng(1).integers(0, 256, (33, 50, 3), np.uint8), []
+    with runtime.open_lanes(built_engine(tmp_path), 2) as lanes:
+        for backend in lanes._backends:
+            backend._alone = spied(backend._alone, calls, "all cores")
+            backend._request = spied(backend._request, calls, "its share")
+        alone = lanes.segment(frame)
+        with lanes.lane(), ThreadPoolExecutor(1) as pool:
+            shared = pool.submit(lanes.segment, frame).result()
+    assert calls == ["all cores", "its share"]
+    np.testing.assert_array_equal(alone, shared)
+
+
+@pytest.mark.parametrize(("lanes", "cores", "lone"), [(1, 2, True), (2, 1, True), (2, 2, False)])
+def test_openvino_compiles_once_where_a_lone_frame_gains_nothing(tmp_path, monkeypatch, lanes, cores, lone):
+    monkeypatch.setattr(openvino, "count", lambda: cores)
+    with runtime.open_lanes(built_engine(tmp_path), lanes, lone=lone) as opened:
+        assert all(backend._alone is None for backend in opened._backends)
+
+
 def test_a_backend_that_does_best_with_several_lanes_says_so(here, monkeypatch):
     monkeypatch.setattr("tests.helpers.fake_backend.LANES", 2, raising=False)
     with runtime.open_lanes(here / "artifacts/engines/icnet-fp16.engine") as lanes:

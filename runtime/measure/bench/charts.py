@@ -47,14 +47,14 @@ def distributions(samples_ms: Mapping[str, Sequence[float]], ours: str, color: s
         y, shown = row * ROW + 18, color if name == ours else OTHERS
         marks.append(_label(name, y))
         marks += [
-            _dot(scale.x(v), y, 4, shown, f"{name}, frame {i}: {10**v:.1f} ms", 'fill-opacity="0.35"')
+            dot(scale.x(v), y, 4, shown, f"{name}, frame {i}: {10**v:.1f} ms", 'fill-opacity="0.35"')
             for i, v in enumerate(values, 1)
         ]
         median, p99 = scale.x(float(np.median(values))), scale.x(float(np.percentile(values, 99)))
         marks.append(f'<rect x="{median - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{shown}"/>')
         marks.append(f'<rect x="{p99 - 0.5:.1f}" y="{y - 7}" width="1" height="14" fill="{shown}"/>')
-        marks.append(_text(median, y - 11, f"{10 ** float(np.median(values)):.1f}", "small middle"))
-    return _svg(marks, len(samples_ms) * ROW + 40, "Latency of single frames by path", top=12)
+        marks.append(words(median, y - 11, f"{10 ** float(np.median(values)):.1f}", "small middle"))
+    return svg(marks, len(samples_ms) * ROW + 40, "Latency of single frames by path", top=12)
 
 
 def stage_bars(stages_ms: Mapping[str, Mapping[str, float]]) -> str:
@@ -77,8 +77,8 @@ def stage_bars(stages_ms: Mapping[str, Mapping[str, float]]) -> str:
                 f"<title>{escape(stage)} {ms:.1f} ms</title></rect>"
             )
             start += ms
-        marks.append(_text(scale.x(start) + 5, y + 4, f"{start:.1f}", "small"))
-    return legend(STAGES) + _svg(marks, len(stages_ms) * ROW + 40, "Median of each stage by path")
+        marks.append(words(scale.x(start) + 5, y + 4, f"{start:.1f}", "small"))
+    return legend(STAGES) + svg(marks, len(stages_ms) * ROW + 40, "Median of each stage by path")
 
 
 def legend(colors: Mapping[str, str]) -> str:
@@ -100,17 +100,17 @@ def speed_against_accuracy(points: Sequence[Point]) -> str:
     for share in _round_values(low, high):
         y = bottom - (bottom - top) * (share - low) / (high - low)
         marks.append(f'<line x1="{LABELS}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        marks.append(_text(LABELS - 8, y + 4, f"{share:.1%}", "small end"))
+        marks.append(words(LABELS - 8, y + 4, f"{share:.1%}", "small end"))
     above = {"small": -LINE, "small end": -LINE}  # where the last name of each side stands
     for point in sorted(points, key=lambda point: -point.miou):
         x, y = milliseconds.x(point.ms), bottom - (bottom - top) * (point.miou - low) / (high - low)
         text = f"{point.name}: {point.ms:.1f} ms, {point.miou:.2%}"
-        marks.append(_dot(x, y, 6, OURS, text))
+        marks.append(dot(x, y, 6, OURS, text))
         kind, shift = ("small end", -10) if x > (LABELS + WIDTH) / 2 else ("small", 10)
         above[kind] = max(round(y) + 4, above[kind] + LINE)
-        marks.append(_text(x + shift, above[kind], text, kind))
-    marks.append(_text(LABELS - 60, (top + bottom) / 2, "mIoU", "end"))
-    return _svg(marks, height, "Milliseconds a frame against mIoU")
+        marks.append(words(x + shift, above[kind], text, kind))
+    marks.append(words(LABELS - 60, (top + bottom) / 2, "mIoU", "end"))
+    return svg(marks, height, "Milliseconds a frame against mIoU")
 
 
 class _Scale(NamedTuple):
@@ -142,24 +142,26 @@ def _log_ticks(scale: _Scale, rows: int) -> list[str]:
 
 def _axis(ticks: Sequence[tuple[float, str]], bottom: float) -> list[str]:
     lines = [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}" class="grid"/>' for x, _ in ticks]
-    texts = [_text(x, bottom + 16, text, "small middle") for x, text in ticks]
-    return [*lines, *texts, _text(WIDTH - 4, bottom + 16, "ms", "small end")]
+    texts = [words(x, bottom + 16, text, "small middle") for x, text in ticks]
+    return [*lines, *texts, words(WIDTH - 4, bottom + 16, "ms", "small end")]
 
 
 def _label(name: str, y: float) -> str:
-    return _text(LABELS - 10, y + 4, name, "end")
+    return words(LABELS - 10, y + 4, name, "end")
 
 
-def _dot(x: float, y: float, radius: int, color: str, says: str, more: str = "") -> str:
+def dot(x: float, y: float, radius: int, color: str, says: str, more: str = "") -> str:
+    """A mark that says what it is where the mouse is."""
     title = f"<title>{escape(says)}</title>"
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{color}" {more}>{title}</circle>'
 
 
-def _text(x: float, y: float, text: str, kind: str) -> str:
+def words(x: float, y: float, text: str, kind: str) -> str:
+    """A text; `kind` is its classes of the page's style."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(text)}</text>'
 
 
-def _svg(marks: Sequence[str], height: int, title: str, *, top: int = 0) -> str:
-    # `top`: room above the first row.
+def svg(marks: Sequence[str], height: int, title: str, *, top: int = 0) -> str:
+    """A picture of the marks, `WIDTH` px wide in its own units, with `top` of room above the first row."""
     box, name = f"0 {-top} {WIDTH} {height + top}", escape(title)
     return f'<svg viewBox="{box}" role="img" aria-label="{name}"><title>{name}</title>{"".join(marks)}</svg>'

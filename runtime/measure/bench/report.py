@@ -23,7 +23,7 @@ from runtime.errors import EngineError
 from runtime.kernels.cpu import overlay
 from runtime.labels import palette
 from runtime.manifest import read_manifest
-from runtime.measure.bench import charts
+from runtime.measure.bench import charts, scaling, scaling_chart
 from runtime.measure.bench.tables import conditions, read_document, title
 from runtime.measure.documents import Evaluation, read
 from runtime.measure.fingerprint import machine, today
@@ -46,7 +46,7 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;padding:0 1rem;color:var(--text);
 background:var(--page)}h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid var(--line)}
 svg{width:100%;height:auto}text{font:13px system-ui,sans-serif;fill:var(--text)}.small{font-size:11px;fill:var(--quiet)}
-.middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:var(--line);stroke-width:1}
+.panel{font-weight:600;font-size:12px}.middle{text-anchor:middle}.end{text-anchor:end}.grid{stroke:var(--line);stroke-width:1}
 .legend .key{margin-right:1.2rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.4em}
 .frames{display:grid;grid-template-columns:1fr 1fr;gap:.8rem}figure{margin:0}img{width:100%;height:auto;display:block}
 figcaption,.note{color:var(--quiet);font-size:.88rem}
@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
     mine = {read_manifest(engine).engine_sha256 for engine in options.engines}
     here = [document for document in documents if is_of_here(document["fingerprint"], mine)]
     others = [document for document in documents if document not in here]
-    html = page(here, others, drawn, accuracies, frame, _colors(options.engines))
+    grown = [scaling.read_document(path) for path in options.scaling]
+    html = page(here, others, drawn, accuracies, frame, _colors(options.engines), grown)
     write_atomically(options.output, html.encode())
     show(options.output)
     return DONE
@@ -122,6 +123,7 @@ def page(
     accuracies: dict[str, tuple[float, str]],
     frame: np.ndarray,
     colors: np.ndarray | None,
+    grown: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The whole HTML text.
 
@@ -132,6 +134,7 @@ def page(
         accuracies: by an engine's stem, its mIoU and on what it was evaluated.
         frame: uint8 (H, W, 3) RGB, of which the masks are.
         colors: uint8 (256, 3), what `palette` gives; None without engines.
+        grown: documents of `runtime.bench_scaling`.
     """
     parts = ["<h1>Street-scene segmentation: figures</h1>"]
     for document in here:
@@ -139,6 +142,8 @@ def page(
     parts += ["<h2>Speed against accuracy</h2>", *_accuracy_section(drawn, accuracies)]
     if drawn and colors is not None:
         parts += ["<h2>One frame through every precision</h2>", *_frames_section(drawn, frame, colors)]
+    if grown:
+        parts += ["<h2>Larger than two cores</h2>", *(part for each in grown for part in _scaling_section(each))]
     for document in others:
         parts += _bench_section(document, title(document["fingerprint"]).partition(" (")[0], charts.ELSEWHERE)
     head = f'<meta charset="utf-8"><title>Figures</title><style>{STYLE}</style>'
@@ -164,6 +169,22 @@ def _bench_section(document: dict[str, Any], ours: str, color: str) -> list[str]
         "<h3>Where the time goes</h3>",
         charts.stage_bars(stages),
         f'<p class="note">{escape(conditions(document))}</p>',
+    ]
+
+
+def _scaling_section(document: dict[str, Any]) -> list[str]:
+    found = document["fingerprint"]
+    key = {
+        "latency of single frames": charts.OURS, "throughput": scaling_chart.THROUGHPUT,
+        "dashed: in proportion": charts.OTHERS,
+    }  # fmt: skip
+    flights = sorted({each["in_flight"] for each in document["threads"]})
+    told = f"{measured_at(found)}; {document['rounds']} rounds in turns; throughput with as many frames in flight as"
+    return [
+        f"<h3>{escape(title(found))}</h3>",
+        charts.legend(key),
+        scaling_chart.scaling(document),
+        f'<p class="note">{escape(told)} threads ({", ".join(map(str, flights))}).</p>',
     ]
 
 
@@ -258,6 +279,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bench", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.bench --json")
     parser.add_argument(
         "--evaluate", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.evaluate --json"
+    )
+    parser.add_argument(
+        "--scaling", type=Path, nargs="*", default=[], metavar="FILE", help="of runtime.bench_scaling --json"
     )
     parser.add_argument(
         "--engines", type=Path, nargs="*", default=[], metavar="ENGINE", help="of one size; the first is compared with"

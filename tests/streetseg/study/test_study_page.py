@@ -82,8 +82,37 @@ def test_stages_are_told_in_milliseconds_and_shares(parts):
 
 def test_a_row_of_a_network_tells_cost_times_layers_logits_and_what_is_published(parts):
     row = page.networks_table(page.networks_document(parts)).splitlines()[2]
-    assert row.startswith("| icnet-caffe, at 1025x2049 | 6.70 | 29.8 | 44.4 | 33.3 | 97% | 1.0000 | 1.0000 | 0.5000 |")
+    assert row.startswith(
+        "| icnet-caffe, at 1025x2049 | random | 6.70 | 29.8 | 44.4 | 33.3 | 97% | 1.0000 | 1.0000 | 0.5000 |"
+    )
     assert row.endswith("| 67.7 | none stated | hszhao/ICNet |")
+
+
+def test_rows_that_are_measured_again_stand_beside_the_others_each_with_its_run(parts):
+    first = page.networks_document(parts)
+    first["networks"] = [{**first["networks"][0], "name": name} for name in ("a", "b", "c")]
+    parts["network-times"] = {**parts["network-times"], "date": "2026-11-30"}
+    parts["networks"] = {"networks": [{**NETWORK, "name": "b"}, {**NETWORK, "name": "d"}]}
+    parts["network-times"]["times"] = {f"{name} {kind}": {"p50_ms": 1.0} for name in "bd" for kind in ("fp16", "int8")}
+    found = page.networks_document(parts, first)
+    # Of as many rows the newer run is the document's.
+    assert [(row["name"], row.get("run", {}).get("date")) for row in found["networks"]] == [
+        ("a", "2026-11-29"), ("b", None), ("c", "2026-11-29"), ("d", None),
+    ]  # fmt: skip
+    table, told = page.networks_table(found), page.networks_conditions(found)
+    assert found["date"] == "2026-11-30" and "| a†, at 1025x2049 | random |" in table and "| b, at" in table
+    assert told.startswith("2026-11-30; ") and told.count("† Of another run: 2026-11-29; ") == 1
+    parts["networks"]["networks"].pop()
+    again = page.networks_document(parts, first)  # one row beside two: the older run is the document's
+    assert [row.get("run", {}).get("date") for row in again["networks"]] == [None, "2026-11-30", None]
+    assert again["date"] == "2026-11-29"
+
+
+def test_networks_that_are_asked_by_name_must_be_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    (tmp_path / "networks.json").write_text(json.dumps({"networks": [NETWORK]}))
+    with pytest.raises(PipelineError, match=r"^enet has no engines .*: streetseg study networks --only enet$"):
+        command.main(["network-times", "--only", "icnet-caffe", "enet"])
 
 
 def test_a_busy_machine_is_told(parts):

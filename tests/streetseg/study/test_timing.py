@@ -7,7 +7,7 @@ import pytest
 
 from runtime.measure.worker import ENGINE, Job
 from streetseg.study import timing
-from streetseg.study.timing import FRAMES, LARGE_GMAC, Timed, measure
+from streetseg.study.timing import FRAMES, LARGEST_GMAC, Timed, measure
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def timed(name, gmac, frame=(8, 16)):
 
 
 def test_each_takes_its_frames_in_every_round_and_one_before(turns_taken):
-    found = measure([timed("large", LARGE_GMAC + 1), timed("small", 1.0, (4, 8))], 5)
+    found = measure([timed("large", LARGEST_GMAC + 1), timed("small", 1.0, (4, 8))], 5)
     assert turns_taken.count("large") == 1 + 5 and turns_taken.count("small") == 1 + 5 * FRAMES
     assert np.array(found["large"]["samples_ms"]).shape == (5, 1)
     assert np.array(found["small"]["samples_ms"]).shape == (5, FRAMES)

@@ -15,7 +15,7 @@ import pytest
 
 from runtime import cli
 from runtime.errors import EngineError, PipelineError
-from runtime.measure.bench import charts, latency
+from runtime.measure.bench import charts, latency, scaling
 from runtime.measure.bench.charts import Point
 from runtime.measure.bench.report import main, measured_at
 from runtime.measure.fingerprint import today
@@ -40,7 +40,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = [{"engine": engine.stem, "frames": 101, "miou": 0.6 + i / 100} for i, engine in enumerate(engines)]
     accuracy.write_text(json.dumps({"dataset": "camvid", "split": "val", "engines": found}))
     output = folder / "report.html"
-    inputs = ["--bench", figures, "--evaluate", accuracy, "--engines", *engines, "-o", output]
+    scaled = ["--threads", "1", "2", "--rounds", "2", "--json", str(folder / "scaling.json")]
+    assert scaling.main(["--engine", str(engines[0]), *scaled]) == cli.DONE
+    inputs = ["--bench", figures, "--evaluate", accuracy, "--scaling", folder / "scaling.json", "--engines", *engines]
+    inputs += ["-o", output]
     assert main(list(map(str, inputs))) == cli.DONE
     return output
 
@@ -48,7 +51,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_loads_nothing_and_has_every_part(report):
     html = report.read_text()
     assert not LOADS.search(html)
-    assert html.count("<svg") == 3 and html.count("<figure>") == 4
+    assert "Larger than two cores" in html and "times faster than with 1" in html
+    assert html.count("<svg") == 4 and html.count("<figure>") == 4
     for part in ("Latency of single frames", "Where the time goes", "Speed against accuracy", "every precision"):
         assert part in html
     assert "mIoU on 101 frames of camvid val" in html
