@@ -226,4 +226,5 @@ GOALS = (
 @pytest.mark.parametrize(("goal", "name", "path", "which"), GOALS)
 def test_what_was_reached_of_the_goals_is_what_was_measured(goal, name, path, which):
     row = next(line for line in page("benchmarks").splitlines() if line.startswith(f"| {goal} |"))
-    assert row.split("|")[4].strip() == f"{of_rivals(name)[path][which]:.2f}"
+    measured = (FIGURES / f"rivals-{name}.json").is_file()
+    assert row.split("|")[4].strip() == (f"{of_rivals(name)[path][which]:.2f}" if measured else "not measured yet")
