@@ -1,3 +1,5 @@
+"""Of `runtime.triton`; the folder has another name: tests have the one above on their path, where torch would find it."""
+
 import shutil
 import sys
 from pathlib import Path
