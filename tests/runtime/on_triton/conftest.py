@@ -1,4 +1,4 @@
-"""Of `runtime.triton`; the folder has another name: tests have the one above on their path, where torch would find it."""
+"""Of `runtime.triton`; not in a folder of that name, which torch would find on the path of tests."""
 
 import shutil
 import sys
