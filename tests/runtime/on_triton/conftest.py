@@ -16,6 +16,7 @@ def pb(monkeypatch):
     """The module that Triton gives to a model."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_stand_in)
     monkeypatch.setitem(triton_stand_in.SENT, "broken", None)
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
     return triton_stand_in
 
 
