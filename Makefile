@@ -409,7 +409,7 @@ $(VENV_TARGET)-triton/.installed: pyproject.toml constraints.txt
 	touch "$@"
 
 test-triton: $(VENV_TARGET)-triton/.installed ## Triton itself, of the wheel nvidia-pytriton, over our model repository, asked by tritonclient (Linux x86-64; three minutes)
-	"$$VENV-triton/bin/python" -m pytest -m triton tests/runtime/triton tests/test_triton_figures.py
+	"$$VENV-triton/bin/python" -m pytest -m triton tests/runtime/on_triton tests/test_triton_figures.py
 
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"

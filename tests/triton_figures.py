@@ -6,6 +6,7 @@ of a program by itself, in turns; all of it on loopback, where the clients take 
 
 import argparse
 import json
+import os
 import shlex
 import threading
 import time
@@ -29,7 +30,7 @@ from runtime.measure.fingerprint import engine_facts, machine, software, today
 from runtime.media.frames import read_frame
 from runtime.samples import STREET
 from runtime.triton.repository import add
-from tests.helpers.serve_direct import memory_mib
+from tests.helpers.serve_direct import cpu_s, memory_mib
 from tests.helpers.tritonserver import Triton, triton
 
 MARK = "<!-- triton: made by `python -m tests.triton_figures` -->"
@@ -56,6 +57,7 @@ def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, An
             want = alone.segment(frame)
             found["masks"] = {way: bool(np.array_equal(make()(frame), want)) for way, make in ways.items()}
             found["per_s"] = _rates(ways, frame, rounds, frames)
+            found["cpu_ms"] = {way: _cpu_ms(running, make, frame, frames) for way, make in ways.items()}
             found["peak_mib"] = [memory_mib(pid, "VmHWM") for pid in running.processes()]
     return found
 
@@ -107,6 +109,14 @@ def _seconds(make: Callable[[], Segment], frame: np.ndarray, at_once: int, each:
         return time.perf_counter() - start
 
 
+def _cpu_ms(running: Triton, make: Callable[[], Segment], frame: np.ndarray, frames: int) -> dict[str, float]:
+    # Processor time of a frame: of the measuring program, of the server, and of the model's processes.
+    parts = {"program": [os.getpid()], "server": [running.process.pid], "model": running.processes()}
+    before = {name: sum(map(cpu_s, pids)) for name, pids in parts.items()}
+    _seconds(make, frame, CLIENTS, frames // CLIENTS)
+    return {name: 1e3 * (sum(map(cpu_s, pids)) - before[name]) / (frames + CLIENTS) for name, pids in parts.items()}
+
+
 def shares(found: dict[str, Any], kind: str, way: str) -> float:
     """How many frames a second a way does of what `open_lanes` does: the median of the rounds' own ratios."""
     per_s = found["per_s"][kind]
@@ -118,15 +128,19 @@ def as_markdown(found: dict[str, Any]) -> str:
     rows = []
     for way, name in zip(WAYS, ("`open_lanes`", "Triton, gRPC", "Triton, HTTP"), strict=True):
         several, lone = (median(found["per_s"][kind][way]) for kind in ("several", "lone"))
-        rows.append(f"| {name} | {several:.1f} | {shares(found, 'several', way):.1%} | {1e3 / lone:.1f} |")
+        told = f"{several:.1f} | {shares(found, 'several', way):.1%} | {1e3 / lone:.1f}"
+        rows.append(f"| {name} | {told} | {sum(found['cpu_ms'][way].values()):.1f} |")
+    cpu = found["cpu_ms"]["grpc"]
     engine, size = found["engine"], "x".join(map(str, found["engine"]["network_size"]))
     return "\n".join([
         f"{engine['model']} {engine['precision']} at {size}, {found['lanes']} lanes, on {found['machine']['cpu']}, "
         f"{found['machine']['threads']} threads; frames of {'x'.join(map(str, found['frame']))} as pixels; Triton "
         f"{found['triton']}; medians of {found['rounds']} rounds in turns, {found['measured']}.",
-        "", f"| | frames a second, {found['clients']} clients | of `open_lanes` | ms a frame, one client |",
-        "|---|---|---|---|", *rows, "",
-        f"The {len(found['peak_mib'])} processes of the model took at most "
+        "", f"| | frames a second, {found['clients']} clients | of `open_lanes` | ms a frame, one client "
+        "| processor ms a frame |",
+        "|---|---|---|---|---|", *rows, "",
+        f"Over gRPC {cpu['model']:.1f} ms of these are the model's processes', {cpu['server']:.1f} Triton's, "
+        f"{cpu['program']:.1f} the clients'. The {len(found['peak_mib'])} processes of the model took at most "
         f"{' and '.join(f'{each:.0f}' for each in found['peak_mib'])} MiB.",
     ])  # fmt: skip
 

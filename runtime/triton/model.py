@@ -1,6 +1,7 @@
 """What Triton's python backend loads: a process for each instance, with one lane of the engine in it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -42,7 +43,10 @@ class TritonPythonModel:
         self._pb = import_module("triton_python_backend_utils")
         path = Path(args["model_repository"]) / args["model_version"] / ENGINE
         try:
-            self._served = opened(path, args["model_name"], instances_of(args["model_config"]), self._pb)
+            instances = instances_of(args["model_config"])
+            opening = opening_of(instances)
+            keep_to_own_cores(args["model_instance_name"], instances)
+            self._served = opened(path, args["model_name"], opening, self._pb)
         except PipelineError as error:
             raise self._pb.TritonModelException(shown(error)[:LONGEST]) from None
 
@@ -102,13 +106,13 @@ def values_of(parameters: str) -> dict[str, Any]:
     return v2.values_from_parameters({name: each for name, each in given.items() if not name.startswith(TRITONS)})
 
 
-def opened(path: Path, name: str, instances: int, pb: Any) -> Served:
+def opened(path: Path, name: str, opening: Opening, pb: Any) -> Served:
     """The engine of a version, one lane of it, with its share of the cores; proven on its golden frame.
 
     Args:
         path: of the engine.
         name: of the model.
-        instances: processes that share the machine.
+        opening: see `opening_of`.
         pb: the module triton_python_backend_utils.
 
     Raises:
@@ -119,7 +123,6 @@ def opened(path: Path, name: str, instances: int, pb: Any) -> Served:
     golden, manifest = read_golden(path), read_manifest(path)
     refuse_wrong_way(pb, golden.frame)
     refuse_wrong_way(pb, golden.mask)
-    opening = opening_of(instances)
     served = Served(Named(name, path), manifest, opened_lanes(path, opening, manifest), opening)
     try:
         refuse_other_mask(mask_of(served, golden.frame), golden, f"version {path.parent.name} of {name}")
@@ -132,6 +135,21 @@ def opened(path: Path, name: str, instances: int, pb: Any) -> Served:
 def opening_of(instances: int) -> Opening:
     """How each of several processes that share a machine opens an engine."""
     return Opening(lanes=1, threads=None if instances == 1 else max(1, count() // instances))
+
+
+def keep_to_own_cores(instance: str, instances: int) -> None:
+    """Hold this process to its share of the cores that it may run on, where there is one core or more for each.
+
+    OpenVINO pins its threads to the first cores of a process: two that share all of them take turns on the same ones.
+
+    Args:
+        instance: its name, as Triton gives it: model, group and number with "_" between.
+        instances: how many there are.
+    """
+    cores, number = sorted(os.sched_getaffinity(0)), instance.rpartition("_")[2]
+    if 1 < instances <= len(cores) and number.isdecimal() and int(number) < instances:
+        first, end = (len(cores) * each // instances for each in (int(number), int(number) + 1))
+        os.sched_setaffinity(0, cores[first:end])
 
 
 def mask_of(served: Served, frame: np.ndarray) -> np.ndarray:

@@ -1,3 +1,5 @@
+"""Of `runtime.triton`; not in a folder of that name, which torch would find on the path of tests."""
+
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ def pb(monkeypatch):
     """The module that Triton gives to a model."""
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", triton_stand_in)
     monkeypatch.setitem(triton_stand_in.SENT, "broken", None)
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None)
     return triton_stand_in
 
 

@@ -10,7 +10,7 @@ from runtime.media.frames import read_frame
 from runtime.reference import voided
 from runtime.samples import STREET
 from runtime.triton.golden import Golden, bytes_from_golden, golden_path, read_golden
-from runtime.triton.model import TritonPythonModel, instances_of, opening_of
+from runtime.triton.model import TritonPythonModel, instances_of, keep_to_own_cores, opening_of
 from runtime.triton.places import ENGINE
 
 CONFIG = json.dumps({"instance_group": [{"count": 2, "kind": "KIND_CPU"}]})
@@ -20,7 +20,7 @@ def loaded(repository):
     model = TritonPythonModel()
     folder = repository / "street"
     model.initialize({"model_repository": str(folder), "model_version": "1", "model_name": "street",
-                      "model_config": CONFIG})  # fmt: skip
+                      "model_instance_name": "street_0_1", "model_config": CONFIG})  # fmt: skip
     return model
 
 
@@ -107,6 +107,18 @@ def test_nothing_is_served_where_tensors_change_what_they_carry(pb, repository, 
     pb.SENT["broken"] = broken
     with pytest.raises(pb.TritonModelException, match="do not understand each other"):
         loaded(repository)
+
+
+def test_each_instance_keeps_to_cores_of_its_own(monkeypatch):
+    kept = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {2, 3, 5, 7, 11})
+    monkeypatch.setattr("os.sched_setaffinity", lambda _, cores: kept.append(cores))
+    for number in range(2):
+        keep_to_own_cores(f"street_0_{number}", 2)
+    assert kept == [[2, 3], [5, 7, 11]]
+    for name, instances in (("street_0", 1), ("street_0_3", 6), ("street", 2), ("street_0_9", 2)):
+        keep_to_own_cores(name, instances)
+    assert len(kept) == 2
 
 
 def test_instances_share_the_cores(monkeypatch):
