@@ -23,6 +23,8 @@ DATA ?=
 ENGINE ?=
 ENGINES ?=
 SERVE_OPTIONS ?=
+REPOSITORY ?=
+TRITON_OPTIONS ?=
 OUT ?=
 TRAIN_OPTIONS ?=
 CALIB_OPTIONS ?=
@@ -38,7 +40,7 @@ SECONDS ?= 60
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
 SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINE ENGINES OUT TRAIN_OPTIONS \
-  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
@@ -152,6 +154,11 @@ $(VENV_TARGET)/.serve: $(VENV_TARGET)/.installed
 serve: $(VENV_TARGET)/.serve ## ENGINE SERVE_OPTIONS: masks over HTTP and a page to try them, on 127.0.0.1 port 8000; by default of the newest engine
 	@$(call split,SERVE_OPTIONS)
 	exec $(PY) -m runtime.serve $${ENGINE:+--engine "$$ENGINE"} "$${SERVE_OPTIONS[@]}"
+
+triton: $(VENV_TARGET)/.installed ## ENGINE REPOSITORY TRITON_OPTIONS: the engine as the next version of a model in a repository for Triton
+	@$(call split,TRITON_OPTIONS)
+	if [ -z "$$REPOSITORY" ]; then echo "error: name the model repository's folder: make triton REPOSITORY=dir" >&2; exit 2; fi
+	$(PY) -m runtime.triton --repository "$$REPOSITORY" $${ENGINE:+--engine "$$ENGINE"} "$${TRITON_OPTIONS[@]}"
 
 evaluate: $(VENV_TARGET)/.installed need-data ## DATASET DATA ENGINES FIT: IoU, mIoU and pixel accuracy of engines side by side
 	@$(call split,ENGINES)
@@ -334,10 +341,10 @@ regress: $(VENV_TARGET)/.installed ## BASE MODEL PRECISION BACKEND SIZE WEIGHTS 
 	$(PY) -m engines.revision "$$BASE" $(if $(value ONNX),--onnx "$$ONNX" --adopt-options "$$ADOPT_OPTIONS",--model "$$MODEL") --precision "$$PRECISION" --backend "$$BACKEND" $(if $(value ONNX),$(own_size),--size "$$SIZE") $(weights) $(taken) "$${REGRESS_OPTIONS[@]}"
 
 test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set, but for what takes more than ten seconds
-	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not rivals and not examples and not slow'
+	$(PY) -m pytest -n auto --dist worksteal -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples and not slow'
 
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
-	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not rivals and not examples'
+	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples'
 
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
@@ -346,7 +353,7 @@ check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what cha
 	case "$$tests" in
 	"") echo "no code has changed: no test is run" ;;
 	all) echo "what every test hangs on has changed: run make test, too" >&2; $(PY) -m pytest -q -k "not imports_without_any_heavy" tests/test_house.py ;;
-	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not independent and not rivals and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
+	*) $(PY) -m pytest -q -m 'not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples and not slow' -k 'not imports_without_any_heavy' $$tests ;;
 	esac
 
 test-package: $(VENV_TARGET)/.installed ## builds the wheel and a bundle, and uses them away from the checkout (three minutes)
@@ -391,6 +398,19 @@ $(VENV_TARGET)/.serve-tests: $(VENV_TARGET)/.serve
 test-serve: $(VENV_TARGET)/.serve-tests ## the server over loopback, tritonclient, and its page in a Chromium of the PATH (two minutes)
 	$(PY) -m pytest -m serve tests/runtime/serve tests/test_deploy.py tests/test_serve_figures.py
 
+# Triton's wheel asks for a NumPy of before 2: nothing of it but the server is used, which tests/helpers/tritonserver.py
+# starts; ours and its clients' packages are those of every other test.
+$(VENV_TARGET)-triton/.installed: pyproject.toml constraints.txt
+	@"$$PYTHON" -m venv "$$VENV-triton"
+	$(call split,PIP_OPTIONS)
+	pip=("$$VENV-triton/bin/python" -m pip install --quiet --disable-pip-version-check "$${PIP_OPTIONS[@]}" --constraint constraints.txt)
+	"$${pip[@]}" --editable '.[build]' pytest geventhttpclient python-rapidjson urllib3 grpcio protobuf
+	"$${pip[@]}" --no-deps tritonclient nvidia-pytriton
+	touch "$@"
+
+test-triton: $(VENV_TARGET)-triton/.installed ## Triton itself, of the wheel nvidia-pytriton, over our model repository, asked by tritonclient (Linux x86-64; three minutes)
+	"$$VENV-triton/bin/python" -m pytest -m triton tests/runtime/on_triton tests/test_triton_figures.py
+
 fuzz: $(VENV_TARGET)/.installed ## SECONDS: small valid files of every kind, spoilt by seeds, through their readers; what fails is kept in artifacts/fuzz
 	@$(PY) -m tests.fuzz --seconds "$$SECONDS"
 
@@ -426,4 +446,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve triton test-triton evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean

@@ -20,13 +20,13 @@ except ImportError:
 ROOT = Path(__file__).parents[1]
 COMMANDS_PAGE, COMMANDS_MARK = "commands.md", "<!-- commands -->"
 COMMANDS = (
-    "runtime.infer", "runtime.fleet", "runtime.serve", "runtime.evaluate", "runtime.prove", "runtime.doctor",
-    "export.to_onnx", "export.adopt", "export.to_torch", "calib.ranges", "calib.qdq", "calib.sensitivity",
-    "calib.speed", "calib.methods", "engines.build", "engines.bundle", "engines.compare", "engines.keys",
-    "engines.nncf_engine", "engines.onnxruntime_int8", "engines.plan", "export.train", "export.prune",
-    "export.balance", "export.ablation", "runtime.bench", "runtime.bench_files", "runtime.bench_report",
-    "runtime.bench_rivals", "runtime.bench_scaling", "runtime.measure.roof", "runtime.report", "runtime.regress",
-    "engines.revision",
+    "runtime.infer", "runtime.fleet", "runtime.serve", "runtime.triton", "runtime.evaluate", "runtime.prove",
+    "runtime.doctor", "export.to_onnx", "export.adopt", "export.to_torch", "calib.ranges", "calib.qdq",
+    "calib.sensitivity", "calib.speed", "calib.methods", "engines.build", "engines.bundle", "engines.compare",
+    "engines.keys", "engines.nncf_engine", "engines.onnxruntime_int8", "engines.plan", "export.train",
+    "export.prune", "export.balance", "export.ablation", "runtime.bench", "runtime.bench_files",
+    "runtime.bench_report", "runtime.bench_rivals", "runtime.bench_scaling", "runtime.measure.roof",
+    "runtime.report", "runtime.regress", "engines.revision",
 )  # fmt: skip
 
 # [words](../place), but not in a line of code.

@@ -9,7 +9,8 @@ from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
 from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
-from engines.openvino_sums import keep_joined, keep_sums, sums_saturate
+from engines.openvino_pairs import fuse_sums, merge_pairs
+from engines.openvino_sums import keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, core, executed_types, execution_type
 from runtime.cli import log
 from runtime.errors import EngineError
@@ -83,7 +84,8 @@ def compiled_model(
         if sums_saturate():
             keep_sums(model, whole=whole)
         else:
-            keep_joined(model)
+            merge_pairs(model)
+            fuse_sums(model)
     view_windows(model)
     return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
 
@@ -152,5 +154,5 @@ def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
     if any(gain != 1):
         convert.scale([float(1 / g) for g in gain])
     steps.output().model().set_layout(openvino.Layout("NCHW"))
-    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(output)
+    steps.output().postprocess().convert_layout(openvino.Layout("NHWC")).convert_element_type(output)
     return steps.build()

@@ -83,49 +83,18 @@ def keep_sums(model: Any, *, whole: bool = False) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def keep_joined(model: Any) -> None:
-    """Change an INT8 graph so that what is joined by channels keeps its values where a quantized layer reads it.
+class Pair(NamedTuple):
+    """FakeQuantize to codes, Convert to int8: the first half of ONNX's Q/DQ as OpenVINO reads it."""
 
-    OpenVINO 2026.4 takes signed codes of joined maps for others, on every CPU: the result is off by a third of its
-    deviation and more, and nothing is said. Unsigned codes of the same values are right (`keep_sums` makes them, too).
-
-    Args:
-        model: an openvino.Model; it is changed.
-    """
-    _make_unsigned(model, _near_joins(model))
-    model.validate_nodes_and_infer_types()
-
-
-class _Pair(NamedTuple):
-    # FakeQuantize to codes, Convert to int8: the first half of ONNX's Q/DQ as OpenVINO reads it.
     quantize: Any
     convert: Any
     high: float  # the value of code 127
 
 
-def _near_joins(model: Any) -> set[str | None]:
-    # The quantizers of what is joined, and those of what was.
-    found: set[str | None] = set()
-    for node in model.get_ordered_ops():
-        if node.get_type_name() == "Concat":
-            found |= _behind(node.output(0), CARRIES)
-        elif node.get_type_name() == "FakeQuantize" and _meets_join(node.input_value(0)):
-            found.add(node.get_name())
-    return found
-
-
-def _meets_join(source: Any) -> bool:
-    node = source.get_node()
-    kind = node.get_type_name()
-    return kind == "Concat" or (kind in CARRIES and _meets_join(node.input_value(0)))
-
-
-def _make_unsigned(model: Any, among: set[str | None] | None = None) -> set[str | None]:
+def _make_unsigned(model: Any) -> set[str | None]:
     # The names of the quantizers whose codes are 0..127 by now; those of the others are 0..255 with zero point 128.
     positive = never_negative(model)
-    pairs = {pair.quantize.get_name(): pair for pair in _signed_pairs(model)}
-    if among is not None:
-        pairs = {name: pair for name, pair in pairs.items() if name in among}
+    pairs = {pair.quantize.get_name(): pair for pair in signed_pairs(model)}
     sources = {name: _behind(pair.quantize.input_value(0), CARRIES) for name, pair in pairs.items()}
     chosen = {name for name, pair in pairs.items() if port(pair.quantize.input_value(0)) in positive}
     joins = [_behind(node.output(0)) for node in model.get_ordered_ops() if node.get_type_name() == "Concat"]
@@ -147,28 +116,29 @@ def _make_unsigned(model: Any, among: set[str | None] | None = None) -> set[str 
     return {_from_0(pair, is_moved=None not in sources[name]) for name, pair in pairs.items() if name in chosen}
 
 
-def _signed_pairs(model: Any) -> Iterator[_Pair]:
+def signed_pairs(model: Any) -> Iterator[Pair]:
+    """Each pair of int8 codes with zero point 0 and one step for the whole tensor."""
     for node in model.get_ordered_ops():
         if node.get_type_name() != "FakeQuantize" or is_constant(node.input_value(0)):
             continue
         ends = [values_of(node.input_value(index)).ravel() for index in range(1, 5)]
-        readers = _readers(node)
+        after = readers(node)
         if [len(end) for end in ends] != [1] * 4 or tuple(float(end[0]) for end in ends[2:]) != SIGNED:
             continue
-        if [reader.get_type_name() for reader in readers] == ["Convert"] and _zero_is_0(readers[0]):
-            yield _Pair(node, readers[0], float(ends[1][0]))
+        if [reader.get_type_name() for reader in after] == ["Convert"] and _zero_is_0(after[0]):
+            yield Pair(node, after[0], float(ends[1][0]))
 
 
 def _zero_is_0(convert: Any) -> bool:
     # Of codes -> Convert -> (Subtract ->) Multiply.
     if convert.get_output_element_type(0) != openvino.Type.i8:
         return False
-    steps = [step for reader in _readers(convert) for step in _readers(reader)]
+    steps = [step for reader in readers(convert) for step in readers(reader)]
     subtracted = [step for step in steps if step.get_type_name() == "Subtract"]
     return not any(values_of(step.input_value(1)).any() for step in subtracted)
 
 
-def _from_0(pair: _Pair, *, is_moved: bool) -> str:
+def _from_0(pair: Pair, *, is_moved: bool) -> str:
     # Of the range of -128..127 steps that of 0..255 has the same step; the clamp keeps it to 0..127. What is moved was.
     source = pair.quantize.input_value(0)
     low, high = (values_of(pair.quantize.input_value(index)).reshape(()) for index in (1, 2))
@@ -179,11 +149,11 @@ def _from_0(pair: _Pair, *, is_moved: bool) -> str:
     return name
 
 
-def _from_128(pair: _Pair) -> None:
+def _from_128(pair: Pair) -> None:
     # As the plugin keeps such codes itself; where maps are joined it takes signed ones for others.
     low, high = (values_of(pair.quantize.input_value(index)).reshape(()) for index in (1, 2))
     codes = opset13.convert(fake_quantize(pair.quantize.input_value(0), low, high, BYTE + 1, BYTES), "u8")
-    for reader in _readers(pair.convert):
+    for reader in readers(pair.convert):
         kind = reader.get_output_element_type(0)
         zero = opset13.constant(np.full((), -SIGNED[0]), dtype=kind)
         reader.output(0).replace(opset13.subtract(opset13.convert(codes, kind.to_string()), zero).output(0))
@@ -296,5 +266,6 @@ def _as_codes(codes: np.ndarray, scale: np.ndarray, source: Any) -> Any:
     return opset13.multiply(converted, opset13.constant(scale, dtype=kind)).output(0)
 
 
-def _readers(node: Any) -> list[Any]:
+def readers(node: Any) -> list[Any]:
+    """The nodes that read a node's outputs, as often as they do."""
     return [put.get_node() for output in node.outputs() for put in output.get_target_inputs()]

@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "infer": Command("segment images, videos or a camera", "runtime.infer:main"),
         "fleet": Command("many images and videos, over many machines", "runtime.fleet.command:main"),
         "serve": Command("masks over HTTP, and a page to try it", "runtime.serve:main"),
+        "triton": Command("a model repository for Triton, and a probe of its masks", "runtime.triton:main"),
         "evaluate": Command("mIoU of engines on labelled frames, side by side", "runtime.accuracy.evaluate:main"),
         "compare": Command("two engines, or an engine and its graph, on frames", "engines.compare:main"),
         "prove": Command("does an engine compute here what its graph says?", "runtime.prove:main"),

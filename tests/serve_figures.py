@@ -8,8 +8,7 @@ import argparse
 import json
 import shlex
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,6 @@ from tests.helpers.fake_backend import write_fake_engine
 from tests.helpers.fake_server import Server, server
 from tests.helpers.serve_direct import cpu_s, direct, memory_mib
 from tests.helpers.serve_load import (
-    flood,
     good,
     killed_clients,
     slow_readers,
@@ -40,6 +38,7 @@ from tests.helpers.serve_load import (
     too_large,
     too_slow,
 )  # fmt: skip
+from tests.helpers.serve_overload import overload
 from tests.runtime.serve.test_answers import decoded, mask_of
 from tests.runtime.serve.test_bodies import bomb
 
@@ -47,15 +46,21 @@ MARK = "<!-- serving: made by `python -m tests.serve_figures` -->"
 SIZE = (720, 960)  # of the picture that is sent
 CLIENTS, QUEUE = 4, 16
 OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 3
+WAIT_SHARE = 0.7  # of a full queue's mean wait, as --wait-seconds
+EVEN_S = 0.25  # of every frame of an engine whose frames take equally long
 PAIRS, LONE = 5, 4  # of processes; frames of a round, one after the other
+LONE_PAIRS = 3
+PARTS = ("masks", "lone_by_lanes", "throughput", "cpu", "hostile", "overload", "even")
 UPLOADERS, READERS, KILLED = 24, 12, 20
 UPLOAD_S, MAX_BODY_MIB = 20, 8
 SETTLE_S = 1.0  # for frames that were in a lane already
 CHEAP_FRAMES = 200  # of the engine that costs next to nothing
 
 
-def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, Any]:
-    """All of it, as JSON values."""
+def measured(
+    engine: Path, lanes: int, rounds: int, frames: int, parts: Sequence[str] = PARTS, before: Mapping[str, Any] = {}
+) -> dict[str, Any]:
+    """These parts, as JSON values, beside those that were measured before."""
     manifest = read_manifest(engine)
     with TemporaryDirectory() as place:
         folder = Path(place)
@@ -65,31 +70,38 @@ def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, An
         data = picture.read_bytes()
         found: dict[str, Any] = {"machine": machine(), "software": software(), "engine": engine_facts(engine, manifest)}
         found |= {"measured": today(), "lanes": lanes, "picture": {"size": list(SIZE), "bytes": len(data)}}
-        with serving(engine, lanes, folder) as (running, start_s):
-            found["start_s"] = start_s
-            found["masks"] = masks(running, engine, read_frame(picture), data)
-        found["lone_ms_by_lanes"] = lone_by_lanes(engine, folder, data, rounds)
-        found["throughput"] = throughput(engine, lanes, folder, rounds, frames)
-        found["cpu"] = cpu(picture, folder, lanes, rounds)
-        with serving(engine, lanes, folder) as (running, _):
-            found["hostile"] = hostile(running, data, frames)
-        with serving(engine, lanes, folder) as (running, _):
-            found["overload"] = overload(running, data, lanes, found["throughput"]["server_per_s"])
+        found |= {name: value for name, value in before.items() if name not in found}
+        ways: dict[str, Callable[[], Any]] = {
+            "masks": lambda: masks(engine, lanes, folder, read_frame(picture), data),
+            "lone_by_lanes": lambda: lone_by_lanes(engine, folder, data, rounds),
+            "throughput": lambda: throughput(engine, lanes, folder, rounds, frames),
+            "cpu": lambda: cpu(picture, folder, lanes, rounds),
+            "hostile": lambda: hostile(engine, lanes, folder, data, frames),
+            "overload": lambda: too_many(engine, lanes, folder, data, found["throughput"]["server_per_s"]),
+            "even": lambda: too_many_even(lanes, folder, data),
+        }
+        for name in parts:
+            found[name] = ways[name]()
+            log(f"{name} is measured")
     return found
 
 
 @contextmanager
-def serving(engine: Path, lanes: int, folder: Path) -> Iterator[tuple[Server, float]]:
-    """A server over the engine, and the seconds until it was ready."""
-    options = ("--engine", engine.resolve(), "--lanes", lanes, "--queue", QUEUE, "--upload-seconds", UPLOAD_S)
-    start = time.perf_counter()
+def serving(engine: Path, lanes: int, folder: Path, *more: object) -> Iterator[Server]:
+    """A server over the engine, ready."""
+    options = ("--engine", engine.resolve(), "--lanes", lanes, "--queue", QUEUE, "--upload-seconds", UPLOAD_S, *more)
     with server(*options, "--max-body", MAX_BODY_MIB, folder=folder, module="runtime.serve") as running:
         assert running.ask("GET", "/v2/health/ready").status == 200
-        yield running, time.perf_counter() - start
+        yield running
 
 
-def masks(running: Server, engine: Path, frame: np.ndarray, data: bytes) -> dict[str, bool]:
+def masks(engine: Path, lanes: int, folder: Path, frame: np.ndarray, data: bytes) -> dict[str, bool]:
     """Whether the mask of every path is that of `segment`, bit for bit."""
+    with serving(engine, lanes, folder) as running:
+        return _masks(running, engine, frame, data)
+
+
+def _masks(running: Server, engine: Path, frame: np.ndarray, data: bytes) -> dict[str, bool]:
     triton = __import__("tritonclient.http").http
     with open_backend(engine) as alone:
         mask, confidence = alone.confidence(frame)
@@ -118,14 +130,20 @@ def masks(running: Server, engine: Path, frame: np.ndarray, data: bytes) -> dict
     return same
 
 
-def lone_by_lanes(engine: Path, folder: Path, data: bytes, rounds: int) -> dict[str, float]:
-    """What a request by itself takes of a server with one lane, which has all cores, and of one with two, in turns."""
-    with serving(engine, 1, folder) as (one, _), serving(engine, 2, folder) as (two, _):
-        ways = [partial(good, each, data, LONE, 1) for each in (one, two)]
-        for way in ways:
-            way()
-        taken = in_turns(ways, 2 * rounds)
-    return {str(lanes): 1e3 / LONE * median(own) for lanes, own in enumerate(taken, 1)}
+def lone_by_lanes(engine: Path, folder: Path, data: bytes, rounds: int) -> dict[str, Any]:
+    """What a request by itself takes of a server with one lane and of one with two, in turns."""
+    taken: list[list[float]] = [[], []]
+    for _ in range(LONE_PAIRS):
+        with serving(engine, 1, folder) as one, serving(engine, 2, folder) as two:
+            ways = [partial(good, each, data, LONE, 1) for each in (one, two)]
+            for way in ways:
+                way()
+            for own, more in zip(taken, in_turns(ways, 2 * rounds), strict=True):
+                own.extend(1e3 / LONE * each for each in more)
+    times = [one / two for one, two in zip(*taken, strict=True)]
+    quarters = [float(np.percentile(times, share)) for share in (25, 75)]
+    return {"1": median(taken[0]), "2": median(taken[1]), "one_of_two": median(times), "quarters": quarters,
+            "pairs": LONE_PAIRS, "rounds": len(times)}  # fmt: skip
 
 
 def throughput(engine: Path, lanes: int, folder: Path, rounds: int, frames: int) -> dict[str, Any]:
@@ -142,7 +160,7 @@ def throughput(engine: Path, lanes: int, folder: Path, rounds: int, frames: int)
 def _pair(engine: Path, lanes: int, folder: Path, rounds: int, frames: int) -> dict[str, float]:
     picture = folder / "street.jpg"
     data = picture.read_bytes()
-    with serving(engine, lanes, folder) as (running, _), direct(engine, lanes, picture) as alone:
+    with serving(engine, lanes, folder) as running, direct(engine, lanes, picture) as alone:
         many = (lambda: good(running, data, frames, CLIENTS), lambda: alone.frames(frames, CLIENTS))
         one = (lambda: good(running, data, LONE, 1), lambda: alone.frames(LONE, 1))
         for way in (*many, *one):
@@ -179,8 +197,13 @@ def cpu(picture: Path, folder: Path, lanes: int, rounds: int) -> dict[str, Any]:
             "direct_ms": median(per_request[1]), "beyond_ms": beyond}  # fmt: skip
 
 
-def hostile(running: Server, data: bytes, frames: int) -> dict[str, Any]:
+def hostile(engine: Path, lanes: int, folder: Path, data: bytes, frames: int) -> dict[str, Any]:
     """How soon a good request is answered beside and after bad ones, and what those got."""
+    with serving(engine, lanes, folder) as running:
+        return _hostile(running, data, frames)
+
+
+def _hostile(running: Server, data: bytes, frames: int) -> dict[str, Any]:
 
     def good_ms() -> float:
         return 1e3 * median(good(running, data, 1, 1) for _ in range(frames))
@@ -214,32 +237,22 @@ def hostile(running: Server, data: bytes, frames: int) -> dict[str, Any]:
     }
 
 
-def overload(running: Server, data: bytes, lanes: int, per_s: float) -> dict[str, Any]:
-    """Ten times what it can do, offered: what is answered, how soon, and what memory becomes."""
-    good(running, data, 2 * CLIENTS, CLIENTS)
-    memory = [memory_mib(running.process.pid, "VmRSS")]
-    rounds = []
-    for _ in range(FLOODS):
-        rounds.append(_flood(running, data, lanes, OVERLOAD * per_s))
-        memory.append(memory_mib(running.process.pid, "VmRSS"))
-    statuses: Counter[str] = sum((Counter(each.pop("statuses")) for each in rounds), Counter())
-    return {"offered_per_s": OVERLOAD * per_s, "queue": QUEUE, "seconds": FLOODS * OVERLOAD_S, "statuses": statuses,
-            "rounds": rounds, **{name: median(each[name] for each in rounds) for name in rounds[0]},
-            "rss_mib": memory, "peak_mib": memory_mib(running.process.pid, "VmHWM")}  # fmt: skip
+def too_many(engine: Path, lanes: int, folder: Path, data: bytes, per_s: float) -> dict[str, Any]:
+    """Ten times what it can do; in turns with a server that works for nobody who has waited for long."""
+    wait_s = round(WAIT_SHARE * QUEUE / per_s, 2)
+    waiting = serving(engine, lanes, folder, "--wait-seconds", wait_s)
+    with serving(engine, lanes, folder) as plain, waiting as bounded:
+        given = (OVERLOAD * per_s, OVERLOAD_S, FLOODS, (QUEUE + lanes) / lanes)
+        first, second = overload((plain, bounded), data, *given)
+    return first | {"queue": QUEUE, "with_wait": second | {"wait_s": wait_s}}
 
 
-def _flood(running: Server, data: bytes, lanes: int, rate: float) -> dict[str, Any]:
-    seen = flood(running, data, rate, OVERLOAD_S)
-    accepted = [each for each in seen if each.status == 200]
-    service_s = float(np.mean([sum(each.stages_ms.values()) - each.stages_ms["queue"] for each in accepted])) / 1e3
-    p50, p99 = (float(np.percentile([each.seconds for each in accepted], share)) for share in (50, 99))
-    bound = (QUEUE + lanes) / lanes * service_s
-    return {
-        "statuses": {str(code): count for code, count in Counter(each.status for each in seen).items()},
-        "accepted_per_s": len(accepted) / OVERLOAD_S, "service_ms": 1e3 * service_s, "p50_s": p50, "p99_s": p99,
-        "bound_s": bound, "p99_of_bound": p99 / bound,
-        "refused_ms": 1e3 * median(each.seconds for each in seen if each.status == 503),
-    }  # fmt: skip
+def too_many_even(lanes: int, folder: Path, data: bytes) -> dict[str, Any]:
+    """The same with an engine whose frames take equally long: what of the tail is the server's own."""
+    engine = write_fake_engine(folder, name="even", delay_s=EVEN_S, tells_stages=False)
+    with server("--engine", engine, "--lanes", lanes, "--queue", QUEUE, folder=folder) as running:
+        given = (OVERLOAD * lanes / EVEN_S, OVERLOAD_S, FLOODS, (QUEUE + lanes) / lanes)
+        return overload([running], data, *given)[0]
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -254,24 +267,42 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"| processor time a picture without the network, ms | {found['cpu']['server_ms']:.1f} "
         f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
     ]
-    lone = found["lone_ms_by_lanes"]
-    answered = ", ".join(f"{count} x {code}" for code, count in sorted(flooded["statuses"].items()))
     memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
     bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
     got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
-    engine = found["engine"]
+    engine, lone = found["engine"], found["lone_by_lanes"]
     size = "x".join(map(str, engine["network_size"]))
     return "\n".join([
         f"{engine['model']} {engine['precision']} at {size}, {found['lanes']} lanes, on {found['machine']['cpu']}, "
         f"{found['machine']['threads']} threads; a JPEG of {'x'.join(map(str, found['picture']['size']))}; "
         f"medians of {through['pairs']} pairs of processes in turns, {found['measured']}.",
         "", "| | server | by itself | |", "|---|---|---|---|", *rows, "",
-        f"Offered {OVERLOAD} times as much for {flooded['seconds']:.0f} s: {answered}. Of what was accepted 99 % took "
-        f"at most {flooded['p99_s']:.2f} s; (queue + lanes) / lanes times the {flooded['service_ms']:.0f} ms of one "
-        f"frame are {flooded['bound_s']:.2f} s. Memory: {memory} MiB.",
-        f"A request by itself takes {lone['1']:.0f} ms of a server with one lane, {lone['2']:.0f} ms of one with two.",
+        f"Offered {OVERLOAD} times as much as it can do, for {flooded['seconds']:.0f} s each. The bound is (queue + "
+        "lanes) / lanes times the mean of one request without its wait:",
+        "", *_overloaded(found), "",
+        f"Memory through that: {memory} MiB. A request by itself takes {lone['1']:.0f} ms of a server with one lane, "
+        f"{lone['2']:.0f} ms of one with two: {lone['one_of_two']:.2f} times as long in the median of "
+        f"{lone['rounds']} turns, half of them {lone['quarters'][0]:.2f} to {lone['quarters'][1]:.2f}.",
         "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
     ])  # fmt: skip
+
+
+def _overloaded(found: Mapping[str, Any]) -> list[str]:
+    flooded, even = found["overload"], found["even"]
+    waiting = flooded["with_wait"]
+    ways = {"as it is": flooded, f"`--wait-seconds {waiting['wait_s']:g}`": waiting,
+            f"an engine whose frames all take {1e3 * EVEN_S:.0f} ms": even}  # fmt: skip
+    heads = ("", "answers", "accepted a second", "one without its wait, ms: mean, 99 %", "the bound, s",
+             "accepted took, s: half, 99 %", "99 % by the bound")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, each in ways.items():
+        answered = ", ".join(f"{count} x {code}" for code, count in sorted(each["statuses"].items()))
+        lines.append(
+            f"| {name} | {answered} | {each['accepted_per_s']:.1f} | {each['service_ms']:.0f}, "
+            f"{each['service_p99_ms']:.0f} | {each['bound_s']:.2f} | {each['p50_s']:.2f}, {each['p99_s']:.2f} "
+            f"| {each['p99_of_bound']:.2f} |"
+        )
+    return lines
 
 
 def in_turns(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
@@ -299,11 +330,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--frames", type=count_from_text, default=12, help="of a round")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="whose tables are written anew")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, help="the others stay as they are in --json"
+    )
     options = parser.parse_args(argv)
-    found = measured(options.engine, options.lanes, options.rounds, options.frames)
-    found["command"] = shlex.join(["python", "-m", "tests.serve_figures", *argv])
+    before = json.loads(options.json.read_text()) if set(options.parts) != set(PARTS) and options.json.exists() else {}
+    found = measured(options.engine, options.lanes, options.rounds, options.frames, options.parts, before)
+    command = shlex.join(["python", "-m", "tests.serve_figures", *argv])
+    found["command"] = f"{before['command']} && {command}" if before else command
     write_atomically(options.json, json.dumps(found, indent=1).encode())
-    if options.page:
+    if options.page and set(PARTS) <= set(found):
         rewrite(options.page, MARK, as_markdown(found))
     log(f"{options.json}: written")
     return DONE

@@ -306,3 +306,10 @@ def test_the_picture_of_how_it_works_names_what_exists_and_every_module():
     assert [path for path in paths if not (ROOT / path).exists()] == []
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
     assert {str(path.relative_to(ROOT)) for path in sources} - set(paths) == set()
+
+
+def test_no_folder_that_tests_put_on_the_path_hides_a_library():
+    # pytest puts the folders of conftest.py and of test files on the path.
+    on_path = {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    names = {path.name for folder in on_path for path in folder.iterdir() if path.is_dir()}
+    assert names & {*HEAVY, "triton", "tritonclient"} == set()

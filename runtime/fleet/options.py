@@ -8,6 +8,7 @@ from runtime import cli
 from runtime.arguments import Parser
 from runtime.artifacts import ARTIFACTS
 from runtime.fit import add_fit
+from runtime.fleet.plan import LIST
 from runtime.infer_options import alpha_from_text, saves_from_text, shard_from_text
 from runtime.media.frames import add_max_pixels
 from runtime.signature import add_require_signed
@@ -28,11 +29,17 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     options.word = options.inputs.pop(0) if options.inputs[:1] in ([PLAN], [MERGE]) else None
     if options.word and options.item:
         parser.error(f"{options.word} is of all items: no --item beside it")
+    if options.word == MERGE and any(_is_run(each) for each in options.inputs):
+        parser.error(f"merge joins a run where it lies: merge -o {options.inputs[0]}")
     if options.word == PLAN and not (options.inputs or options.list):
         parser.error("plan lists inputs: name some")
     if options.word is None and options.item is None and not (options.inputs or options.list):
         parser.error("name inputs: files, folders, globs, or s3://BUCKET/PREFIX/")
     return options
+
+
+def _is_run(path: str) -> bool:
+    return Path(path, LIST).is_file()
 
 
 def _parser() -> argparse.ArgumentParser:

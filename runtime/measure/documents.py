@@ -21,7 +21,8 @@ from runtime.measure.rounds import percentiles
 from runtime.measure.worker import ENGINE
 from runtime.media.results import WHOLE
 
-SEQUENTIAL = "sequential"  # the way through `runtime.bench_files` that others are compared with
+# Ways through `runtime.bench_files` that others are compared with; of the second, times are those of the processor.
+SEQUENTIAL, ONE_CORE = "sequential", "one core"
 ROUNDING = 1e-6  # as a share: figures that were written with fewer digits than their samples
 
 Line = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)]  # it is told in one line
@@ -254,9 +255,12 @@ class Way(Struct):
     """One pipeline of `runtime.bench_files` on one input: a value a round."""
 
     frames_per_s: Samples
+    cpu_ms: Samples  # of all threads, a frame
     stages_ms: dict[Line, list[Natural]]
 
     def __post_init__(self) -> None:
+        if len(self.cpu_ms) != len(self.frames_per_s):
+            raise ValueError("cpu_ms has not as many rounds as frames_per_s")
         for stage in WHOLE:
             if len(self.stages_ms.get(stage, [])) != len(self.frames_per_s):
                 raise ValueError(f"stages_ms.{stage} has not as many rounds as frames_per_s")
@@ -273,8 +277,8 @@ class Files(Struct):
 
     def __post_init__(self) -> None:
         ways = [[(name, len(way.frames_per_s)) for name, way in each.items()] for each in self.inputs.values()]
-        if any(each != ways[0] for each in ways) or SEQUENTIAL not in dict(ways[0]):
-            raise ValueError(f"inputs differ in their ways or rounds, or have no way {SEQUENTIAL!r}")
+        if any(each != ways[0] for each in ways) or not {SEQUENTIAL, ONE_CORE} <= set(dict(ways[0])):
+            raise ValueError(f"inputs differ in their ways or rounds, or have no way {SEQUENTIAL!r} or {ONE_CORE!r}")
         if len({rounds for _, rounds in ways[0]}) > 1:
             raise ValueError("the ways of inputs differ in their rounds")
 

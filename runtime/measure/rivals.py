@@ -9,7 +9,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from runtime.backend import Stopwatch
+from runtime.backends.openvino import BELOW_BF16
 from runtime.commands import in_checkout, install
+from runtime.cpu import max_isa
 from runtime.errors import EngineError, LibraryError
 from runtime.fit import Box, box_of
 from runtime.libraries import refusing
@@ -348,7 +350,9 @@ def _torch_argmax(logits: Any, size: tuple[int, int], box: Box) -> Any:
 
 def _openvino_options() -> dict[str, str]:
     threads = bound()
-    return {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
+    options = {} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)}
+    # Its own choice, BF16 by what the CPU has, may end the process under such a cap.
+    return options | ({"INFERENCE_PRECISION_HINT": "f32"} if max_isa() in BELOW_BF16 else {})
 
 
 def torch_program(path: Path) -> tuple[Any, ModelSpec]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from runtime.arguments import Parser
 from runtime.backend import Stopwatch
+from runtime.backends.openvino import BELOW_BF16, BELOW_FP16
 from runtime.cli import DONE, add_threads, count_from_text, run, show
+from runtime.cpu import max_isa
 from runtime.errors import EngineError
 from runtime.libraries import refusing
 from runtime.threads import bound, for_command
@@ -22,6 +24,7 @@ LAYERS = 6  # of one shape, one behind the other
 SHAPES = ((128, 128, 256, 3), (256, 64, 128, 3), (512, 32, 64, 1), (64, 256, 512, 3))
 # OpenVINO's hint, and what it must say that the CPU has; 8 bits come by FakeQuantize.
 HINTS = {"fp32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "fp16": ("f16", "FP16"), "int8": ("f32", "FP32")}
+CAPS = {"bf16": BELOW_BF16, "fp16": BELOW_FP16}
 WARMUP, ROUNDS = 1, 8
 
 
@@ -49,7 +52,9 @@ class Roof:
         core = openvino.Core()
         here = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.stages_ms: dict[str, float] = {}
-        kinds = [kind for kind, (_, capability) in HINTS.items() if capability in here]
+        # Of a capped library it tells what the CPU has, and ends the process where it is taken at its word.
+        capped = {kind for kind, caps in CAPS.items() if max_isa() in caps}
+        kinds = [kind for kind, (_, capability) in HINTS.items() if capability in here and kind not in capped]
         with refusing(EngineError, "OpenVINO refuses convolutions of no network", line=-1):
             self.probes = [_probe(core, kind, shape) for kind in kinds for shape in SHAPES]
 

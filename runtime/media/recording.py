@@ -1,5 +1,6 @@
 """Videos of masks and overlays, through PyAV: playable whatever ends the run."""
 
+import math
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,8 @@ X264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 KEY_FRAME_S = 1
 MP4 = {"movflags": "hybrid_fragmented+frag_keyframe"}
 BT709, LIMITED_RANGE = 1, 1
+# swscale may read so much beyond the last row, with vectors of the widest kind.
+BEYOND_BYTES = 64
 # What makes a file the same bytes wherever it is written: no random numbers, and threads that are not the machine's.
 REPEATABLE = {"fflags": "+bitexact"}
 REPEATABLE_FFV1 = {"level": "3", "slices": "4"}
@@ -69,6 +72,8 @@ class VideoWriter(ClosedOnExit):
         self._key_frame_due = 0
         self._last = -1
         self._ids, self._repeatable = pixels.ndim == 2, repeatable
+        self._to_yuv = self._av.video.reformatter.VideoReformatter()
+        self._even: np.ndarray | None = None
         with self._telling():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._claim = Claim(path)
@@ -150,11 +155,20 @@ class VideoWriter(ClosedOnExit):
         return self._av.VideoFrame.from_ndarray(np.ascontiguousarray(ids), format="gray")
 
     def _yuv(self, rgb: np.ndarray) -> Any:
+        # Into the same memory each time, through one converter: new ones cost three times as much as the conversion.
+        frame = self._av.VideoFrame.from_numpy_buffer(self._evened(rgb), format="rgb24")
+        return self._to_yuv.reformat(frame, format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE)
+
+    def _evened(self, rgb: np.ndarray) -> np.ndarray:
         # H.264's usual form has colours for two by two pixels: an odd side gets its last row or column twice.
         height, width = rgb.shape[:2]
-        even = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), "edge") if height % 2 or width % 2 else rgb
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        return frame.reformat(format="yuv420p", dst_colorspace=BT709, dst_color_range=LIMITED_RANGE)
+        if self._even is None:
+            shape = (height + height % 2, width + width % 2, 3)
+            self._even = np.empty(math.prod(shape) + BEYOND_BYTES, np.uint8)[:-BEYOND_BYTES].reshape(shape)
+        self._even[:height, :width] = rgb
+        self._even[:height, width:] = rgb[:, -1:]
+        self._even[height:] = self._even[height - 1]
+        return self._even
 
     def _telling(self) -> AbstractContextManager[None]:
         hint = ": free some space or give another folder with -o; it plays as far as it was written"

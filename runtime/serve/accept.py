@@ -15,8 +15,9 @@ FORMS = {
     "confidence": "image/png",
 }
 OF_TYPE = {"image/png": "ids", "application/octet-stream": "raw", "application/json": "runs"}
-OF_RANGE = {"*/*": "ids", "image/*": "ids", "application/*": "raw"}
-QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+# Java sends "*; q=.2" where it is told nothing.
+OF_RANGE = {"*/*": "ids", "*": "ids", "image/*": "ids", "application/*": "raw"}
+QUALITY = re.compile(r"(?:0?\.[0-9]{1,3}|0\.?|1(?:\.0{0,3})?)")
 OFFERED = ", ".join([*OF_TYPE, *(f"image/png;as={form}" for form in ("color", "overlay", "confidence"))])
 MOST_RANGES = 50
 

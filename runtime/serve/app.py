@@ -1,7 +1,7 @@
 """The addresses of the server, as an ASGI application: Starlette finds the route, the rest is here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -58,7 +58,19 @@ def application(routes: list[Route], desk: Desk) -> Any:
     from starlette.routing import Route as Address
 
     known = [Address(route.path, Endpoint(route, desk)) for route in routes]
-    return Starlette(routes=[*known, Address("/{path:path}", Endpoint(Route("other", {}), desk))])
+    found = Starlette(routes=[*known, Address("/{path:path}", Endpoint(Route("other", {}), desk))])
+
+    async def from_root(scope: Scope, receive: Receive, send: Send) -> None:
+        await found({**scope, "path": _path_of(scope["path"])}, receive, send)
+
+    return from_root
+
+
+def _path_of(target: str) -> str:
+    # Clients write the whole address where they were told of a proxy. Source: RFC 9112, 3.2.2.
+    if target.startswith("/"):
+        return target
+    return "/" + target.partition("://")[2].partition("/")[2]
 
 
 class Endpoint:
@@ -88,7 +100,7 @@ class Endpoint:
             self._desk.metrics.count(self._route.path, code, perf_counter() - start, reason)
 
     async def _reply(self, scope: Scope, upload: Upload) -> Reply:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = headers_of(scope["headers"])
         upload.whole = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
         handler = self._allowed(scope["method"], headers)
         announced = headers.get("content-length")
@@ -121,6 +133,14 @@ class Endpoint:
         if found is None:
             raise Refusal(405, "method", f"{method[:20]} is not taken here", {"Allow": ", ".join(route.handlers)})
         return found
+
+
+def headers_of(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers of a request; several of one name are one list. Source: RFC 9110, 5.3."""
+    found: dict[str, str] = {}
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in lines):
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 async def _awaited(handler: Handler, call: Call) -> Reply:

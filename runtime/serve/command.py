@@ -9,7 +9,7 @@ from runtime import cli
 from runtime.lookup import chosen_engine, described
 from runtime.serve.app import Desk, application
 from runtime.serve.engines import Engines, Named, Opening, Served, named_from_text, opened
-from runtime.serve.guards import LOOPBACK, Guard, token_from_file
+from runtime.serve.guards import Guard, is_loopback, token_from_file
 from runtime.serve.metrics import Metrics
 from runtime.serve.options import limits_of, options_of
 from runtime.serve.routes import routes_of
@@ -45,7 +45,8 @@ def main(argv: Sequence[str]) -> int:
 def _guard(options: argparse.Namespace) -> Guard:
     tokens = (options.token_file, options.admin_token_file)
     token, admin_token = (path and token_from_file(path) for path in tokens)
-    return Guard(loopback=bool(LOOPBACK.fullmatch(options.host)), token=token, admin_token=admin_token)
+    names, loopback = options.allow_host, is_loopback(options.host)
+    return Guard(loopback=loopback, names=names, token=token, admin_token=admin_token)
 
 
 def _opened(named: list[Named], opening: Opening) -> Engines:

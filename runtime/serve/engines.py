@@ -204,8 +204,13 @@ def opened_lanes(path: Path, opening: Opening, manifest: EngineManifest) -> Lane
     return lanes
 
 
-def refuse_other_classes(old: ModelSpec, new: ModelSpec) -> None:
+def refuse_other_classes(old: ModelSpec, new: ModelSpec, instead: str = "start a server of its own for it") -> None:
     """Hold a new engine to the classes of the one that it replaces: clients read ids by what they were told.
+
+    Args:
+        old: of the engine that is served.
+        new: of the one that takes its place.
+        instead: what to do with it.
 
     Raises:
         EngineError: they differ.
@@ -214,7 +219,7 @@ def refuse_other_classes(old: ModelSpec, new: ModelSpec) -> None:
     if names[0] != names[1]:
         raise EngineError(
             f"{new.name} has {len(names[1])} classes, other ones than the {len(names[0])} of {old.name} that clients "
-            "were told: start a server of its own for it"
+            f"were told: {instead}"
         )
 
 

@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runtime.errors import PipelineError
@@ -10,7 +10,13 @@ from runtime.serve.replies import Refusal
 from runtime.texts import shown
 
 LOOPBACK = re.compile(r"(?:127\.\d+\.\d+\.\d+|localhost|\[::1\])(?::\d+)?", re.IGNORECASE)
+PORT = re.compile(r":\d+$")
 LEAST_TOKEN, MOST_TOKEN = 16, 4096  # characters
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address to listen on, as a user gives it, is this machine's own."""
+    return bool(LOOPBACK.fullmatch(f"[{address}]" if ":" in address else address))
 
 
 class TokenError(PipelineError):
@@ -20,9 +26,24 @@ class TokenError(PipelineError):
 class Guard:
     """Holds the headers of a request to what the server was started with."""
 
-    def __init__(self, *, loopback: bool, token: str | None = None, admin_token: str | None = None) -> None:
-        """A server on this machine's own address alone (`loopback`), or one that others reach."""
+    def __init__(
+        self,
+        *,
+        loopback: bool,
+        names: Sequence[str] = (),
+        token: str | None = None,
+        admin_token: str | None = None,
+    ) -> None:
+        """A server on this machine's own address alone (`loopback`), or one that others reach.
+
+        Args:
+            loopback: it is called by this machine's own names alone, and by
+            names: others, as a proxy of this machine hands them on.
+            token: of who may ask; None: everybody.
+            admin_token: of who may change engines; None: nobody.
+        """
         self._loopback, self._token, self._admin_token = loopback, token, admin_token
+        self._names = {name.lower() for name in names}
 
     def check(self, headers: Mapping[str, str], *, open_to_all: bool = False) -> None:
         """Whether the request may be looked at.
@@ -35,13 +56,18 @@ class Guard:
             Refusal: 403, another site's page asks, or this machine's server under another name; 401, without the token.
         """
         host, origin = headers.get("host", ""), headers.get("origin", "")
-        if self._loopback and not LOOPBACK.fullmatch(host):
+        # A browser always names a host: who names none is no page's script, but a probe that speaks HTTP/1.0.
+        if self._loopback and "host" in headers and not self._is_called_by(host):
             # A name of elsewhere may be made to point here: its page would read what this machine's own may.
-            raise Refusal(403, "host", f"this server is called by 127.0.0.1 or localhost, not by {host[:100]!r}")
+            known = " or ".join(["127.0.0.1", "localhost", *sorted(self._names)])
+            raise Refusal(403, "host", f"this server is called by {known}, not by {host[:100]!r} (--allow-host)")
         if origin and origin.partition("://")[2] != host:
             raise Refusal(403, "origin", f"a page of {origin[:100]!r} may not ask this server")
         if self._token is not None and not open_to_all:
             _hold(headers, self._token)
+
+    def _is_called_by(self, host: str) -> bool:
+        return bool(LOOPBACK.fullmatch(host)) or PORT.sub("", host).lower() in self._names
 
     def check_admin(self, headers: Mapping[str, str]) -> None:
         """Whether the request may change which engine is served.

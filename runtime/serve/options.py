@@ -1,6 +1,7 @@
 """The options of `runtime.serve`."""
 
 import argparse
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from runtime.signature import add_require_signed
 
 DESCRIPTION = "`python -m runtime.serve`: masks over HTTP, on this machine's own address unless another is asked for."
 HOST, PORT = "127.0.0.1", 8000
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 MOST_BODY_MIB, MOST_SECONDS, MOST_REQUESTS = 4096, 86400, 65536
 
 
@@ -25,6 +27,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     add("--engine", type=named_from_text, action="append", metavar="[NAME=]FILE", help="served under its name, by "
         "default the file's; several times for several (default: this machine's newest)")  # fmt: skip
     add("--host", default=HOST, help="address to listen on; 0.0.0.0 is all of this machine's (default: %(default)s)")
+    add("--allow-host", type=_host_name, action="append", default=[], metavar="NAME", help="another name that it is "
+        "called by on 127.0.0.1, as a proxy of this machine hands it on; several times for several")  # fmt: skip
     add("--port", type=_port, default=PORT, help="0: any that is free, which is printed (default: %(default)s)")
     add("--lanes", type=cli.lanes_from_text, metavar="N", help="frames in an engine at once; one alone has all cores "
         "in any case (default: what the engine does best under load)")  # fmt: skip
@@ -77,6 +81,12 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= MOST_SECONDS:
         raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}")
     return seconds
+
+
+def _host_name(text: str) -> str:
+    if not HOST_NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not the name of a host, such as street.example.org")
+    return text
 
 
 def _port(text: str) -> int:

@@ -30,6 +30,9 @@ async def in_thread(pool: ThreadPoolExecutor, work: Callable[..., Any], *given: 
         if not future.cancel():
             await asyncio.wait([waiting])
         raise
+    finally:
+        # An error refers to this call, which would refer to it: a frame would live until someone looks for cycles.
+        del future, waiting
 
 
 def _timed(asked: float, work: Callable[..., Any], given: tuple[Any, ...]) -> Timed:

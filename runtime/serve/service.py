@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -22,7 +21,6 @@ from runtime.serve.limits import Limits
 from runtime.serve.metrics import Metrics
 from runtime.serve.pools import in_thread
 from runtime.serve.replies import Refusal, Reply, json_reply
-from runtime.spec import ModelSpec
 
 PARTS = ("preprocess", "network", "postprocess")  # of `segment`, where the backend tells them
 STAGES = ("decode", "queue", *PARTS, "segment", "encode")
@@ -60,7 +58,7 @@ class Service:
         """
         asked = asked_from_query(query, headers.get("accept", ""))
         served = self.engines.find(asked.engine)
-        _refuse_confidence(served.spec, asked)
+        v2.refuse_confidence(served.spec, asked)
         encode = partial(answer_of, asked=asked, spec=served.spec)
         return await self._done(served, lambda: Decoded(frame_from_body(body, headers), asked, encode))
 
@@ -75,10 +73,7 @@ class Service:
 
         def decode() -> Decoded:
             inference = v2.inference_from_body(body, length, served.spec)
-            asked = Asked(**inference.values)
-            if asked.void_below is None and any(each.name == v2.CONFIDENCE for each in inference.outputs):
-                asked = replace(asked, void_below=0)
-            _refuse_confidence(served.spec, asked)
+            asked = v2.asked_of(inference.values, {each.name for each in inference.outputs}, served.spec)
             return Decoded(inference.frame, asked, lambda segmented: v2.reply_to(inference, model, segmented.seen))
 
         return await self._done(served, decode)
@@ -165,11 +160,6 @@ def _refuse_late(until: float) -> None:
     # When its lane is free: a mask of a moment that is long gone is worth nothing, and the next one waits.
     if perf_counter() > until:
         raise Refusal(503, "late", "this waited longer than --wait-seconds", {"Retry-After": "1"})
-
-
-def _refuse_confidence(spec: ModelSpec, asked: Asked) -> None:
-    if asked.void_below is not None and v2.CONFIDENCE not in v2.outputs_of(spec):
-        raise Refusal(400, "parameter", f"{spec.name} has no confidence: its graph gives class ids, no logits")
 
 
 def server_timing(stages: Mapping[str, float]) -> str:

@@ -73,6 +73,7 @@ class Upload:
             raise self._not_now() from None
         finally:
             uploads.reading.discard(reading)
+            del reading
 
     async def drop(self) -> None:
         """Read the rest and forget it, as long as its time lasts."""
@@ -99,6 +100,7 @@ class Upload:
             if not doing.done():
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
+            del doing, watching  # an error refers to this call, which would refer to it, and to a frame for long
 
     async def _all(self) -> bytes:
         parts: list[bytes] = []

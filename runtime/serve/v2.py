@@ -4,7 +4,8 @@ Source: KServe, open inference protocol V2 (required API, HTTP/REST); Triton, pr
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from runtime.errors import FrameError
 from runtime.json_values import told, values_from_json
 from runtime.media.outputs import Seen
 from runtime.serve.answers import class_values
-from runtime.serve.asked import values_of
+from runtime.serve.asked import Asked, values_of
 from runtime.serve.bodies import frame_from_pixels
 from runtime.serve.replies import JSON, Refusal, Reply
 from runtime.spec import EngineManifest, ModelSpec
@@ -62,23 +63,28 @@ def server_metadata() -> dict[str, Any]:
 
 def model_metadata(name: str, manifest: EngineManifest) -> dict[str, Any]:
     """What `GET /v2/models/NAME` answers: the tensors, and in `parameters` what the masks mean."""
-    spec = manifest.spec
-    preprocess = spec.preprocess
+    outputs = [{"name": each, "datatype": TENSOR, "shape": [-1, -1]} for each in outputs_of(manifest.spec)]
     return {
         "name": name,
         "versions": [VERSION],
         "platform": manifest.backend,
         "inputs": [{"name": FRAME, "datatype": TENSOR, "shape": [-1, -1, 3]}],
-        "outputs": [{"name": each, "datatype": TENSOR, "shape": [-1, -1]} for each in outputs_of(spec)],
-        "parameters": {
-            "network": spec.name,
-            "precision": manifest.precision,
-            "size": [preprocess.height, preprocess.width],
-            "fit": preprocess.fit,
-            "classes": class_values(spec),
-            "engine_sha256": manifest.engine_sha256,
-            "weights_sha256": spec.weights_sha256,
-        },
+        "outputs": outputs,
+        "parameters": model_parameters(manifest),
+    }
+
+
+def model_parameters(manifest: EngineManifest) -> dict[str, Any]:
+    """What the masks of an engine mean, and which engine it is, as JSON values."""
+    spec = manifest.spec
+    return {
+        "network": spec.name,
+        "precision": manifest.precision,
+        "size": [spec.preprocess.height, spec.preprocess.width],
+        "fit": spec.preprocess.fit,
+        "classes": class_values(spec),
+        "engine_sha256": manifest.engine_sha256,
+        "weights_sha256": spec.weights_sha256,
     }
 
 
@@ -105,7 +111,42 @@ def inference_from_body(body: bytes, header_length: str | None, spec: ModelSpec)
     frame = _frame(tensor, memoryview(body)[length:])
     binary = parameters.pop("binary_data_output", False) is True
     outputs = _outputs(given.get("outputs"), outputs_of(spec), binary)
-    return Inference(frame, outputs, _values(parameters), _id(given.get("id", "")))
+    return Inference(frame, outputs, values_from_parameters(parameters), _id(given.get("id", "")))
+
+
+def values_from_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request that are ours, by their names.
+
+    Raises:
+        Refusal: 400, one is unknown or has no such value.
+    """
+    unknown = set(parameters) - set(OWN)
+    if unknown:
+        raise _wrong(f"the parameter {told(min(unknown))} is not known, there are {', '.join(OWN)}")
+    return values_of({name: str(value) for name, value in parameters.items()})
+
+
+def asked_of(values: Mapping[str, Any], outputs: Collection[str], spec: ModelSpec) -> Asked:
+    """What a request asks of a network: its parameters, and a confidence where that is among the outputs' names.
+
+    Raises:
+        Refusal: 400, a confidence is asked of a network that has none.
+    """
+    asked = Asked(**values)
+    if asked.void_below is None and CONFIDENCE in outputs:
+        asked = replace(asked, void_below=0)
+    refuse_confidence(spec, asked)
+    return asked
+
+
+def refuse_confidence(spec: ModelSpec, asked: Asked) -> None:
+    """Hold a request to a network that may have no confidence.
+
+    Raises:
+        Refusal: 400, it has none, and one is asked for.
+    """
+    if asked.void_below is not None and CONFIDENCE not in outputs_of(spec):
+        raise Refusal(400, "parameter", f"{spec.name} has no confidence: its graph gives class ids, no logits")
 
 
 def reply_to(asked: Inference, model: str, seen: Seen) -> Reply:
@@ -189,13 +230,6 @@ def _outputs(given: Any, known: Sequence[str], binary: bool) -> tuple[Output, ..
     parameters = (_dict(each.get("parameters", {}), "an output's parameters") for each in asked)
     forms = [each.get("binary_data", binary) is True for each in parameters]
     return tuple(Output(str(name), form) for name, form in zip(names, forms, strict=True))
-
-
-def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = set(parameters) - set(OWN)
-    if unknown:
-        raise _wrong(f"the parameter {told(min(unknown))} is not known, there are {', '.join(OWN)}")
-    return values_of({name: str(value) for name, value in parameters.items()})
 
 
 def _dict(value: Any, what: str) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,11 @@ from runtime.backend import open_backend
 from runtime.cli import DONE
 from runtime.errors import LibraryError
 from runtime.manifest import read_manifest
+from tests.helpers.graphs import tiny_graph
+from tests.helpers.pictures import gradient
+
+ROOT = Path(__file__).parents[2]
+OTHER_PYTHON = ROOT / ".venv-rivals/bin/python"
 
 
 class FakeNncf:
@@ -80,3 +87,19 @@ def test_without_nncf_one_line_says_what_to_install(graph, tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(LibraryError, match=r"pip install -e '\.\[nncf\]'"):
         main([str(graph), "--data", str(tmp_path)])
+
+
+@pytest.mark.rivals
+def test_the_real_nncf_quantizes_a_graph_that_this_runtime_opens(tmp_path):
+    (tmp_path / "tiny.onnx").write_bytes(tiny_graph())
+    (tmp_path / "frames").mkdir()
+    frame = np.ascontiguousarray(gradient(32, 64))
+    assert cv2.imwrite(str(tmp_path / "frames/a.png"), frame[..., ::-1])
+    command = [str(OTHER_PYTHON), "-m", "engines.nncf_engine", "tiny.onnx", "--data", "frames"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / done.stdout.splitlines()[-1]
+    assert read_manifest(path).executed["int8"] >= 1
+    with open_backend(path) as engine:
+        assert engine.segment(frame).shape == (32, 64)

@@ -6,7 +6,7 @@ import pytest
 from openvino import opset13
 
 from engines import openvino_build
-from engines.openvino_sums import keep_joined
+from engines.openvino_pairs import merge_pairs
 from runtime.backends.openvino import DEVICE, compile_options, core
 
 STEP = 0.05
@@ -83,26 +83,19 @@ def result(model, **options):
 def test_joined_maps_keep_their_values(layer):
     expected = result(model_of(layer), LP_TRANSFORMS_MODE="NO")
     model = model_of(layer)
-    keep_joined(model)
+    merge_pairs(model)
     assert np.sqrt(np.mean((result(model) - expected) ** 2)) < ROUNDED * expected.std()
-
-
-def test_what_is_not_joined_is_left_as_it_is():
-    model = model_of(lambda x: convolution(pair(convolution(pair(x), 8, 0)), 8, 1))
-    before = [(node.get_friendly_name(), node.get_type_name()) for node in model.get_ordered_ops()]
-    keep_joined(model)
-    assert [(node.get_friendly_name(), node.get_type_name()) for node in model.get_ordered_ops()] == before
 
 
 @pytest.mark.parametrize("saturates", [True, False])
 def test_a_build_keeps_them_on_every_cpu(saturates, monkeypatch):
     done = []
     monkeypatch.setattr(openvino_build, "sums_saturate", lambda: saturates)
-    for name in ("keep_sums", "keep_joined", "quantize_frame", "read_in_blocks", "view_windows"):
+    for name in ("keep_sums", "merge_pairs", "fuse_sums", "quantize_frame", "read_in_blocks", "view_windows"):
         monkeypatch.setattr(openvino_build, name, lambda _, name=name, **form: done.append(name))
     monkeypatch.setattr(openvino_build, "_with_frame_input", lambda model, *_: model)
     monkeypatch.setattr(openvino_build, "refuse_other_precision", lambda *_: None)
     from tests.helpers.graphs import tiny_spec
 
     openvino_build.compiled(model_of(LAYERS["three"]), tiny_spec(), "int8")
-    assert ("keep_sums" in done, "keep_joined" in done) == (saturates, not saturates)
+    assert ("keep_sums" in done, "merge_pairs" in done, "fuse_sums" in done) == (saturates, *[not saturates] * 2)

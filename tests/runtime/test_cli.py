@@ -131,3 +131,13 @@ def test_a_size_that_is_higher_than_wide_is_told_with_what_was_probably_meant(ca
     assert cli.size_from_text("2048x1024") == (2048, 1024)
     assert "is 2048 high and 1024 wide; for a landscape network give 1024x2048" in capsys.readouterr().err
     assert cli.size_from_text("1024x2048") == (1024, 2048) and capsys.readouterr().err == ""
+
+
+def test_a_command_ends_without_a_last_look_for_cycles():
+    program = (
+        "import atexit, gc; from runtime import cli; "
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0)); "  # called last
+        "cli.run(lambda _: print(gc.get_freeze_count() > 0) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\nTrue\n", "")

@@ -1,12 +1,14 @@
 """File to file: how many frames a second `runtime.infer` does of pictures and of a video, and what each stage costs.
 
+What it is held to is the bound: the processor's time of all stages on one core, shared out among all cores.
+
 `python -m runtime.bench_files --engine ENGINE --json FILE`; `make bench-files`. With `--page docs/benchmarks.md
 FILE...` the table of such files is written between its two marks instead; `make figures`.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from itertools import repeat
@@ -25,14 +27,14 @@ from runtime.lookup import chosen_engine
 from runtime.manifest import read_manifest
 from runtime.measure.bench.latency import FRAME_SIZE
 from runtime.measure.bench.tables import rewrite, title
-from runtime.measure.documents import SEQUENTIAL, Files, encoded, read
+from runtime.measure.documents import ONE_CORE, SEQUENTIAL, Files, encoded, read
 from runtime.measure.fingerprint import command_line, fingerprint, load
 from runtime.measure.rounds import take_turns, turns
 from runtime.measure.scratch import scratch
 from runtime.media.frames import FrameFile, read_frame, write_png
 from runtime.media.outputs import OF_A_VIDEO, SAVES, Look, plan_outputs
 from runtime.media.pictures import Run, Task, segment_pictures
-from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.pipeline import Clock, Passage, Stage, one_after_another, overlapped
 from runtime.media.recording import Recording, VideoWriter
 from runtime.media.results import WHOLE
 from runtime.media.streams import segment_stream
@@ -41,19 +43,36 @@ from runtime.reference import resize_frame
 from runtime.samples import STREET
 from runtime.signature import add_require_signed, refuse_unsigned
 from runtime.texts import markdown
-from runtime.threads import for_command
+from runtime.threads import for_command, limited
 
-VERSION = 1  # of the JSON document
+VERSION = 2  # of the JSON document
 BEGIN = "<!-- files: made by `make figures` -->"
 RATE, JPEG_QUALITY = 25, 95
 STEP_PX = 4  # that the picture moves from frame to frame
 
 
 class Way(NamedTuple):
-    """How frames go through an engine: by which pipeline, and how many of them are in the engine at once."""
+    """How frames go through an engine: by which pipeline, how many of them at once, on how many threads (None: all)."""
 
     pipeline: Run
     lanes: Lanes
+    threads: int | None = None
+
+
+def in_processor_time(items: Iterable[object], stages: Iterable[Stage], clock: Clock) -> Iterator[Passage]:
+    """`one_after_another`, whose `clock` gets the process's time on processors: what others take does not count."""
+    return one_after_another(items, [stage._replace(work=_counted(stage, clock)) for stage in stages], Clock())
+
+
+def _counted(stage: Stage, clock: Clock) -> Callable[[Any], Any]:
+    def work(item: Any) -> Any:
+        start = time.process_time()
+        try:
+            return stage.work(item)
+        finally:
+            clock.add(stage, (time.process_time() - start) * 1e3)
+
+    return work
 
 
 def write_inputs(folder: Path, frame: np.ndarray, count: int) -> dict[str, list[Path]]:
@@ -84,6 +103,11 @@ def pass_through(files: Sequence[Path], out: Path, way: Way) -> tuple[float, Clo
     Raises:
         FrameError: a frame cannot be read.
     """
+    with for_command(way.threads):
+        return _passed(files, out, way)
+
+
+def _passed(files: Sequence[Path], out: Path, way: Way) -> tuple[float, Clock]:
     look, clock = Look(palette(way.lanes.spec.classes), 0.5), Clock()
     given = [FrameFile(path, Path(path.name)) for path in files]
     start = time.perf_counter()
@@ -112,23 +136,18 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
         rounds: runs of each input in each way, after one that is not counted.
 
     Returns:
-        JSON values: input -> way -> frames a second and milliseconds a frame by stage, a value a round.
+        JSON values: input -> way -> frames a second, milliseconds a frame by stage and of processors, a value a round.
     """
     with scratch() as folder, ExitStack() as stack:
         log(f"writing {count} frames as PNG, JPEG and H.264")
         inputs = write_inputs(folder, frame, count)
-        one = stack.enter_context(open_lanes(engine, 1))
-        ways = {SEQUENTIAL: Way(one_after_another, one), "overlapped, 1 lane": Way(overlapped, one)}
-        several = open_lanes(engine, lone=False)  # as `runtime.infer` opens it for files
-        if several.count > 1:
-            ways[f"overlapped, {several.count} lanes"] = Way(overlapped, stack.enter_context(several))
-        else:
-            several.close()
+        ways = _ways(engine, stack)
         found: dict[str, Any] = {kind: {} for kind in inputs}
         calls = []
         for kind, files in inputs.items():
             for name, way in ways.items():
-                kept = found[kind][name] = {"frames_per_s": [], "stages_ms": {stage: [] for stage in WHOLE}}
+                kept = {"frames_per_s": [], "cpu_ms": [], "stages_ms": {stage: [] for stage in WHOLE}}
+                found[kind][name] = kept
                 pass_through(files, folder / "out", way)
                 calls.append(_pass(files, folder / "out", way, count, kept))
         log(f"measuring {rounds} rounds of {len(calls)} runs")
@@ -136,9 +155,28 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
     return found
 
 
+def _ways(engine: Path, stack: ExitStack) -> dict[str, Way]:
+    one = stack.enter_context(open_lanes(engine, 1))
+    with limited(1):
+        alone = stack.enter_context(open_lanes(engine, 1))
+    ways = {
+        ONE_CORE: Way(in_processor_time, alone, 1),
+        SEQUENTIAL: Way(one_after_another, one),
+        "overlapped, 1 lane": Way(overlapped, one),
+    }
+    several = open_lanes(engine, lone=False)  # as `runtime.infer` opens it for files
+    if several.count > 1:
+        ways[f"overlapped, {several.count} lanes"] = Way(overlapped, stack.enter_context(several))
+    else:
+        several.close()
+    return ways
+
+
 def _pass(files: Sequence[Path], out: Path, way: Way, count: int, kept: dict[str, Any]) -> Callable[[], float]:
     def call() -> float:
+        before = time.process_time()
         seconds, clock = pass_through(files, out, way)
+        kept["cpu_ms"].append((time.process_time() - before) * 1e3 / count)
         kept["frames_per_s"].append(count / seconds)
         for stage, samples in kept["stages_ms"].items():
             samples.append(clock.busy_ms[stage] / count)
@@ -148,25 +186,31 @@ def _pass(files: Sequence[Path], out: Path, way: Way, count: int, kept: dict[str
 
 
 def table(document: dict[str, Any]) -> str:
-    """The medians as a Markdown table, and under what they were measured."""
-    names = list(next(iter(document["inputs"].values())))
+    """The medians of processor time, each way's best round, and under what they were measured, in Markdown."""
+    names = [name for name in next(iter(document["inputs"].values())) if name != ONE_CORE]
+    threads = document["fingerprint"]["machine"]["threads"]
     lines = [
-        "| input | " + " | ".join((*WHOLE, *map(markdown, names))) + " |",
-        "|---" * (1 + len(WHOLE) + len(names)) + "|",
+        "| input | " + " | ".join((*WHOLE, "all", "bound", *map(markdown, names))) + " |",
+        "|---" * (3 + len(WHOLE) + len(names)) + "|",
     ]
     for kind, ways in document["inputs"].items():
-        alone = ways[SEQUENTIAL]
-        cells = [f"{np.median(alone['stages_ms'][stage]):.0f}" for stage in WHOLE]
-        for name in names:
-            rates = np.array(ways[name]["frames_per_s"])
-            gain = "" if name == SEQUENTIAL else f", {np.median(rates / alone['frames_per_s']):.2f}x"
-            cells.append(f"{np.median(rates):.1f} fps{gain}")
+        core = ways[ONE_CORE]
+        cells = [f"{np.median(ms):.1f}" for ms in (*(core["stages_ms"][stage] for stage in WHOLE), core["cpu_ms"])]
+        cells.append(f"{np.median(core['cpu_ms']) / threads:.0f} ms")
+        cells += [_cell(ways[name], np.array(core["cpu_ms"]) / threads) for name in names]
         lines.append(f"| {document['frames']} frames, {markdown(kind)} | " + " | ".join(cells) + " |")
     found = document["fingerprint"]
     height, width = found["frame_size"]
-    machine = f"{found['machine']['cpu']}, {found['machine']['threads']} threads"
-    told = f"{title(found)}, frames of {height}x{width}; medians of {document['rounds']} rounds; {machine}."
+    machine = f"{found['machine']['cpu']}, {threads} threads"
+    told = f"{title(found)}, frames of {height}x{width}; of {document['rounds']} rounds; {machine}."
     return "\n".join([*lines, "", markdown(told)])
+
+
+def _cell(way: dict[str, Any], bounds_ms: np.ndarray) -> str:
+    # The round in which other programs left it most of the machine's cores: without them it is their time, not its own.
+    each_ms, cores = 1e3 / np.array(way["frames_per_s"]), np.array(way["cpu_ms"]) * way["frames_per_s"] / 1e3
+    most = int(np.argmax(cores))
+    return f"{each_ms[most]:.0f} ms, {each_ms[most] / np.median(bounds_ms):.2f} of the bound on {cores[most]:.2f} cores"
 
 
 def read_document(path: Path) -> dict[str, Any]:

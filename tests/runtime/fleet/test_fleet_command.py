@@ -362,6 +362,12 @@ def test_what_contradicts_itself_is_usage(here, words):
     assert ended.value.code == cli.USAGE
 
 
+def test_a_run_is_joined_where_it_lies_and_is_no_input(done, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["merge", "out"])
+    assert ended.value.code == cli.USAGE and "merge -o out" in capsys.readouterr().err
+
+
 def test_what_was_never_listed_is_one_line(here):
     with pytest.raises(FrameError, match="holds no plan/items"):
         main(["-o", "out", "--item", "1/1"])

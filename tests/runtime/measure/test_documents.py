@@ -13,7 +13,7 @@ from runtime.measure.documents import Bench, Files, Gate, encoded, mask_from_tex
 FIGURES = Path(__file__).parents[3] / "figures"
 KINDS = {
     "bench-*.json": (Bench, "runtime.bench", 2),
-    "files-*.json": (Files, "runtime.bench_files", 1),
+    "files-*.json": (Files, "runtime.bench_files", 2),
     "earlier/*-*.json": (Gate, "runtime.regress", 1),
 }
 

@@ -27,6 +27,11 @@ def test_every_precision_of_this_cpu_is_tried_in_every_shape(small):
     assert len(found.stages_ms) == len(kinds) * len(SMALL) and min(found.stages_ms.values()) > 0
 
 
+def test_under_a_cap_no_type_is_tried_that_the_library_has_no_code_for(small, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # too late for the library, not for what is asked of it
+    assert {probe.precision for probe in roof.Roof().probes} == {"fp32", "int8"}
+
+
 def test_the_8_bit_stack_is_computed_in_8_bits(small):
     found = next(probe for probe in roof.Roof().probes if probe.precision == "int8" and " k3" in probe.name)
     nodes = found.request.get_compiled_model().get_runtime_model().get_ops()

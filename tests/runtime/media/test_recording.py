@@ -74,6 +74,18 @@ def test_a_video_has_the_frames_and_an_odd_side_one_more(tmp_path, size):
         assert np.abs(frame[: size[0], : size[1]].astype(int) - pixels).mean() < NEAR
 
 
+@pytest.mark.parametrize("size", [(16, 16), (17, 19), (18, 33), (33, 18), (30, 250)], ids=str)
+def test_every_frame_becomes_what_a_converter_of_its_own_makes_of_it(tmp_path, size):
+    frames = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", frames[0], Fraction(25), Fraction(1, 25)) as video:
+        for frame in (*frames, np.ascontiguousarray(frames[0].transpose(1, 0, 2)).transpose(1, 0, 2)):
+            even = np.pad(frame, ((0, size[0] % 2), (0, size[1] % 2), (0, 0)), "edge")
+            expected = av.VideoFrame.from_ndarray(even, "rgb24").reformat(
+                format="yuv420p", dst_colorspace=1, dst_color_range=1
+            )
+            np.testing.assert_array_equal(video._yuv(frame).to_ndarray(), expected.to_ndarray())
+
+
 def test_an_odd_side_is_not_scaled(tmp_path):
     stripes = np.zeros((37, 51, 3), np.uint8)
     stripes[:, ::2] = 255

@@ -21,6 +21,8 @@ from runtime.serve.replies import Refusal
         ("application/json;q=0.2, image/png;q=0.9", "ids"),
         ("application/json, image/png", "runs"),
         ("image/png;q=0, application/json;q=0.001", "runs"),
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", "ids"),  # Java's, where it is told nothing
+        ("*/*;q=.5, application/json;q=0.6", "runs"),
     ],
 )
 def test_the_form_that_is_wanted_most_is_taken(accept, form):
@@ -35,6 +37,8 @@ def test_the_form_that_is_wanted_most_is_taken(accept, form):
         "image/png;q=0",
         "image/png;as=nix",
         "image/png;q=2",
+        "image/png;q=.",
+        "image/png;q=",
         "application/json;as=overlay",
         ";",
     ],

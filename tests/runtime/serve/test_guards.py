@@ -1,6 +1,6 @@
 import pytest
 
-from runtime.serve.guards import Guard, TokenError, token_from_file
+from runtime.serve.guards import Guard, TokenError, is_loopback, token_from_file
 from runtime.serve.replies import Refusal
 
 TOKEN = "a-token-of-many-letters"
@@ -22,6 +22,24 @@ def test_this_machines_server_is_called_by_its_own_names(host):
 def test_and_by_no_other_but_where_it_was_told_to_serve_others(host):
     assert refused(Guard(loopback=True), {"host": host}) == 403
     Guard(loopback=False).check({"host": host})
+
+
+def test_a_probe_that_names_no_host_is_answered():
+    Guard(loopback=True).check({})
+
+
+def test_a_proxy_of_this_machine_hands_on_the_name_that_is_allowed():
+    guard = Guard(loopback=True, names=["Street.example.org"])
+    guard.check({"host": "street.example.org:443", "origin": "https://street.example.org:443"})
+    guard.check({"host": "localhost:8000"})
+    for host in ("", ":80", "evil.street.example.org", "street.example.org.evil.org", "street.example.org:x"):
+        assert refused(guard, {"host": host}) == 403
+    assert refused(guard, {"host": "street.example.org", "origin": "https://evil.org"}) == 403
+
+
+def test_this_machines_own_addresses_are_known_as_they_are_listened_on():
+    assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "127.0.0.2")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "::2", "192.168.1.1", "127.0.0.1.evil.org")))
 
 
 def test_a_page_of_another_site_may_not_ask():

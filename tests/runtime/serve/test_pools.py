@@ -1,5 +1,7 @@
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -57,3 +59,27 @@ def test_what_the_work_raises_is_raised():
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(run(pool))
+
+
+class Large:
+    """A frame, say."""
+
+
+def test_what_work_was_given_is_freed_at_once_where_it_fails():
+    def work(given):
+        raise ValueError
+
+    async def run(pool, given):
+        with pytest.raises(ValueError):
+            await in_thread(pool, work, given)
+
+    given = Large()
+    seen = weakref.ref(given)
+    gc.disable()  # nobody may have to look for cycles: it looks seldom, and a cycle of few objects may hold many MiB
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asyncio.run(run(pool, given))
+        del given
+        assert seen() is None
+    finally:
+        gc.enable()

@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -143,3 +145,27 @@ def test_work_whose_client_waits_gives_what_it_gives_or_raises():
             await body.unless_left(wrong())
 
     asyncio.run(run())
+
+
+class Large:
+    """A frame, say."""
+
+
+def test_what_work_was_given_is_freed_at_once_where_it_is_refused():
+    async def work(given):
+        await asyncio.sleep(0)
+        raise Refusal(503, "late", "it waited")
+
+    async def run(given):
+        with pytest.raises(Refusal):
+            await upload(b"", then="silence").unless_left(work(given))
+
+    given = Large()
+    seen = weakref.ref(given)
+    gc.disable()
+    try:
+        asyncio.run(run(given))
+        del given
+        assert seen() is None
+    finally:
+        gc.enable()

@@ -1,6 +1,7 @@
 """File to file: every input in every way, and the page's table of what the files say."""
 
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from runtime.lanes import open_lanes
 from runtime.measure.bench import files as bench_files
 from runtime.measure.bench.files import BEGIN, Way, main, pass_through, read_document, table, write_inputs
 from runtime.measure.bench.tables import END, between_marks
-from runtime.media.pipeline import Clock, one_after_another, overlapped
+from runtime.media.pipeline import Clock, Stage, one_after_another, overlapped
 from runtime.media.results import WHOLE
 from tests.helpers.engines import built_engine
 from tests.helpers.videos import moving, read_video
@@ -45,13 +46,16 @@ def test_every_input_is_measured_in_every_way(document):
     found = read_document(document)
     assert list(found["inputs"]) == ["PNG", "JPEG", "H.264"]
     for ways in found["inputs"].values():
-        assert list(ways) == ["sequential", "overlapped, 1 lane", "overlapped, 2 lanes"]
+        assert list(ways) == ["one core", "sequential", "overlapped, 1 lane", "overlapped, 2 lanes"]
         for way in ways.values():
             assert len(way["frames_per_s"]) == 2 and min(way["frames_per_s"]) > 0
+            assert len(way["cpu_ms"]) == 2 and min(way["cpu_ms"]) > 0
             assert list(way["stages_ms"]) == ["decode", "segment", "encode"]
             assert all(len(samples) == 2 and min(samples) > 0 for samples in way["stages_ms"].values())
         for i, rate in enumerate(ways["sequential"]["frames_per_s"]):  # which nothing overlaps
             assert sum(samples[i] for samples in ways["sequential"]["stages_ms"].values()) < 1e3 / rate
+        for i, cpu_ms in enumerate(ways["one core"]["cpu_ms"]):  # which counts what is done between the stages, too
+            assert sum(samples[i] for samples in ways["one core"]["stages_ms"].values()) < cpu_ms
     assert found["frames"] == 3 and "-m runtime.bench_files --engine" in found["fingerprint"]["command"]
 
 
@@ -59,51 +63,75 @@ def test_each_way_is_what_it_is_called_and_its_first_run_is_not_counted(tmp_path
     seen = []
 
     def fake(files, out, way):
-        seen.append((files[0].suffix, way.pipeline, way.lanes.count))
+        seen.append((files[0].suffix, way.pipeline, way.lanes.count, way.threads))
         clock = Clock(busy_ms={"decode": 8.0, "segment": 16.0, "encode": 24.0 + len(seen)})
         return 0.5, clock
 
     monkeypatch.setattr(bench_files, "pass_through", fake)
     found = bench_files.measure(built_engine(tmp_path), np.zeros((64, 128, 3), np.uint8), 4, 2)
     ways = {
-        "sequential": (one_after_another, 1),
-        "overlapped, 1 lane": (overlapped, 1),
-        "overlapped, 2 lanes": (overlapped, 2),
+        "one core": (bench_files.in_processor_time, 1, 1),
+        "sequential": (one_after_another, 1, None),
+        "overlapped, 1 lane": (overlapped, 1, None),
+        "overlapped, 2 lanes": (overlapped, 2, None),
     }
     kinds = {".png", ".jpg", ".mp4"}
-    assert len(set(seen)) == 9 and set(seen) == {(kind, *way) for kind in kinds for way in ways.values()}
+    assert len(set(seen)) == 12 and set(seen) == {(kind, *way) for kind in kinds for way in ways.values()}
     assert all(seen.count(one) == 3 for one in seen)
     for of_kind in found.values():
         for way in of_kind.values():
             assert way["frames_per_s"] == [8.0, 8.0]
             assert way["stages_ms"]["decode"] == [2.0, 2.0] and way["stages_ms"]["segment"] == [4.0, 4.0]
-            assert min(way["stages_ms"]["encode"]) > (24 + 9) / 4  # after the nine that are not counted
+            assert min(way["stages_ms"]["encode"]) > (24 + 12) / 4  # after the twelve that are not counted
 
 
 def test_an_engine_of_one_lane_is_opened_once(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_files, "pass_through", lambda *_: (1.0, Clock(busy_ms=dict.fromkeys(WHOLE, 1.0))))
     opened = []
-    monkeypatch.setattr(
-        bench_files, "open_lanes", lambda *given, **how: opened.append(open_lanes(*given, **how)) or opened[-1]
-    )
+    monkeypatch.setattr(bench_files, "open_lanes", lambda *a, **b: opened.append(open_lanes(*a, **b)) or opened[-1])
     engine = built_engine(tmp_path, backend="onnxruntime")
     found = bench_files.measure(engine, np.zeros((64, 128, 3), np.uint8), 1, 1)
-    assert list(found["PNG"]) == ["sequential", "overlapped, 1 lane"]
-    assert len(opened) == 2 and all(lanes._closed for lanes in opened)
+    assert list(found["PNG"]) == ["one core", "sequential", "overlapped, 1 lane"]
+    assert len(opened) == 3 and all(lanes._closed for lanes in opened)
 
 
-def test_the_table_gives_medians_and_what_overlapping_brings(document):
+def test_the_table_gives_medians_and_holds_each_way_to_the_bound(document):
     found = read_document(document)
+    found["fingerprint"]["machine"]["threads"] = 2
     ways = found["inputs"]["JPEG"]
-    ways["sequential"] = {
-        "frames_per_s": [10, 20, 30],
-        "stages_ms": {"decode": [1, 2, 9], "segment": [3], "encode": [4]},
+    ways["one core"] = {
+        "frames_per_s": [1, 1, 1],
+        "cpu_ms": [100, 40, 30],
+        "stages_ms": {"decode": [1, 2, 9], "segment": [30], "encode": [4]},
     }
-    ways["overlapped, 1 lane"]["frames_per_s"] = [15, 30, 90]
-    ways["overlapped, 2 lanes"]["frames_per_s"] = [20, 10, 60]
+    ways["sequential"] |= {"frames_per_s": [10, 20, 50], "cpu_ms": [50, 60, 70]}
+    ways["overlapped, 1 lane"] |= {"frames_per_s": [20, 40, 25], "cpu_ms": [40, 40, 40]}
+    ways["overlapped, 2 lanes"] |= {"frames_per_s": [18, 40, 25], "cpu_ms": [100, 50, 40]}
     rows = table(found).splitlines()
-    assert "| 3 frames, JPEG | 2 | 3 | 4 | 20.0 fps | 30.0 fps, 1.50x | 20.0 fps, 2.00x |" in rows
-    assert "icnet fp32 on openvino" in rows[-1] and "frames of 64x128; medians of 2 rounds" in rows[-1]
+    alone, one, two = (
+        "20 ms, 1.00 of the bound on 3.50 cores",
+        "25 ms, 1.25 of the bound on 1.60 cores",
+        "25 ms, 1.25 of the bound on 2.00 cores",
+    )
+    assert f"| 3 frames, JPEG | 2.0 | 30.0 | 4.0 | 40.0 | 20 ms | {alone} | {one} | {two} |" in rows
+    assert "icnet fp32 on openvino" in rows[-1] and "frames of 64x128; of 2 rounds" in rows[-1]
+
+
+def test_processor_time_is_counted_and_waiting_is_not():
+    def wait(item):
+        time.sleep(0.05)
+        return item
+
+    def work(item):
+        until = time.process_time() + 0.03
+        while time.process_time() < until:
+            pass
+        return item
+
+    clock = Clock()
+    stages = [Stage("wait", wait), Stage("work", work)]
+    assert [passage.value for passage in bench_files.in_processor_time([1, 2], stages, clock)] == [1, 2]
+    assert clock.busy_ms["wait"] < 60 <= clock.busy_ms["work"]
 
 
 def test_a_frame_that_is_damaged_ends_the_measurement(tmp_path):
@@ -128,7 +156,7 @@ def test_the_table_is_written_between_its_marks(document, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "document",
-    ["", [], {}, {"version": 1, "inputs": {}}, {"version": 0, "inputs": {}}, {"version": 1, "inputs": {"PNG": {}}}],
+    ["", [], {}, {"version": 2, "inputs": {}}, {"version": 1, "inputs": {}}, {"version": 2, "inputs": {"PNG": {}}}],
     ids=str,
 )
 def test_what_is_no_document_is_refused(document, tmp_path):

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runtime import cli
 from runtime.errors import EngineError
+from runtime.measure.bench import scaling
 from runtime.measure.bench.scaling import Case, cases_of, main, powers, read_document
-from runtime.threads import count, usable
+from runtime.threads import asked, count, usable
 from tests.helpers.engines import built_engine
 from tests.helpers.graphs import tiny_spec
+from tests.helpers.pictures import gradient
 
 SIZES = ((32, 64), (64, 128))
 
@@ -31,6 +34,14 @@ def test_cases_are_by_threads_of_one_size_and_by_size_of_all_threads(engines):
     by_threads, by_size = cases_of(engines[0], engines[1:], [1, 2, 1])
     assert by_threads == [Case(engines[0], 1, SIZES[1]), Case(engines[0], 2, SIZES[1])]
     assert by_size == [Case(engines[1], count(), SIZES[0]), Case(engines[0], count(), SIZES[1])]
+
+
+def test_each_case_is_opened_with_its_threads_and_a_frame_of_its_size(engines, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(scaling, "Worker", lambda job, frame: seen.append((asked(), np.load(frame).shape)))
+    for threads in (1, 2):
+        scaling._opened(Case(engines[0], threads, SIZES[0]), gradient(), tmp_path)
+    assert seen == [(1, (*SIZES[0], 3)), (2, (*SIZES[0], 3))] and asked() is None
 
 
 def test_every_case_is_measured_and_written(engines, tmp_path, capsys):
