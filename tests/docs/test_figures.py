@@ -55,6 +55,16 @@ def test_a_table_of_precisions_on_openvino_alone_is_what_was_measured_of_the_shi
         assert 100 * (first["miou"] - engine["miou"]) <= LARGEST_LOSS_ON_OPENVINO
 
 
+def test_what_fast_scnn_is_worth_natively_is_what_was_measured():
+    found = json.loads((FIGURES / "native-fast-scnn.json").read_text())["engines"]
+    weights = sha256_of(ROOT / "export/weights/fast-scnn-camvid.safetensors")
+    assert {(engine["weights_sha256"], engine["frames"], *engine["network_size"]) for engine in found} == {
+        (weights, 101, 360, 480)
+    }
+    told = "{:.2f} in FP32, {:.2f} in FP16 and {:.2f} in INT8".format(*(100 * engine["miou"] for engine in found))
+    assert told in " ".join(page("int8").split())
+
+
 LARGEST_LOSS = {("icnet", "fp16"): 0.1, ("icnet", "int8"): 0.5, ("enet", "fp16"): 0.1, ("enet", "int8"): 1.0}  # points
 LEAST_AGREEMENT = 0.99  # of the masks of one INT8 graph on two backends
 LEAST_INT8 = 0.9  # of ICNet's weighted layers on OpenVINO
