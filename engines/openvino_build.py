@@ -154,5 +154,5 @@ def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
     if any(gain != 1):
         convert.scale([float(1 / g) for g in gain])
     steps.output().model().set_layout(openvino.Layout("NCHW"))
-    steps.output().postprocess().convert_layout(openvino.Layout("NHWC")).convert_element_type(output)
+    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(output)
     return steps.build()

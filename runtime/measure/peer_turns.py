@@ -56,7 +56,7 @@ class Turn:
         except EngineError as error:
             if self.name in (ENGINE, ROOF):
                 raise
-            self.failed = str(error)
+            self.failed = str(error).removeprefix(f"{self.job.files[0].name}: ")  # of whom, its row says
             log(f"{self.name}: {error}; the others go on")
 
     @property

@@ -9,6 +9,7 @@ import pytest
 from calib.ranges import DEFAULT_METHOD
 from calib.table import SHIPPED, load_table
 from runtime.artifacts import sha256_of
+from runtime.measure.bench.peer_tables import read_document as peer_document
 from runtime.measure.bench.tables import read_document, table
 from runtime.measure.gate.regress import EXIT_CODES
 
@@ -226,3 +227,32 @@ def test_the_exit_codes_of_the_gate_are_those_of_the_page():
     rows = dict(re.findall(r"^\| (\d) \| ([a-z ]+)", page("gate"), re.M))
     said = {outcome: str(code) for outcome, code in EXIT_CODES.items() if outcome != "recorded"}
     assert {outcome: next(code for code in rows if rows[code].startswith(outcome)) for outcome in said} == said
+
+
+def of_rivals(name):
+    """Of a run of `make rivals`: by path its median over its floor, and over that of this project's engine."""
+    paths = peer_document(FIGURES / f"rivals-{name}.json")["paths"]
+    return {path: (found["times_floor"], found["times_slower"]) for path, found in paths.items()}
+
+
+GOALS = (
+    ("ICNet INT8, AVX-512 VNNI: over the floor", "icnet-int8", "engine", 0),
+    ("ICNet INT8, AVX-512 VNNI: NNCF's time over ours", "icnet-int8", "nncf", 1),
+    ("ICNet INT8, AVX2 alone: over the floor", "icnet-int8-avx2", "engine", 0),
+    ("ICNet INT8, AVX2 alone: NNCF's time over ours", "icnet-int8-avx2", "nncf", 1),
+    ("ICNet FP16 as BF16: over the floor", "icnet-fp16", "engine", 0),
+    ("ENet INT8, AVX-512 VNNI: over the floor", "enet-int8", "engine", 0),
+    ("ICNet INT8: onnxruntime FP32's time over ours, AVX-512", "icnet-int8", "onnxruntime", 1),
+    ("ICNet INT8: onnxruntime FP32's time over ours, AVX2 alone", "icnet-int8-avx2", "onnxruntime", 1),
+    ("DDRNet-23-slim INT8: time of OpenVINO as it comes over ours", "ddrnet23-slim-int8", "openvino", 1),
+    ("DDRNet-23-slim INT8: NNCF's time over ours", "ddrnet23-slim-int8", "nncf", 1),
+    ("Fast-SCNN INT8: time of OpenVINO as it comes over ours", "fast-scnn-int8", "openvino", 1),
+    ("Fast-SCNN INT8: NNCF's time over ours", "fast-scnn-int8", "nncf", 1),
+)
+
+
+@pytest.mark.parametrize(("goal", "name", "path", "which"), GOALS)
+def test_what_was_reached_of_the_goals_is_what_was_measured(goal, name, path, which):
+    row = next(line for line in page("benchmarks").splitlines() if line.startswith(f"| {goal} |"))
+    measured = (FIGURES / f"rivals-{name}.json").is_file()
+    assert row.split("|")[4].strip() == (f"{of_rivals(name)[path][which]:.2f}" if measured else "not measured yet")

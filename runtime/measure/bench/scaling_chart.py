@@ -122,8 +122,9 @@ def _points(
     for i, ((x, y), each) in enumerate(zip(places, found, strict=True)):
         size = "x".join(map(str, each["size"]))
         marks.append(dot(x, y, 4, OURS, f"{size}: {told[i]}"))
-        # Above the line, or where the axis is near below it.
-        at, kind = ((x + 8, y + 14), "small") if i == 0 or x < left + 60 else ((x - 8, y - 7), "small end")
+        # The first below the line and the others above it, near the axis to the right: none covers the one before.
+        at, kind = ((x - 8, y - 7), "small end") if x >= left + 60 else ((x, y - 12), "small")
+        at, kind = ((x + 8, y + 14), "small") if i == 0 else (at, kind)
         marks.append(words(*at, told[i], kind))
     return marks
 
