@@ -7,6 +7,7 @@ from runtime.cli import DONE, USAGE, closest, fail, run
 COMMANDS = {
     "runtime.infer": "segment images, videos or a camera",
     "runtime.serve": "masks over HTTP",
+    "runtime.triton": "a model repository for Triton, of an engine",
     "runtime.fleet": "many images and videos, over many machines",
     "runtime.evaluate": "mIoU of engines on labelled frames, side by side",
     "runtime.prove": "does an engine compute here what its graph says?",

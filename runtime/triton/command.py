@@ -18,7 +18,6 @@ from runtime.triton import probe
 from runtime.triton.places import ENGINE, model_folder, refuse_no_repository
 from runtime.triton.repository import Written, add, serve
 
-PROG = "python -m runtime.triton"
 PROBE = "probe"
 
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _options_of(argv: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog=PROG, description=__doc__)
+    parser = Parser(prog="python -m runtime.triton", description=__doc__)
     add_option = parser.add_argument
     add_option("--repository", type=Path, required=True, metavar="DIR", help="of `tritonserver --model-repository`; "
         "made where it is not there")  # fmt: skip

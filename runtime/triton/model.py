@@ -1,6 +1,5 @@
 """What Triton's python backend loads: a process for each instance, with one lane of the engine in it."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -93,7 +92,7 @@ def frame_of(tensor: Any) -> np.ndarray:
 
 def instances_of(config: str) -> int:
     """How many processes of a model run at once, by its configuration as JSON."""
-    return max(1, sum(int(group.get("count", 1)) for group in json.loads(config).get("instance_group", [])))
+    return max(1, sum(int(group.get("count", 1)) for group in values_from_json(config).get("instance_group", [])))
 
 
 def values_of(parameters: str) -> dict[str, Any]:

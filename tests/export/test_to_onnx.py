@@ -236,7 +236,7 @@ def test_the_command_prints_the_path_alone(exported, weights, folder, monkeypatc
         (["--model", "enet", "--weights", "none.pth"], ["none.pth does not exist", "--weights path"]),
         (["--model", "enet", "--weights", "."], ["is a folder", "--weights path"]),
         (["--model", "enet", "--weights", "garbage.pth"], ["garbage.pth", "damaged"]),
-        (["--model", "enet", "--weights", "other.pth"], ["do not fit", "missing", "unknown (a, b)"]),
+        (["--model", "enet", "--weights", "other.pth"], ["are of another network", "of their 2 tensors (a, b) none"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -127,7 +127,7 @@ def test_a_browser_shows_the_report(report, tmp_path):
     dom = subprocess.run(
         [str(BROWSER), *flags, *offline, "--dump-dom", report.as_uri()], capture_output=True, text=True, timeout=120
     ).stdout
-    assert dom.count("<svg") == 3 and dom.count("<img") == 4
+    assert dom.count("<svg") == 4 and dom.count("<img") == 4
 
 
 def test_ticks_stand_at_round_values():
