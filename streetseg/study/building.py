@@ -1,6 +1,7 @@
 """The engines that are measured: each is built once, and found again by its key."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -191,6 +192,7 @@ def int8_of(model: str, size: tuple[int, int], small: tuple[int, int]) -> Path:
     return path
 
 
+@cache
 def cost_of(model: str, size: tuple[int, int], width: int | None = None) -> Cost:
     """What a frame of that size takes, of Cityscapes' classes; nothing is computed, shapes alone run through."""
     import torch
