@@ -35,8 +35,10 @@ class Asked(NamedTuple):
 
 
 def build(_: Asked) -> Values:
-    """The study's engines; what is built already is found."""
-    return {"points": [built_point(point) for point in (*STUDY, *CASCADE)]}
+    """The study's engines, and the graphs whose stages are told; what is built already is found."""
+    points = [built_point(point) for point in (*STUDY, *CASCADE)]
+    graphs = [(model, size, str(graph_of(model, "fp16", size))) for model, size in STAGED]
+    return {"points": points, "stages": graphs}
 
 
 def networks(asked: Asked) -> Values:
@@ -79,17 +81,17 @@ def times(asked: Asked) -> Values:
 
     Of networks that are asked by name these alone are timed anew, in a run of their own.
     """
-    points = (_known("build") if asked.only else kept("build")).get("points", [])
+    built = _known("build") if asked.only else kept("build")
     rows = kept("networks")["networks"]
     for name in asked.only:
         if name not in (row["name"] for row in rows):
             raise PipelineError(
                 f"{name} has no engines to time; this makes them: streetseg study networks --only {name}"
             )
-    units = units_of(points, rows)
+    units = units_of(built.get("points", []), rows)
     named = {engine for row in rows if row["name"] in asked.only for engine in row["engines"].values()}
     only = [unit for unit in units if named & {str(timed.job.files[0]) for timed in unit.timed.values()}]
-    columns = [Column(model, size, graph_of(model, "fp16", size)) for model, size in STAGED if not asked.only]
+    columns = [] if asked.only else [Column(model, size, Path(graph)) for model, size, graph in built["stages"]]
     wanted = Wanted(units, columns, asked.before or load(), only)
     return timed_run(wanted, _known("times"), lambda found: _write(FOLDER / "times.json", found))
 
