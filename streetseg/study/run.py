@@ -63,7 +63,7 @@ def _add(units: dict[str, Unit], files: dict[str, str], frame: Sequence[int], gm
     keys = {key_of_time(file, frame): Job(kind, (Path(file),)) for file, kind in files.items()}
     unit = units.setdefault(next(iter(keys)), Unit({}, group))  # by its FP16 engine
     size = frame[0], frame[1]
-    unit.timed.update({key: Timed(key, job, size, gmac) for key, job in keys.items() if key not in unit.timed})
+    unit.timed.update({key: Timed(key, job, size, gmac) for key, job in keys.items()})
 
 
 class Wanted(NamedTuple):
@@ -114,8 +114,7 @@ def _left(wanted: Wanted, known: Values) -> tuple[list[Unit], list[Column]]:
 
 
 def _is_timed(unit: Unit, known: Values) -> bool:
-    runs = {known.get("times", {}).get(key, {}).get("run") for key in unit.timed}
-    return len(runs) == 1 and None not in runs
+    return unit.timed.keys() <= known.get("times", {}).keys()
 
 
 def _still_wanted(known: Values, wanted: Wanted) -> Values:
