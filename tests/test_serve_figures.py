@@ -24,7 +24,9 @@ def test_every_mask_was_equal_and_every_refusal_arrived(path):
     assert sorted(found["hostile"]["got"].values()) == [400, 400, 408, 413]
     for flooded in (found["overload"], found["overload"]["without_bound"], found["even"]):
         assert set(flooded["statuses"]) == {"200", "503"}
-    assert found["overload"]["p99_of_bound"] <= 1 and found["even"]["p99_of_bound"] <= 1
+    # A busy machine makes the way to the server and back longer, which the server cannot bound.
+    assert found["overload"]["inside_p99_of_bound"] <= 1 and found["even"]["inside_p99_of_bound"] <= 1
+    assert found["overload"]["p99_of_bound"] < found["overload"]["without_bound"]["p99_of_bound"]
     assert found["throughput"]["peak_ratio"] <= 1.4 and found["cpu"]["beyond_ms"] <= 3
 
 

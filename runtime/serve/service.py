@@ -18,7 +18,7 @@ from runtime.serve.engines import Engines, Served
 from runtime.serve.limits import Limits
 from runtime.serve.metrics import Metrics
 from runtime.serve.pools import in_thread
-from runtime.serve.replies import Refusal, Reply, json_reply
+from runtime.serve.replies import Reply, json_reply
 
 PARTS = ("preprocess", "network", "postprocess")  # of `segment`, where the backend tells them
 STAGES = ("decode", "queue", *PARTS, "segment", "encode")
