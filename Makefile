@@ -34,13 +34,14 @@ RIVALS_OPTIONS ?=
 SCALING_OPTIONS ?=
 BASE ?= HEAD~1
 REGRESS_OPTIONS ?=
+STUDY_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
 SECONDS ?= 60
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
 SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINE ENGINES OUT TRAIN_OPTIONS \
-  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS PRECISIONS VENV SECONDS
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS STUDY_OPTIONS PRECISIONS VENV SECONDS
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
@@ -303,8 +304,9 @@ bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES E
 	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$BENCH_NAME.json"
 
-study: $(VENV_TARGET)/.installed ## DATA: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (more than an hour; goes on where it was stopped)
-	@$(PY) -m streetseg study $${DATA:+--data "$$DATA"}
+study: $(VENV_TARGET)/.installed ## DATA STUDY_OPTIONS: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (an hour, half of it with --prepare before; goes on where it was stopped)
+	@$(call split,STUDY_OPTIONS)
+	$(PY) -m streetseg study $${DATA:+--data "$$DATA"} "$${STUDY_OPTIONS[@]}"
 
 figures: $(VENV_TARGET)/.installed ## the tables of README, docs/benchmarks.md and docs/study.md from figures/*.json
 	@$(PY) -m runtime.bench_report figures/bench-*.json --readme README.md --page docs/benchmarks.md

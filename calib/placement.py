@@ -7,12 +7,12 @@ The rules, and why:
 - A residual sum gets a pair on its skip input alone: between a convolution and its sum one would stop their fusion.
 - Max-pool, average-pool and padding keep a tensor's scale, and have a pair of it on both sides: engines move
   quantization through them. Not so a max-pool whose maxima are compared with what it read: both must be the same.
-- What is cut out of a tensor, or joined to one, has that tensor's pair before it too, so that bytes are moved.
+- What is cut out of a tensor, joined to one or spread has that tensor's pair before it too, so that bytes are moved.
 - The convolutions that read the frame, as it is or max-pooled, keep FP16 activations: a frame has 8 bits already, and
   the 255 values of signed codes at a range of 255 would drop one of them. Their weights are rounded to the INT8 grid in
   place, so that an engine that takes unsigned frames (`engines.openvino_build`) runs them in INT8 with the same result.
-- Everything else is FP16: resizing, unpooling (positions come from comparing what pooling saw), deconvolution
-  (engines disagree on its weights' axis), PReLU, the pyramid's two matrix products.
+- Everything else is FP16: resizing, unpooling (positions come from comparing what pooling saw), deconvolution where one
+  is left (engines disagree on its weights' axis), PReLU, the pyramid's two matrix products.
 
 Source, of the first three: NVIDIA's rules for explicit quantization (TensorRT documentation, "Working with quantized
 types"; pytorch-quantization, quant_resnet50).
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import onnx
 
 SAME_SCALE = ("MaxPool", "AveragePool", "Pad")  # of one input tensor, whose range bounds the output's
-MOVES = ("Slice", "Concat")
+MOVES = ("Slice", "Concat", "DepthToSpace")
 UNPOOLING = "Where"
 MAP_WEIGHTS = 4  # dimensions
 ONE_PIXEL = ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "Expand", "ConstantOfShape")

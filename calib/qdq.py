@@ -93,7 +93,7 @@ def quantized_graph(
     left = [name for given in leave for name in fnmatch.filter(names, given) or [one_of(given, names, "layer")]]
     table = dataclasses.replace(table, float_layers=tuple(dict.fromkeys((*table.float_layers, *left))))
     chosen = {"method": table.method, "float_layers": table.float_layers, "anyway": anyway}
-    key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": _code()})
+    key = key_of({"graph": sha256_of(graph), "table": sha256_of(path), **chosen, "code": code()})
     height, width = spec.preprocess.height, spec.preprocess.width
     made = graph.with_name(f"{spec.name}-int8-{height}x{width}-{key}.onnx")
     with locked(made):
@@ -271,7 +271,8 @@ def _likeness_of(graph: Path) -> Likeness:
     return Likeness(**values_from_json(told)["likeness"])
 
 
-def _code() -> str:
+def code() -> str:
+    """A sha256 of the code that makes an INT8 graph of a float one and a table."""
     return sources_sha256(
         *(Path(__file__).with_name(name) for name in ("qdq.py", "likeness.py", "placement.py", "thresholds.py"))
     )

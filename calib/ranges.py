@@ -17,7 +17,7 @@ from calib.graphs import load_graph
 from calib.histogram import Histogram
 from calib.placement import tensors
 from calib.sample import Sample, digest_of, sample_frames
-from calib.table import TABLES, CalibrationTable, keep_frames, save_table, table_or_none
+from calib.table import SMALLEST, TABLES, CalibrationTable, keep_frames, save_table, table_or_none
 from calib.thresholds import METHODS, Method, thresholds
 from runtime.arguments import Parser
 from runtime.artifacts import key_of, locked, sha256_of, sources_sha256
@@ -56,7 +56,7 @@ def calibrate(graph: Path, sample: Sample, seed: int, method: Method, folder: Pa
         The table's path.
 
     Raises:
-        GraphError: the graph is not ours or not FP32, or a tensor gets a value that is not finite.
+        GraphError: the graph is not ours or not FP32, or a tensor gets a value that half precision does not hold.
         FrameError: more than `MOST_UNREAD` of the frames cannot be read; nothing is written.
     """
     model, spec = load_graph(graph, "fp32")
@@ -151,7 +151,9 @@ def _readable_inputs(frames: Sequence[Path], spec_preprocess: Preprocess, used: 
 
 
 def _rounded(ranges: dict[str, float]) -> dict[str, float]:
-    return {method: float(f"{value:.6g}") for method, value in ranges.items()}
+    # Values under the smallest range are halves of whole steps of its scale: nothing of them is lost. Zeros have none.
+    least = SMALLEST if any(ranges.values()) else 0.0
+    return {method: max(float(f"{value:.6g}"), least) for method, value in ranges.items()}
 
 
 def _session_with_outputs(model: onnx.ModelProto, names: Sequence[str]):  # type: ignore[no-untyped-def]

@@ -59,7 +59,17 @@ def calibration_frames(table_path: Path, table: CalibrationTable) -> list[Path]:
 
 
 def save_table(path: Path, table: CalibrationTable) -> None:
-    """Write it, one tensor a line; the whole file or none of it."""
+    """Write it, one tensor a line; the whole file or none of it.
+
+    Raises:
+        GraphError: `load_table` would not take it.
+    """
+    try:
+        _check(table)
+    except ValueError as error:
+        raise GraphError(
+            f"{path} would be no calibration table ({error}), and is not written; look at the weights of {table.model}"
+        ) from None
     fields = json.loads(to_json(table))
     fields[CHECKSUM] = checksum_of(fields)
     lines = [f"{json.dumps(key)}: {_lined(value)}" for key, value in fields.items()]
@@ -114,7 +124,9 @@ def _check(table: CalibrationTable) -> None:
         # What never was anything but zero has no range.
         is_dead = not any(by_method.values()) and name in table.means and not any(table.means[name])
         if not is_dead and not all(SMALLEST <= value <= LARGEST for value in by_method.values()):
-            raise ValueError(f"a range of {told(name)} is none: {told(by_method)}")
+            raise ValueError(
+                f"a range of {told(name)} is none: {told(by_method)}; half precision has {SMALLEST:.2g} to {LARGEST:g}"
+            )
 
 
 def table_or_none(path: Path) -> CalibrationTable | None:

@@ -19,6 +19,11 @@ from runtime.spec import ModelSpec, Preprocess
 # Float32 sums in another order: onnxruntime and PyTorch block their convolutions differently.
 FP32_LOGITS = 1e-4
 FP32_MASK, FP16_MASK = 0.9999, 0.995
+# Two of half precision's own roundings. Logits so near change a pixel's class only where the network's two best are
+# within twice this, which no half decides: one pixel in 2000 of the shipped networks, but more than half of a random
+# PIDNet-S's, whose logits differ from class to class and hardly from pixel to pixel. They come to 3e-4 to 9e-4, those
+# of ENet, which has positions to lose, to 2e-2.
+FP16_LOGITS = 2.0**-10
 SMALLEST_RANGE = 1e-30  # of logits that are all the same
 TIE_STEP = 64  # grey levels between the tie-heavy frame's values: most 2x2 windows hold equal maxima
 
@@ -43,15 +48,17 @@ def check_graph(graph: onnx.ModelProto, network: nn.Module, norm: Normalization,
         The worse of both.
 
     Raises:
-        GraphError: further apart than FP32_LOGITS, FP32_MASK or FP16_MASK allow.
+        GraphError: further apart than FP32_LOGITS and FP32_MASK allow, or in FP16 both FP16_LOGITS and FP16_MASK.
     """
     half = graph.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     street = reference.resize_frame(street_frame(), spec.preprocess.height, spec.preprocess.width)
     flat = (street // TIE_STEP * TIE_STEP).astype(np.uint8)
     frames = (street,) if half else (street, flat)
     worst = _worst([compare(graph, network, norm, spec, frame, replay=not half) for frame in frames])
-    if half and worst.mask_agreement < FP16_MASK:
-        raise GraphError(f"the FP16 graph of {spec.name} is not its network: {worst}; expected {FP16_MASK:.2%}")
+    if half and worst.mask_agreement < FP16_MASK and worst.logits_error > FP16_LOGITS:
+        raise GraphError(
+            f"the FP16 graph of {spec.name} is not its network: {worst}; expected {FP16_LOGITS:.0e} or {FP16_MASK:.2%}"
+        )
     if not half and (max(worst.logits_error, worst.slack) > FP32_LOGITS or worst.mask_agreement < FP32_MASK):
         raise GraphError(
             f"the graph of {spec.name} is not its network: {worst}, unpooling positions within {worst.slack:.1e}; "

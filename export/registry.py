@@ -120,7 +120,7 @@ register(Network("icnet-sub4", ICNetSub4, DeployedSub4, 32, 16, 1, ICNET, width_
 register(Network("icnet-sub24", ICNetSub24, DeployedSub24, 32, 8, 1, ICNET, width_of=width_of))
 CAFFE = Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR")
 # Published checkpoints of other definitions: export/checkpoints/layouts.py gives their tensors our names.
-register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 1, "davidtvs/PyTorch-ENet, MIT"))
+register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 2, "davidtvs/PyTorch-ENet, MIT"))
 register(
     Network(
         "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,

@@ -6,9 +6,9 @@ from typing import Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from export.models.layers import Positions, max_pool_2x2, max_unpool_2x2
+from export.models.layers import Positions, Subpixels, max_pool_2x2, max_unpool_2x2
 
 Kind = Literal["downsample", "regular", "dilated", "asymmetric", "upsample"]
 
@@ -45,6 +45,7 @@ STAGE_5 = (
 )
 ENCODER = STAGE_1 + STAGE_2 + STAGE_3
 DECODER = STAGE_4 + STAGE_5
+UPSAMPLING = tuple(f"bottleneck{name}" for name, kind, _, _ in DECODER if kind == "upsample")
 
 BATCH_NORM_EPS = 1e-3  # train/models/encoder.lua
 DROPOUT_STAGE_1, DROPOUT = 0.01, 0.1  # section 4: 0.01 before bottleneck2.0, 0.1 afterwards
@@ -202,11 +203,23 @@ class DeployedInitial(nn.Module):
         return F.max_pool2d(x, 2)
 
 
+def spread_by_shuffling(upsampling: nn.Module) -> None:
+    """Make the deconvolution of an upsampling bottleneck a convolution, normalised and activated before it is spread.
+
+    Args:
+        upsampling: an upsampling bottleneck in evaluation mode, whose decoder's activation knows no channels.
+    """
+    block = cast(Bottleneck, upsampling)
+    block.conv = Subpixels(fuse_conv_bn_eval(cast(nn.ConvTranspose2d, block.conv), block.conv_bn, transpose=True))
+    block.conv_bn, block.conv_activation = nn.Identity(), nn.Sequential(block.conv_activation, nn.PixelShuffle(2))
+
+
 class DeployedENet(nn.Module):
     """The same function of raw pixels in an equal, cheaper form.
 
-    The last layer, a 2x2 deconvolution of stride 2 whose windows do not overlap, is a 1x1 convolution to four times the
-    channels (`ModelSpec.block` 2): whoever takes the argmax reads them in place, and the shuffle to full size is saved.
+    Deconvolutions are convolutions to four times the channels. Those of the last layer, whose windows do not overlap,
+    stay blocks (`ModelSpec.block` 2): whoever takes the argmax reads them in place, and the shuffle to full size is
+    saved.
     """
 
     def __init__(self, net: ENet, gain: torch.Tensor) -> None:
@@ -214,12 +227,9 @@ class DeployedENet(nn.Module):
         super().__init__()
         self.net = copy.deepcopy(net).eval()
         self.net.initial = DeployedInitial(self.net.initial, gain)  # type: ignore[assignment]
-        deconvolution = self.net.fullconv
-        cin, classes = deconvolution.weight.shape[:2]
-        assert deconvolution.bias is not None
-        self.blocks = nn.Conv2d(cin, classes * 4, 1)
-        self.blocks.weight.data = deconvolution.weight.data.reshape(cin, classes * 4).T.reshape(classes * 4, cin, 1, 1)
-        self.blocks.bias = nn.Parameter(deconvolution.bias.detach().repeat_interleave(4))
+        for name in UPSAMPLING:
+            spread_by_shuffling(self.net.get_submodule(name))
+        self.blocks = Subpixels(self.net.fullconv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (N, 3, h, w) -> logits in blocks, float (N, classes * 4, h/2, w/2)."""

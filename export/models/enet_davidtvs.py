@@ -8,8 +8,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from export.models import enet
-from export.models.enet import DECODER, DROPOUT, DROPOUT_STAGE_1, ENCODER, INITIAL_CHANNELS, Kind
-from export.models.layers import Positions, max_pool_2x2, max_unpool_2x2
+from export.models.enet import (
+    DECODER,
+    DROPOUT,
+    DROPOUT_STAGE_1,
+    ENCODER,
+    INITIAL_CHANNELS,
+    UPSAMPLING,
+    Kind,
+    spread_by_shuffling,
+)
+from export.models.layers import Positions, Subpixels, max_pool_2x2, max_unpool_2x2
 
 # Its bottlenecks are the rows of the paper's table 1; a bottleneck's inner width is a quarter of its input.
 PROJECTION = 4
@@ -128,8 +137,11 @@ class DeployedInitial(enet.DeployedInitial):
 def deployed_enet_davidtvs(net: ENetDavidtvs, gain: torch.Tensor) -> ENetDavidtvs:
     """A copy in evaluation mode that takes its input before it is multiplied with `gain`, float32 (3,), >= 0.
 
-    Its last layer stays a deconvolution: its 3x3 windows overlap, so that it is no 1x1 convolution to blocks.
+    Its logits are in blocks, as those of `enet.DeployedENet`.
     """
     net = copy.deepcopy(net).eval()
     net.initial = DeployedInitial(cast(Initial, net.initial), gain)
+    for name in UPSAMPLING:
+        spread_by_shuffling(net.get_submodule(name))
+    net.fullconv = Subpixels(net.fullconv)  # type: ignore[assignment]
     return net

@@ -50,6 +50,34 @@ class Separable(nn.Sequential):
         super().__init__(depthwise, ConvBN(cin, cout, 1))
 
 
+class Subpixels(nn.Conv2d):
+    """A deconvolution of stride 2 as a convolution to four times the channels: a pixel's 2x2 outputs of each in a row.
+
+    Equal, and its weights are a convolution's, which every engine quantizes. `F.pixel_shuffle(x, 2)` spreads them.
+    """
+
+    def __init__(self, deconvolution: nn.ConvTranspose2d) -> None:
+        """Copy it: windows of 2x2, or of 3x3 padded by 1 with as much added to the output."""
+        cin, cout, window, _ = deconvolution.weight.shape
+        shape = (deconvolution.stride, deconvolution.padding, deconvolution.output_padding)
+        assert (window, shape) in ((2, ((2, 2), (0, 0), (0, 0))), (3, ((2, 2), (1, 1), (1, 1)))), "other windows"
+        super().__init__(cin, cout * 4, window - 1, bias=deconvolution.bias is not None)
+        # Of 3x3 an output's first row is the middle of its pixel's window, its second one the end and the next's start.
+        taps = ((0, 0, 0), (1, 0, 1)) if window == 2 else ((0, 0, 1), (1, 0, 2), (1, 1, 0))  # output, input, tap
+        weight = deconvolution.weight.new_zeros(cout, 2, 2, *self.weight.shape[1:])
+        for down, y, tap_down in taps:
+            for right, x, tap_right in taps:
+                weight[:, down, right, :, y, x] = deconvolution.weight.detach()[:, :, tap_down, tap_right].T
+        self.weight.data = weight.reshape(self.weight.shape)
+        if self.bias is not None:
+            self.bias.data = deconvolution.bias.detach().repeat_interleave(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """float (N, cin, h, w) -> float (N, cout * 4, h, w)."""
+        more = self.kernel_size[0] - 1
+        return super().forward(F.pad(x, (0, more, 0, more)) if more else x)
+
+
 class Gained(nn.Module):
     """A network of raw pixels: the normalisation's gain goes into the convolutions that read the image."""
 

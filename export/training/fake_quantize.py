@@ -69,25 +69,29 @@ class QuantizedConv2d(nn.Conv2d):
 
 
 class QuantizedBlocks(nn.ConvTranspose2d):
-    """A deconvolution whose windows do not overlap, which is deployed as a 1x1 convolution, and rounded as one."""
+    """A deconvolution of stride 2 that is deployed as `export.models.layers.Subpixels`, and rounded as that one is."""
 
     def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
-        """float (N, cin, h, w) -> float (N, cout, h * stride, w * stride)."""
+        """float (N, cin, h, w) -> float (N, cout, h * 2, w * 2)."""
         if not self.training:
             return super().forward(x, output_size)
-        kernels = self.weight.flatten(1)  # a column for each output channel and place in the window
-        weight = rounded_weight(kernels, 1).view_as(self.weight)
-        return nn.functional.conv_transpose2d(rounded_activation(x), weight, self.bias, self.stride)
+        weight = torch.zeros_like(self.weight, dtype=torch.float32)
+        # Every second tap belongs to one place of the 2x2, which has a scale of its own.
+        for place in ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)):
+            weight[place] = rounded_weight(self.weight[place], 1)
+        options = self.bias, self.stride, self.padding, self.output_padding
+        return nn.functional.conv_transpose2d(rounded_activation(x), weight, *options)
 
 
 def quantize_training(net: nn.Module, *, blocks: bool, channels: int = 3) -> int:
     """Let every layer that INT8 will quantize train as it will be; parameters stay as they are. Returns how many.
 
-    Deconvolutions stay in FP16 and are left alone, but for one that is deployed as a convolution.
+    Deconvolutions stay in FP16 and are left alone, but for those that are deployed as convolutions.
 
     Args:
         net: its convolutions become `QuantizedConv2d`.
-        blocks: whether the last layer is a deconvolution that is deployed as a convolution (`Network.block`).
+        blocks: whether its deconvolutions are deployed as convolutions, as those of a network in blocks are
+            (`Network.block`).
         channels: of the frame, by which the convolutions that read it are known.
     """
     found = 0
@@ -95,7 +99,7 @@ def quantize_training(net: nn.Module, *, blocks: bool, channels: int = 3) -> int
         if type(module) is nn.Conv2d:
             module.__class__ = QuantizedConv2d
             module.reads_frame = module.in_channels == channels  # type: ignore[assignment]
-        elif blocks and type(module) is nn.ConvTranspose2d and module.kernel_size == module.stride:
+        elif blocks and type(module) is nn.ConvTranspose2d:
             module.__class__ = QuantizedBlocks
         else:
             continue

@@ -1,10 +1,11 @@
 """The engines that are measured: each is built once, and found again by its key."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runtime.artifacts import ARTIFACTS, is_sealed, write_sealed
+from runtime.artifacts import ARTIFACTS, is_sealed, key_of, sha256_of, write_sealed
 from runtime.cli import log
 from runtime.manifest import read_manifest
 from runtime.media.frames import read_frame
@@ -181,15 +182,17 @@ def int8_of(model: str, size: tuple[int, int], small: tuple[int, int]) -> Path:
     graph = graph_of(model, "fp16", size)
     if is_trained(model):
         return stages.quantize(graph)
-    path = FOLDER / "onnx" / graph.name.replace("-fp16-", "-int8-")
+    taken = sample.sample_frames(STREET.parent, 1, 0, few=True)
+    table = ranges.calibrate(graph_of(model, "fp32", small), taken, 0, "mse", FOLDER / "calib")
+    key = key_of({"graph": sha256_of(graph), "table": sha256_of(table), "code": qdq.code()})
+    path = FOLDER / "onnx" / f"{model}-int8-{size[0]}x{size[1]}-{key}.onnx"
     if not is_sealed(path):
-        taken = sample.sample_frames(STREET.parent, 1, 0, few=True)
-        table = ranges.calibrate(graph_of(model, "fp32", small), taken, 0, "mse", FOLDER / "calib")
         made = qdq.quantize(load_graph(graph, "fp16")[0], load_table(table))
         write_sealed(path, made.SerializeToString())
     return path
 
 
+@cache
 def cost_of(model: str, size: tuple[int, int], width: int | None = None) -> Cost:
     """What a frame of that size takes, of Cityscapes' classes; nothing is computed, shapes alone run through."""
     import torch

@@ -10,17 +10,16 @@ from runtime.artifacts import write_atomically
 from runtime.cli import DONE, add_threads, log, one_of, show
 from runtime.errors import PipelineError
 from runtime.json_values import read_json
-from runtime.measure.fingerprint import load, machine, revision, software, today
-from runtime.measure.worker import ENGINE, Job
+from runtime.measure.fingerprint import load
 from runtime.threads import for_command
 from streetseg.study import page
 from streetseg.study.building import FOLDER, built_point, graph_of
 from streetseg.study.plot import picture
 from streetseg.study.points import BRANCH, CASCADE, FRAME, STUDY
-from streetseg.study.timing import ROUNDS, Timed, measure
+from streetseg.study.run import Column, Wanted, timed_run, units_of
 
-HUGE_GMAC = 300.0  # a network whose frame takes more takes turns with its own INT8 engine alone
-STEPS = ("build", "networks", "accuracy", "times", "stages", "network-times")
+STEPS = ("build", "networks", "accuracy", "times")
+PREPARED = STEPS[:-1]  # what may be done on a busy machine
 STAGED = (("pspnet50-sum", FRAME), ("pspnet50-sum", (512, 1024)), ("icnet", FRAME), ("icnet", (512, 1024)))
 FIGURES = Path("figures")
 
@@ -32,11 +31,14 @@ class Asked(NamedTuple):
 
     data: Path | None = None
     only: Sequence[str] = ()
+    before: Values | None = None  # how busy the machine was when the command began
 
 
 def build(_: Asked) -> Values:
-    """The study's engines; what is built already is found."""
-    return {"points": [built_point(point) for point in (*STUDY, *CASCADE)]}
+    """The study's engines, and the graphs whose stages are told; what is built already is found."""
+    points = [built_point(point) for point in (*STUDY, *CASCADE)]
+    graphs = [(model, size, str(graph_of(model, "fp16", size))) for model, size in STAGED]
+    return {"points": points, "stages": graphs}
 
 
 def networks(asked: Asked) -> Values:
@@ -46,56 +48,56 @@ def networks(asked: Asked) -> Values:
     from streetseg.study.networks import built_network
 
     names = [registry.find(name).name for name in asked.only] or registry.names()
-    rows = _kept_rows() if asked.only else {}
+    known = {row["name"]: row for row in _known("networks").get("networks", [])}
+    rows = {name: known[name] for name in registry.names() if name in known}
     for name in sorted(names, key=lambda name: cost_of(name, FRAME).gmac):
-        rows[name] = built_network(name)
+        rows[name] = built_network(name, known.get(name, {}))
         _write(FOLDER / "networks.json", {"networks": list(rows.values())})  # can be timed, though it is stopped
     return {"networks": list(rows.values())}
 
 
-def _kept_rows() -> dict[str, Values]:
-    known = kept("networks")["networks"] if (FOLDER / "networks.json").is_file() else []
-    return {row["name"]: row for row in known}
-
-
 def accuracy(asked: Asked) -> Values:
-    """mIoU of ICNet's branches on CamVid's validation frames, of the engines that are timed."""
-    if asked.data is None:
-        log("no DATA: the branches' accuracy is left out")
-        return {}
-    from runtime.accuracy.evaluate import evaluated
-
+    """mIoU of ICNet's branches on CamVid's validation frames, of the engines that are timed; each is evaluated once."""
     points = [point for point in kept("build")["points"] if point["series"] == BRANCH]
-    found = evaluated([Path(point["engine"]) for point in points], "camvid", asked.data, "val")
-    miou = {point["name"]: engine["miou"] for point, engine in zip(points, found["engines"], strict=True)}
-    return {"dataset": found["dataset"], "split": found["split"], "frames": found["engines"][0]["frames"], "miou": miou}
+    known = _known("accuracy")
+    of = {Path(point["engine"]).name: Path(point["engine"]) for point in points}
+    miou = {name: value for name, value in known.get("of_engine", {}).items() if name in of}
+    told: Values = {key: known[key] for key in ("dataset", "split", "frames") if key in known}
+    left = [path for name, path in of.items() if name not in miou]
+    if left and asked.data is None:
+        log("no DATA: the branches' accuracy is left out")
+    elif left and asked.data:
+        from runtime.accuracy.evaluate import evaluated
+
+        found = evaluated(left, "camvid", asked.data, "val")
+        told = {"dataset": found["dataset"], "split": found["split"], "frames": found["engines"][0]["frames"]}
+        miou |= {path.name: engine["miou"] for path, engine in zip(left, found["engines"], strict=True)}
+    by_point = {point["name"]: miou[name] for point in points if (name := Path(point["engine"]).name) in miou}
+    return {**told, "of_engine": miou, "miou": by_point}
 
 
-def times(_: Asked) -> Values:
-    """One run: the study's engines in turns, and beside them OpenVINO as it comes."""
-    return _run([_study_group()], "times")
+def times(asked: Asked) -> Values:
+    """One run of everything: the study's engines, beside them OpenVINO as it comes, all networks', and the stages.
 
-
-def network_times(asked: Asked) -> Values:
-    """One run: all networks' FP16 and INT8 engines, or those of some."""
-    return _run(_network_groups(asked.only), "network-times")
-
-
-def stages(_: Asked) -> Values:
-    """Milliseconds by stage of the network."""
-    from streetseg.study.by_stage import stages_of
-
-    return {
-        "stages": [
-            {"model": model, "size": list(size), "ms": stages_of(graph_of(model, "fp16", size))}
-            for model, size in STAGED
-        ]
-    }
+    Of networks that are asked by name these alone are timed anew, in a run of their own.
+    """
+    built = _known("build") if asked.only else kept("build")
+    rows = kept("networks")["networks"]
+    for name in asked.only:
+        if name not in (row["name"] for row in rows):
+            raise PipelineError(
+                f"{name} has no engines to time; this makes them: streetseg study networks --only {name}"
+            )
+    units = units_of(built.get("points", []), rows)
+    named = {engine for row in rows if row["name"] in asked.only for engine in row["engines"].values()}
+    only = [unit for unit in units if named & {str(timed.job.files[0]) for timed in unit.timed.values()}]
+    columns = [] if asked.only else [Column(model, size, Path(graph)) for model, size, graph in built["stages"]]
+    wanted = Wanted(units, columns, asked.before or load(), only)
+    return timed_run(wanted, _known("times"), lambda found: _write(FOLDER / "times.json", found))
 
 
 DO: dict[str, Callable[[Asked], Values]] = {
-    "build": build, "networks": networks, "accuracy": accuracy, "times": times, "stages": stages,
-    "network-times": network_times,
+    "build": build, "networks": networks, "accuracy": accuracy, "times": times
 }  # fmt: skip
 
 
@@ -122,60 +124,28 @@ def main(argv: Sequence[str]) -> int:
             cpu = study["machine"]["cpu"], study["machine"]["threads"]
             write_atomically(asked.plot, picture(study["points"], f"{cpu[0]}, {cpu[1]} threads").encode())
         return DONE
-    steps = [one_of(step, STEPS, "step") for step in asked.steps] or STEPS
+    steps = [one_of(step, STEPS, "step") for step in asked.steps] or (PREPARED if asked.prepare else STEPS)
     with for_command(asked.threads):
+        told = Asked(asked.data, asked.only, load())
         for step in steps:
-            _write(FOLDER / f"{step}.json", DO[step](Asked(asked.data, asked.only)))
-    parts = {step: kept(step) for step in STEPS if (FOLDER / f"{step}.json").is_file()}
-    if "times" in parts:
-        _write(asked.folder / "study.json", study := page.study_document(parts))
-        show(page.study_text(study))
-    if "network-times" in parts:
-        before = asked.folder / "networks.json"
-        of_all = page.networks_document(parts, read_json(before) if asked.only and before.is_file() else None)
-        _write(before, of_all)
-        show(page.networks_text(of_all))
+            _write(FOLDER / f"{step}.json", DO[step](told))
+    if "times" in steps:
+        _tell(asked.folder, {step: kept(step) for step in STEPS if (FOLDER / f"{step}.json").is_file()}, told)
     return DONE
 
 
-def _run(groups: Sequence[list[Timed]], step: str) -> Values:
-    where = {"date": today(), "revision": revision(), "machine": machine(), "software": software(), "rounds": ROUNDS}
-    found: Values = {**where, "load": {"before": load()}, "times": {}}
-    for group in groups:
-        found["times"] |= measure(group)
-        found["load"]["after"] = load()
-        _write(FOLDER / f"{step}.json", found)  # groups that are done are told, though it is stopped
-    return found
+def _tell(folder: Path, parts: Values, asked: Asked) -> None:
+    if page.has_study(parts):
+        _write(folder / "study.json", study := page.study_document(parts))
+        show(page.study_text(study))
+    before = folder / "networks.json"
+    of_all = page.networks_document(parts, read_json(before) if asked.only and before.is_file() else None)
+    _write(before, of_all)
+    show(page.networks_text(of_all))
 
 
-def _study_group() -> list[Timed]:
-    group = []
-    for point in kept("build")["points"]:
-        what = (point["frame"][0], point["frame"][1]), point["gmac"]
-        group.append(Timed(point["name"], Job(ENGINE, (Path(point["engine"]),)), *what))
-        if point["plain"]:
-            group.append(Timed(point["name"] + page.PLAIN, Job("openvino", (Path(point["plain"]),)), *what))
-    return group
-
-
-def _network_groups(only: Sequence[str]) -> list[list[Timed]]:
-    rows = kept("networks")["networks"]
-    for name in only:
-        if name not in (row["name"] for row in rows):
-            raise PipelineError(
-                f"{name} has no engines to time; this makes them: streetseg study networks --only {name}"
-            )
-    pairs = [
-        [
-            Timed(f"{network['name']} {kind}", Job(ENGINE, (Path(engine),)), FRAME, network["gmac"])
-            for kind, engine in network["engines"].items()
-        ]
-        for network in rows
-        if not only or network["name"] in only
-    ]
-    small = [timed for pair in pairs for timed in pair if timed.gmac <= HUGE_GMAC]
-    huge = [pair for pair in pairs if pair[0].gmac > HUGE_GMAC]
-    return [*([small] if small else []), *huge]
+def _known(step: str) -> Values:
+    return kept(step) if (FOLDER / f"{step}.json").is_file() else {}
 
 
 def _read(path: Path, step: str) -> Values:
@@ -200,7 +170,10 @@ def _parser() -> Parser:
         nargs="+",
         default=(),
         metavar="NETWORK",
-        help="of the steps networks and network-times: these alone; the folder's other rows stay, told apart",
+        help="of the steps networks and times: these alone; the folder's other rows stay, told apart",
+    )
+    parser.add_argument(
+        "--prepare", action="store_true", help=f"{', '.join(PREPARED)}: all but the times, for a machine that is busy"
     )
     parser.add_argument("--folder", type=Path, default=FIGURES, help="of study.json and networks.json (%(default)s)")
     parser.add_argument(

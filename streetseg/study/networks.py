@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runtime.artifacts import key_of, sources_sha256
 from runtime.backend import open_backend
 from runtime.cli import log
 from runtime.manifest import read_manifest
@@ -60,8 +61,12 @@ KNOWN = {
 }  # fmt: skip
 
 
-def built_network(name: str) -> dict[str, Any]:
+def built_network(name: str, before: dict[str, Any]) -> dict[str, Any]:
     """A registered network's row but for its times, and its engines, as JSON values.
+
+    Args:
+        name: its name.
+        before: the row of an earlier call, whose logits are taken where they are of the same engines; or an empty one.
 
     Raises:
         PipelineError: as `streetseg.stages.build`.
@@ -72,6 +77,8 @@ def built_network(name: str) -> dict[str, Any]:
     network = registry.find(name)
     size, small = (registry.nearest_size(network, *each) for each in (FRAME, SMALL))
     engines = {kind: engine_of(name, kind, size, small) for kind in PRECISIONS}
+    small_engines = {kind: engine_of(name, kind, small, small) for kind in PRECISIONS}
+    of = key_of({"engines": [path.name for path in small_engines.values()], "code": sources_sha256(Path(__file__))})
     (model,) = listing.models(size, [name])
     known = KNOWN.get(name, Known(None, "", "", ""))
     return {
@@ -82,7 +89,10 @@ def built_network(name: str) -> dict[str, Any]:
         "weights_sha256": read_manifest(engines["fp16"]).spec.weights_sha256,
         "executed": {kind: read_manifest(engine).executed for kind, engine in engines.items()},
         "engines": {kind: str(engine) for kind, engine in engines.items()},
-        "logits": logits_beside_torch(name, small),
+        "logits": before["logits"]
+        if before.get("logits_of") == of
+        else logits_beside_torch(name, small, small_engines),
+        "logits_of": of,
         "logits_size": list(small),
         "miou": known.miou,
         "miou_of": known.of,
@@ -101,7 +111,7 @@ def engine_of(name: str, precision: Precision, size: tuple[int, int], small: tup
     return stages.build(graph, backend="openvino", prove=is_trained(name))
 
 
-def logits_beside_torch(name: str, size: tuple[int, int]) -> dict[str, float]:
+def logits_beside_torch(name: str, size: tuple[int, int], engines: dict[Precision, Path]) -> dict[str, float]:
     """How logits correlate with PyTorch's on the street frame: of the FP32 graph on onnxruntime, and of each engine.
 
     The graph tells whether it is the network; the engines what 16 and 8 bits make of it, which with random weights,
@@ -126,7 +136,7 @@ def logits_beside_torch(name: str, size: tuple[int, int]) -> dict[str, float]:
     model, spec = load_graph(graph, "fp32")
     with referee_of(model.SerializeToString(), spec, "fp32") as referee:
         found = {"graph": correlation([wanted], [unblock(referee.logits(frame), spec.block)])}
-    for kind in PRECISIONS:
-        with open_backend(engine_of(name, kind, size, size)) as engine:
+    for kind, path in engines.items():
+        with open_backend(path) as engine:
             found[kind] = correlation([wanted], [unblock(engine.logits(frame), engine.spec.block)])
     return found

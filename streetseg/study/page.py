@@ -8,9 +8,9 @@ from runtime.measure.bench.tables import rewrite
 from runtime.texts import markdown
 from streetseg.study.by_stage import STAGES
 from streetseg.study.points import BRANCH, FRAME, KERNELS, SCALE, STRIDE, WIDTH
+from streetseg.study.run import key_of_time
 
 VERSION = 1
-PLAIN = " plain"  # what the time of OpenVINO as it comes is called, after the engine's name
 CONDITIONS = ("date", "revision", "machine", "software", "load", "rounds")
 STUDY_MARK, CASCADE_MARK, STAGES_MARK, NETWORKS_MARK = (
     f"<!-- {name}: made by `make figures` -->" for name in ("study", "cascade", "stages", "networks")
@@ -29,21 +29,35 @@ WEIGHTS = {True: "shipped", False: "random"}
 Values = dict[str, Any]
 
 
+def has_study(parts: dict[str, Values]) -> bool:
+    """Whether every point of the study was built and timed."""
+    points = parts.get("build", {}).get("points", [])
+    times = parts.get("times", {}).get("times", {})
+    return bool(points) and all(key_of_time(point["engine"], point["frame"]) in times for point in points)
+
+
 def study_document(parts: dict[str, Values]) -> Values:
-    """The study, of what its steps kept."""
-    times, accuracy = parts["times"]["times"], parts.get("accuracy", {})
-    points = [
-        {
+    """The study, of what its steps kept; it is of the run of most of its rows, and the others hold their own."""
+    runs, times, accuracy = _runs(parts), parts["times"]["times"], parts.get("accuracy", {})
+    points, stages = [], []
+    for point in parts["build"]["points"]:
+        ours = times[key_of_time(point["engine"], point["frame"])]
+        plain = times[key_of_time(point["plain"], point["frame"])] if point["plain"] else None
+        row = {
             **{key: value for key, value in point.items() if key not in ("graph", "engine", "plain")},
-            "ours": times[point["name"]],
-            "as_it_comes": times.get(point["name"] + PLAIN),
+            "ours": _bare(ours),
+            "as_it_comes": plain and _bare(plain),
             "miou": accuracy.get("miou", {}).get(point["name"]),
         }
-        for point in parts["build"]["points"]
-    ]
-    told = {key: value for key, value in accuracy.items() if key != "miou"}
-    stages = parts.get("stages", {}).get("stages", [])
-    return {**_of_run(parts["times"]), "points": points, "accuracy": told, "stages": stages}
+        points.append((row, runs[ours[RUN]]))
+    for column in parts["times"].get("stages", {}).values():
+        stages.append((_bare(column), runs[column[RUN]]))
+    run = _most([of for _, of in (*points, *stages)])
+    told = {key: value for key, value in accuracy.items() if key not in ("miou", "of_engine")}
+    rows = {
+        name: [_told_of(row, of, run) for row, of in each] for name, each in (("points", points), ("stages", stages))
+    }
+    return {**run, **rows, "accuracy": told}
 
 
 def networks_document(parts: dict[str, Values], before: Values | None = None) -> Values:
@@ -53,29 +67,37 @@ def networks_document(parts: dict[str, Values], before: Values | None = None) ->
         parts: by step.
         before: a document whose other rows stay, each with the conditions of its own run.
     """
-    times = parts["network-times"]["times"]
-    networks = [
-        {
-            **{key: value for key, value in network.items() if key != "engines"},
-            **{kind: times[f"{network['name']} {kind}"] for kind in network["engines"]},
-        }
-        for network in parts["networks"]["networks"]
-        if all(f"{network['name']} {kind}" in times for kind in network["engines"])
-    ]
-    run = _of_run(parts["network-times"])
-    rows = [(network, run) for network in networks]
+    runs, times, rows = _runs(parts), parts["times"]["times"], []
+    for network in parts["networks"]["networks"]:
+        keys = {kind: key_of_time(engine, FRAME) for kind, engine in network["engines"].items()}
+        if all(key in times for key in keys.values()):
+            bare = {key: value for key, value in network.items() if key not in ("engines", "logits_of")}
+            told = {kind: times[key] for kind, key in keys.items()}
+            rows.append(({**bare, **{kind: _bare(each) for kind, each in told.items()}}, runs[told["fp16"][RUN]]))
     if before:
-        known, new = _of_run(before), {network["name"] for network in networks}
-        others = [(row, row.get(RUN, known)) for row in before["networks"] if row["name"] not in new]
-        rows, run = [*rows, *others], known if len(others) > len(rows) else run
+        known, new = _of_run(before), {row["name"] for row, _ in rows}
+        rows += [(row, row.get(RUN, known)) for row in before["networks"] if row["name"] not in new]
+    run = _most([of for _, of in rows])
     ordered = sorted((_told_of(row, of, run) for row, of in rows), key=lambda network: str(network["name"]))
     return {**run, "networks": ordered}
 
 
+def _runs(parts: dict[str, Values]) -> list[Values]:
+    return [_of_run(run) for run in parts["times"]["runs"]]
+
+
+def _bare(row: Values) -> Values:
+    return {key: value for key, value in row.items() if key != RUN}
+
+
+def _most(runs: Sequence[Values]) -> Values:
+    # Of as many rows the newer one.
+    return max(runs, key=lambda run: (runs.count(run), run["date"]))
+
+
 def _told_of(row: Values, of: Values, run: Values) -> Values:
     # A row of another run than the document's holds that run's conditions.
-    bare = {key: value for key, value in row.items() if key != RUN}
-    return bare if of == run else {**bare, RUN: of}
+    return _bare(row) if of == run else {**_bare(row), RUN: of}
 
 
 def _of_run(times: Values) -> Values:
@@ -105,7 +127,7 @@ def study_table(study: Values) -> str:
         cost = [f"{point['parameters'] / 1e6:.2f}", f"{point['gmac']:.1f}", f"**{_ms(ours['p50_ms'])}**"]
         share, plain = ours["p50_ms"] / full["ours"]["p50_ms"], point["as_it_comes"]
         beside = _ms(plain["p50_ms"]) if plain else ""
-        rows.append([title(point), *cost, _share(share), beside, f"{ours['peak_mib']:.0f}", *told])
+        rows.append([title(point) + _mark(point), *cost, _share(share), beside, f"{ours['peak_mib']:.0f}", *told])
     return as_table(heads, rows)
 
 
@@ -121,7 +143,16 @@ def cascade_table(study: Values) -> str:
             gain = f"{100 * (point['miou'] - before['miou']):+.2f}"
             cost = f"{point['ours']['p50_ms'] - before['ours']['p50_ms']:+.1f}"
         size = "x".join(map(str, point["size"]))
-        rows.append([size, point["step"], f"{100 * point['miou']:.2f}", gain, f"{point['ours']['p50_ms']:.1f}", cost])
+        rows.append(
+            [
+                size,
+                point["step"] + _mark(point),
+                f"{100 * point['miou']:.2f}",
+                gain,
+                f"{point['ours']['p50_ms']:.1f}",
+                cost,
+            ]
+        )
         before = point
     return as_table(heads, rows)
 
@@ -129,7 +160,10 @@ def cascade_table(study: Values) -> str:
 def stages_table(study: Values) -> str:
     """Milliseconds by stage of the network, and its share of all."""
     columns = study["stages"]
-    heads = ["stage", *(f"{column['model']}, {'x'.join(map(str, column['size']))}" for column in columns)]
+    heads = [
+        "stage",
+        *(f"{column['model']}, {'x'.join(map(str, column['size']))}{_mark(column)}" for column in columns),
+    ]
     rows = []
     for stage in STAGES:
         cells = [column["ms"].get(stage) for column in columns]
@@ -155,7 +189,7 @@ def networks_table(of_all: Values) -> str:
         size = "" if network["size"] == list(FRAME) else f", at {'x'.join(map(str, network['size']))}"
         cost = [f"{network['parameters'] / 1e6:.2f}", f"{network['gmac']:.1f}"]
         p50 = [_ms(network[kind]["p50_ms"]) for kind in ("fp16", "int8")]
-        name, weights = f"{network['name']}{OTHER_RUN * (RUN in network)}{size}", WEIGHTS[network["trained"]]
+        name, weights = f"{network['name']}{_mark(network)}{size}", WEIGHTS[network["trained"]]
         told = [published, network["licence"], network["checkpoint"]]
         rows.append([name, weights, *cost, *p50, _share(share), *logits, *told])
     return as_table(heads, rows)
@@ -173,11 +207,11 @@ def conditions(document: Values) -> str:
     )
 
 
-def networks_conditions(of_all: Values) -> str:
-    """On what the networks were measured; a line for the table and one for each other run that a row is of."""
-    other = [network[RUN] for network in of_all["networks"] if RUN in network]
-    lines = dict.fromkeys(conditions(run) for run in other)
-    return "\n\n".join([conditions(of_all), *(f"{OTHER_RUN} Of another run: {line}" for line in lines)])
+def conditions_of_all(document: Values) -> str:
+    """On what a document's rows were measured; a line for its run and one for each other run that a row is of."""
+    rows = [row for part in ("points", "stages", "networks") for row in document.get(part, [])]
+    lines = dict.fromkeys(conditions(row[RUN]) for row in rows if RUN in row)
+    return "\n\n".join([conditions(document), *(f"{OTHER_RUN} Of another run: {line}" for line in lines)])
 
 
 def write(path: Path, study: Values, of_all: Values) -> None:
@@ -186,25 +220,29 @@ def write(path: Path, study: Values, of_all: Values) -> None:
     Raises:
         PipelineError: there is no such page, or it has no place for one of them.
     """
-    rewrite(path, STUDY_MARK, f"{study_table(study)}\n\n{conditions(study)}")
+    rewrite(path, STUDY_MARK, f"{study_table(study)}\n\n{conditions_of_all(study)}")
     rewrite(path, CASCADE_MARK, cascade_table(study))
     rewrite(path, STAGES_MARK, stages_table(study))
-    rewrite(path, NETWORKS_MARK, f"{networks_table(of_all)}\n\n{networks_conditions(of_all)}")
+    rewrite(path, NETWORKS_MARK, f"{networks_table(of_all)}\n\n{conditions_of_all(of_all)}")
 
 
 def study_text(study: Values) -> str:
     """The study's tables, for a terminal."""
-    return "\n\n".join([study_table(study), cascade_table(study), stages_table(study), conditions(study)])
+    return "\n\n".join([study_table(study), cascade_table(study), stages_table(study), conditions_of_all(study)])
 
 
 def networks_text(of_all: Values) -> str:
     """The networks' table, for a terminal."""
-    return "\n\n".join([networks_table(of_all), networks_conditions(of_all)])
+    return "\n\n".join([networks_table(of_all), conditions_of_all(of_all)])
 
 
 def as_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown."""
     return "\n".join("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows))
+
+
+def _mark(row: Values) -> str:
+    return OTHER_RUN * (RUN in row)
 
 
 def _ms(value: float) -> str:

@@ -50,6 +50,12 @@ def test_what_is_cut_out_and_joined_has_the_pair_of_the_result_before_it(tiny_mo
     assert tensors(model.graph) == ["e"]
 
 
+def test_what_is_spread_has_the_pair_of_the_result_before_it(tiny_model):
+    spread = ("DepthToSpace", ["b"], ["c"], {"blocksize": 2, "mode": "CRD"})
+    model = tiny_model(FIRST, ("Relu", ["a"], ["b"], {}), spread, conv("x", "c", "d"))
+    assert points(model) == {("b", "c"), ("c", "c")}
+
+
 def test_a_tensor_that_a_convolution_reads_too_keeps_its_own_scale_there(tiny_model):
     cut, again = ("Slice", ["b", "starts", "ends"], ["c"], {}), conv("y", "b", "e")
     model = tiny_model(FIRST, ("Relu", ["a"], ["b"], {}), cut, again, conv("x", "c", "d"))
@@ -80,13 +86,13 @@ def test_what_unpooling_compares_or_moves_is_never_quantized(graphs):
     graph = load_graph(graphs("enet")["fp16"], "fp16")[0].graph
     producer = {out: node for node in graph.node for out in node.output}
     placed = place(graph)
-    assert all(graph.node[p.node].op_type in ("Conv", "Add", "Pad") for p in placed.points)
+    assert all(graph.node[p.node].op_type in ("Conv", "Add", "Pad", "DepthToSpace") for p in placed.points)
     skips = [producer[p.tensor].op_type for p in placed.points if graph.node[p.node].op_type == "Add"]
     assert len(skips) > 20
     assert not {"Reshape", "Where"} & set(skips)
 
 
-@pytest.mark.parametrize(("name", "convolutions"), [("icnet", 68), ("enet", 88)])
+@pytest.mark.parametrize(("name", "convolutions"), [("icnet", 68), ("enet", 90)])
 def test_every_convolution_of_the_networks_is_placed(graphs, name, convolutions):
     graph = load_graph(graphs(name)["fp16"], "fp16")[0].graph
     placed = place(graph)

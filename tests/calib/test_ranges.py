@@ -3,11 +3,13 @@ import os
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from calib.ranges import FRAMES, calibrate, collect, main
 from calib.sample import sample_frames
-from calib.table import find_table, load_table, save_table
+from calib.table import SMALLEST, find_table, load_table, save_table
 from runtime import artifacts
 from runtime.errors import FrameError, GraphError
 from tests.helpers.graphs import tiny_graph
@@ -65,6 +67,16 @@ def test_a_range_is_what_the_graph_gives_over_all_frames(tiny_model):
     assert found.histograms["a"].largest == max(one.histograms["a"].largest for one in each)
     assert np.allclose(found.means["a"], np.mean([one.means["a"] for one in each], axis=0))
     assert np.allclose(found.means["frame"], np.mean(inputs, axis=(0, 1, 3, 4)))
+
+
+def test_a_range_under_half_precisions_smallest_step_is_that_step_so_the_table_is_read(calibrated, graph):
+    model = onnx.load(graph)
+    for tensor in model.graph.initializer:
+        if tensor.dims:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1e-7), tensor.name))
+    onnx.save(model, graph)
+    ranges = load_table(calibrated()).ranges
+    assert SMALLEST in {value for by_method in ranges.values() for value in by_method.values()}
 
 
 def test_a_second_calibration_is_taken_from_the_first(calibrated):

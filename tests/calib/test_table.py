@@ -27,6 +27,17 @@ def test_a_range_that_is_none_is_refused_where_it_is_read(tables, tmp_path, valu
         load_table(path)
 
 
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1e-6, 1e30])
+def test_a_range_that_would_not_be_read_is_not_written_in_the_same_words(tables, tmp_path, value):
+    table, path = tables("icnet"), tmp_path / "table.json"
+    none = dataclasses.replace(table, ranges=table.ranges | {TENSOR: dict.fromkeys(METHODS, value)})
+    with pytest.raises(
+        GraphError, match=rf"would be no calibration table \(a range of '{TENSOR}' is none.*not written"
+    ):
+        save_table(path, none)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("means", [[float("nan")], [1e30], []])
 def test_means_that_are_none_are_refused_where_they_are_read(tables, tmp_path, means):
     table, path = tables("icnet"), tmp_path / "table.json"

@@ -19,10 +19,10 @@ SAME_ACCURACY = 0.1  # points, between an engine in FP16 and the one in FP32 tha
 @pytest.mark.parametrize(
     ("mark", "table"),
     [
-        (page.STUDY_MARK, f"{page.study_table(STUDIED)}\n\n{page.conditions(STUDIED)}"),
+        (page.STUDY_MARK, f"{page.study_table(STUDIED)}\n\n{page.conditions_of_all(STUDIED)}"),
         (page.CASCADE_MARK, page.cascade_table(STUDIED)),
         (page.STAGES_MARK, page.stages_table(STUDIED)),
-        (page.NETWORKS_MARK, f"{page.networks_table(NETWORKS)}\n\n{page.networks_conditions(NETWORKS)}"),
+        (page.NETWORKS_MARK, f"{page.networks_table(NETWORKS)}\n\n{page.conditions_of_all(NETWORKS)}"),
     ],
 )
 def test_a_table_of_the_page_is_what_was_measured(mark, table):

@@ -11,6 +11,7 @@ from calib.thresholds import PERCENTILE as CALIBRATED
 from export.check import street_frame
 from export.checkpoints.sources import default_weights
 from export.checkpoints.weights import load, read_weights
+from export.models.layers import Subpixels
 from export.registry import find
 from export.training.fake_quantize import (
     LEVELS,
@@ -45,19 +46,16 @@ def test_folding_a_normalisation_scales_the_rounded_weights_and_changes_no_code(
     torch.testing.assert_close(rounded_weight(weight * gain, 0), rounded_weight(weight, 0) * gain)
 
 
-def test_a_deconvolution_in_blocks_is_rounded_as_the_convolution_it_is_deployed_as():
+@pytest.mark.parametrize("options", [(2, 2), (3, 2, 1, 1)])
+def test_a_deconvolution_is_rounded_as_the_convolution_it_is_deployed_as(options):
     torch.manual_seed(0)
-    layer = nn.ConvTranspose2d(4, 3, 2, stride=2)
-    as_convolution = layer.weight.detach().reshape(4, 12).T.reshape(12, 4, 1, 1)
-    expected = rounded_weight(as_convolution, 0).reshape(12, 4).T.reshape(4, 3, 2, 2)
+    layer = nn.ConvTranspose2d(4, 3, *options)
+    deployed = Subpixels(layer)
+    deployed.weight.data = rounded_weight(deployed.weight, 0)
     layer.__class__ = QuantizedBlocks
-    one = torch.zeros(1, 4, 4, 4)
-    for channel in range(4):
-        one[0, channel, channel, channel] = 1
-    found = layer(one) - layer.bias.reshape(1, 3, 1, 1)
-    for channel in range(4):
-        window = found[0, :, 2 * channel : 2 * channel + 2, 2 * channel : 2 * channel + 2]
-        torch.testing.assert_close(window, expected[channel])
+    values = rounded_activation(torch.rand(1, 4, 5, 6))
+    torch.testing.assert_close(layer(values), nn.functional.pixel_shuffle(deployed(values), 2))
+    assert not torch.equal(layer(values), layer.eval()(values))
 
 
 def test_a_range_is_the_percentile_of_what_is_not_zero():
@@ -106,10 +104,11 @@ def test_a_convolution_computes_with_what_int8_leaves_of_weights_and_input(chann
     torch.testing.assert_close(net.eval()(values), plain(values))
 
 
-def test_a_deconvolution_that_is_deployed_as_one_is_left_alone():
+@pytest.mark.parametrize(("blocks", "count"), [(True, 3), (False, 0)])
+def test_a_deconvolution_is_rounded_where_it_is_deployed_as_a_convolution(blocks, count):
     net = find("enet-davidtvs").build(3)
-    quantize_training(net, blocks=find("enet-davidtvs").block > 1)
-    assert not any(isinstance(module, QuantizedBlocks) for module in net.modules())
+    quantize_training(net, blocks=blocks)
+    assert sum(isinstance(module, QuantizedBlocks) for module in net.modules()) == count
 
 
 def test_a_tensor_of_zeros_stays_zero():
@@ -135,9 +134,8 @@ def test_a_network_is_rounded_in_training_and_untouched_in_evaluation(name):
             module.p = 0.0
     rounded = copy.deepcopy(plain)
     layers = [m for m in plain.modules() if isinstance(m, nn.Conv2d)]
-    assert quantize_training(rounded, blocks=network.block > 1) == len(layers) + (
-        name == "enet"
-    )  # its last layer is deployed as a convolution
+    deconvolutions = {"enet": 3, "icnet": 0}[name]
+    assert quantize_training(rounded, blocks=network.block > 1) == len(layers) + deconvolutions
     assert list(rounded.state_dict()) == list(plain.state_dict())
     readers = [m for m in rounded.modules() if isinstance(m, QuantizedConv2d) and m.reads_frame]
     assert len(readers) == {"enet": 1, "icnet": 2}[name]

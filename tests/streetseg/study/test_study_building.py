@@ -56,6 +56,18 @@ def test_an_int8_graph_of_random_weights_has_pairs(here):
     assert operators.count("QuantizeLinear") > 40 and path == building.int8_of("pspnet50-sum-quarter", SMALL, SMALL)
 
 
+def test_an_int8_graph_is_of_its_table(here, monkeypatch):
+    graph, table, made = here / "g.onnx", here / "table.json", []
+    monkeypatch.setattr(building, "graph_of", lambda *_: graph)
+    monkeypatch.setattr(building, "is_sealed", lambda path: made.append(path.name) or True)
+    monkeypatch.setattr("calib.ranges.calibrate", lambda *_: table)
+    for content in (b"1", b"2", b"1"):
+        graph.write_bytes(b"graph")
+        table.write_bytes(content)
+        building.int8_of("pidnet-s", SMALL, SMALL)
+    assert made[0] == made[2] != made[1]
+
+
 def networks_graph(path):
     import onnx
 
@@ -64,7 +76,8 @@ def networks_graph(path):
 
 @pytest.mark.slow
 def test_engines_logits_are_pytorchs(here, monkeypatch):
-    found = networks.logits_beside_torch("fast-scnn", SMALL)
+    engines = {kind: networks.engine_of("fast-scnn", kind, SMALL, SMALL) for kind in networks.PRECISIONS}
+    found = networks.logits_beside_torch("fast-scnn", SMALL, engines)
     assert found["graph"] > 0.9999 and found["fp16"] > 0.9 and list(found) == ["graph", "fp16", "int8"]
 
 

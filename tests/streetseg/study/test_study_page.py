@@ -6,7 +6,8 @@ import pytest
 
 from runtime.errors import PipelineError
 from streetseg.study import command, page
-from streetseg.study.points import CASCADE, STUDY
+from streetseg.study.points import CASCADE, FRAME, STUDY
+from streetseg.study.run import key_of_time
 
 CONDITIONS = {
     "date": "2026-11-29", "revision": None, "machine": {"cpu": "A CPU", "features": ["avx2"], "threads": 2},
@@ -19,13 +20,14 @@ def point_of(point):
         **{key: getattr(point, key) for key in ("name", "series", "step", "model", "width")},
         "size": list(point.size), "frame": list(point.frame), "trained": False, "parameters": 6_189_299, "gmac": 221.67,
         "published": point.published and point.published._asdict(), "executed": {"bf16": 59},
-        "graph": "g", "engine": "e", "plain": None if point in CASCADE else "p",
+        "graph": "g", "engine": f"e/{point.name}", "plain": None if point in CASCADE else f"e/{point.name}-plain",
     }  # fmt: skip
 
 
 NETWORK = {
     "name": "icnet-caffe", "size": [1025, 2049], "trained": False, "parameters": 6_700_000, "gmac": 29.8,
     "executed": {"fp16": {"bf16": 74}, "int8": {"bf16": 2, "int8": 72}}, "engines": {"fp16": "a", "int8": "b"},
+    "logits_of": "0",
     "logits": {"graph": 1.0, "fp16": 0.99996, "int8": 0.5}, "logits_size": [257, 513], "miou": 67.7, "miou_of": "val",
     "licence": "none stated", "checkpoint": "hszhao/ICNet",
 }  # fmt: skip
@@ -34,18 +36,20 @@ NETWORK = {
 @pytest.fixture
 def parts():
     points = [point_of(point) for point in (*STUDY, *CASCADE)]
-    names = [name for point in points for name in (point["name"], *([point["name"] + " plain"] * bool(point["plain"])))]
-    times = {name: {"p50_ms": 100.0 + i, "samples_ms": [[1.0]], "peak_mib": 300.4} for i, name in enumerate(names)}
-    times |= {f"icnet-caffe {kind}": {"p50_ms": ms} for kind, ms in (("fp16", 44.44), ("int8", 33.3))}
+    files = [(point[key], point["frame"]) for point in points for key in ("engine", "plain") if point[key]]
+    ms = {key_of_time(*file): 100.0 + i for i, file in enumerate(files)}
+    ms |= {key_of_time("a", FRAME): 44.44, key_of_time("b", FRAME): 33.3}
+    times = {key: {"run": 0, "p50_ms": value, "samples_ms": [[1.0]], "peak_mib": 300.4} for key, value in ms.items()}
     branches = [point["name"] for point in points if point["series"] == "ICNet's branches"]
     return {
         "build": {"points": points},
-        "networks": {"networks": [NETWORK, {**NETWORK, "name": "not-timed"}]},
+        "networks": {"networks": [NETWORK, {**NETWORK, "name": "not-timed", "engines": {"fp16": "c", "int8": "d"}}]},
         "accuracy": {"dataset": "camvid", "split": "val", "frames": 101,
                      "miou": {name: 0.6 + i / 100 for i, name in enumerate(branches)}},
-        "times": {**CONDITIONS, "times": times},
-        "network-times": {**CONDITIONS, "times": times},
-        "stages": {"stages": [{"model": "icnet", "size": [1024, 2048], "ms": {"stem": 1.0, "conv5": 3.0}}]},
+        "times": {
+            "runs": [CONDITIONS], "times": times,
+            "stages": {"g": {"run": 0, "model": "icnet", "size": [1024, 2048], "ms": {"stem": 1.0, "conv5": 3.0}}},
+        },
     }  # fmt: skip
 
 
@@ -91,15 +95,17 @@ def test_a_row_of_a_network_tells_cost_times_layers_logits_and_what_is_published
 def test_rows_that_are_measured_again_stand_beside_the_others_each_with_its_run(parts):
     first = page.networks_document(parts)
     first["networks"] = [{**first["networks"][0], "name": name} for name in ("a", "b", "c")]
-    parts["network-times"] = {**parts["network-times"], "date": "2026-11-30"}
-    parts["networks"] = {"networks": [{**NETWORK, "name": "b"}, {**NETWORK, "name": "d"}]}
-    parts["network-times"]["times"] = {f"{name} {kind}": {"p50_ms": 1.0} for name in "bd" for kind in ("fp16", "int8")}
+    networks = [{**NETWORK, "name": name, "engines": {"fp16": f"{name}f", "int8": f"{name}i"}} for name in "bd"]
+    parts["networks"] = {"networks": networks}
+    keys = [key_of_time(engine, FRAME) for network in networks for engine in network["engines"].values()]
+    run = {**CONDITIONS, "date": "2026-11-30"}
+    parts["times"] = {"runs": [CONDITIONS, run], "times": {key: {"run": 1, "p50_ms": 1.0} for key in keys}}
     found = page.networks_document(parts, first)
     # Of as many rows the newer run is the document's.
     assert [(row["name"], row.get("run", {}).get("date")) for row in found["networks"]] == [
         ("a", "2026-11-29"), ("b", None), ("c", "2026-11-29"), ("d", None),
     ]  # fmt: skip
-    table, told = page.networks_table(found), page.networks_conditions(found)
+    table, told = page.networks_table(found), page.conditions_of_all(found)
     assert found["date"] == "2026-11-30" and "| a†, at 1025x2049 | random |" in table and "| b, at" in table
     assert told.startswith("2026-11-30; ") and told.count("† Of another run: 2026-11-29; ") == 1
     parts["networks"]["networks"].pop()
@@ -108,11 +114,29 @@ def test_rows_that_are_measured_again_stand_beside_the_others_each_with_its_run(
     assert again["date"] == "2026-11-29"
 
 
+def test_a_point_of_another_run_is_marked_in_every_table_and_its_run_is_told(parts):
+    parts["times"]["runs"].append({**CONDITIONS, "date": "2026-11-30"})
+    last = parts["build"]["points"][-1]
+    parts["times"]["times"][key_of_time(last["engine"], last["frame"])]["run"] = 1
+    parts["times"]["stages"]["g"]["run"] = 1
+    study = page.study_document(parts)
+    assert [point["name"] for point in study["points"] if "run" in point] == [last["name"]]
+    assert study["date"] == "2026-11-29" and "| 704x960 | sub124† |" in page.cascade_table(study)
+    assert page.stages_table(study).splitlines()[0] == "| stage | icnet, 1024x2048† |"
+    assert page.conditions_of_all(study).count("† Of another run: 2026-11-30; ") == 1
+
+
+def test_a_study_is_told_once_every_point_is_timed(parts):
+    assert page.has_study(parts) and not page.has_study({"times": parts["times"]})
+    del parts["times"]["times"][next(iter(parts["times"]["times"]))]
+    assert not page.has_study(parts)
+
+
 def test_networks_that_are_asked_by_name_must_be_built(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "FOLDER", tmp_path)
     (tmp_path / "networks.json").write_text(json.dumps({"networks": [NETWORK]}))
     with pytest.raises(PipelineError, match=r"^enet has no engines .*: streetseg study networks --only enet$"):
-        command.main(["network-times", "--only", "icnet-caffe", "enet"])
+        command.main(["times", "--only", "icnet-caffe", "enet"])
 
 
 def test_a_busy_machine_is_told(parts):
