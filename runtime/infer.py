@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,6 @@ from runtime.media.outputs import Look, Seen, outputs_of, prepare_folder
 from runtime.media.pictures import Result, Run, Task, segment_pictures, segment_with
 from runtime.media.pipeline import Clock, one_after_another, overlapped
 from runtime.media.plan import Address, Plan, asked_of, plan_of
-from runtime.media.preview import Preview, Shown, View
 from runtime.media.recording import Recording
 from runtime.media.results import STAGES, WHOLE, Report, print_line, stage_table
 from runtime.media.run_record import Record
@@ -39,9 +38,13 @@ from runtime.media.streams import Source, StreamResult, segment_stream, ticks
 from runtime.media.tallies import Tally, tally_of
 from runtime.media.together import together
 from runtime.media.video import VideoReader, first_frame, is_video
+from runtime.media.view import Shown, View
 from runtime.media.window import Windows
 from runtime.texts import shown
 from runtime.threads import for_command
+
+if TYPE_CHECKING:
+    from runtime.media.preview import Preview
 
 __all__ = ["STAGES", "WHOLE", "main", "stage_table"]
 
@@ -109,7 +112,7 @@ class Session:
         stop: threading.Event,
         record: Record,
         tally: Tally,
-        places: Sequence[Preview | Windows] = (),
+        places: "Sequence[Preview | Windows]" = (),
     ) -> None:
         self.report, self.tally = Report(all_pictures=options.json), tally
         self._record = record
@@ -311,11 +314,14 @@ class Session:
             self._look.write_pictures(places, frame, seen)
 
 
-def _places(options: argparse.Namespace, stack: ExitStack) -> list[Preview | Windows]:
-    places: list[Preview | Windows] = []
+def _places(options: argparse.Namespace, stack: ExitStack) -> "list[Preview | Windows]":
+    # An HTTP server takes 12 ms to import, which are the first mask's.
+    places: list[Any] = []
     if options.window:
         places.append(stack.enter_context(Windows()))
     if options.show or options.show_port:
+        from runtime.media.preview import Preview
+
         preview = stack.enter_context(Preview(options.show_port or 0))
         cli.log(f"look on at {preview.address}")
         places.append(preview)

@@ -6,7 +6,6 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from runtime.errors import EngineError, LibraryError
 from runtime.json_values import TOLD, read_json, told
 from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
 from runtime.texts import shown
+from runtime.versions import version_of
 
 ENGINES = ARTIFACTS / "engines"
 ENGINE_SUFFIX = ".engine"
@@ -154,10 +154,8 @@ def installed_version(*distributions: str) -> str:
         LibraryError: none is installed.
     """
     for name in distributions:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        if found := version_of(name):
+            return found
     raise LibraryError(f"{distributions[0]} is not installed: pip install {distributions[0]}")
 
 

@@ -1,8 +1,11 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from runtime.measure.bench.tables import between_marks
+from runtime.samples import STREET
 from tests import start_figures
 from tests.helpers.engines import built_engine
 from tests.helpers.project import ROOT
@@ -37,3 +40,13 @@ def test_a_way_writes_one_file(tmp_path, way):
     start_figures.first_files(command, tmp_path / "out", {"file_ms": [], "end_ms": [], "cpu_ms": []})
     (written,) = [path.suffix for path in (tmp_path / "out").iterdir() if path.name != "run.json"]
     assert written == {"`runtime.infer`, overlay as JPEG": ".jpg"}.get(way, ".mp4")
+
+
+def test_a_first_mask_waits_for_no_module_that_it_does_not_need(tmp_path):
+    code = "import sys; from runtime.infer import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, str(STREET), "-o", str(tmp_path), "--engine", str(built_engine(tmp_path))]
+    for _ in range(2):  # the first compiles loops that are not kept yet
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.splitlines()[-1].split())
+    unwanted = {"numba", "av", "http.server", "importlib.metadata", "openvino.tools.ovc", "onnx", "torch", "tqdm"}
+    assert "openvino" in loaded and not unwanted & loaded

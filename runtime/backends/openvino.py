@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from runtime.signal_stack import own_signal_stack
 from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
 from runtime.threads import bound, count
 
-DEVICE = "CPU"
+DEVICE, CONVERTER = "CPU", "openvino.tools.ovc"
 WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 # Two streams of half the cores each wait less for each other's threads than one of all.
 LANES = 2
@@ -67,9 +68,29 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
 def core() -> Any:
     """An openvino.Core whose plugin for the CPU is loaded, and has left this thread its own stack for signals."""
     with own_signal_stack():
-        made = importlib.import_module("openvino").Core()
+        made = _library().Core()
         made.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     return made
+
+
+def _library() -> Any:
+    # Its converter of models is a third of its import: it loads when somebody asks for `openvino.convert_model`.
+    if "openvino" not in sys.modules:
+        sys.modules[CONVERTER] = None  # type: ignore[assignment]
+    try:
+        library = importlib.import_module("openvino")
+    finally:
+        if sys.modules.get(CONVERTER, CONVERTER) is None:
+            del sys.modules[CONVERTER]
+    if "convert_model" not in vars(library):
+        vars(library)["__getattr__"] = _of_converter
+    return library
+
+
+def _of_converter(name: str) -> Any:
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module(CONVERTER).convert_model
 
 
 def compile_options(execution: str, lanes: int = 1) -> dict[str, str]:

@@ -56,7 +56,8 @@ class FrameResizer:
             self._prepare(frame.shape)
         frame = contiguous(frame)
         rows = len(self._boxed)
-        in_bands(self._threads, rows, loops.resize_rows, frame, *self._tables, self._lines, self._boxed)
+        tables = (*self._tables, self._lines)
+        in_bands(self._threads, rows, loops.resize_rows, _flat(frame), *tables, _flat(self._boxed))
         if self._boxed is not self._inside:
             self._inside[:] = self._boxed
         return self._resized
@@ -141,7 +142,7 @@ class Segmenter:
         if self._labels.shape == mask.shape and self._is_whole:
             self._label(loops, logits, mask, pairs=pairs)
         elif logits.dtype == np.uint16:
-            in_bands(threads, rows, loops.mask_pairs_bf16, logits, *self._between, mask)
+            in_bands(threads, rows, loops.mask_pairs_bf16, _flat(logits), *self._between, mask)
         else:
             in_bands(threads, rows, loops.mask_pairs if pairs else loops.mask_pixels, logits, *self._between, mask)
         return mask
@@ -168,7 +169,7 @@ class Segmenter:
         tiles, largest = np.empty((bands, classes, 4 * loops.TILE), np.int16), (bands, 4 * loops.TILE)
         self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
         corners = np.empty((bands, 4, classes), np.float32)
-        scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32))
+        scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32).reshape(bands, 2, -1))
         box = box_of(self._spec.preprocess, height, width)
         self._is_whole = box.is_whole
         axes = ((h, height, box.down), (w, width, box.across))
@@ -208,8 +209,13 @@ def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: flo
         return reference.overlay(frame, mask, palette, alpha)
     blended, line = np.empty(frame.shape, np.uint8), np.empty(frame[0].size, np.uint16)
     frame, mask = contiguous(frame), np.ascontiguousarray(mask)
-    loops.overlay_rows(frame, mask, *reference.overlay_shades(palette, alpha), line, blended)
+    loops.overlay_rows(_flat(frame), mask, *reference.overlay_shades(palette, alpha), line, _flat(blended))
     return blended
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    # A view of one dimension a row: in a loop it is numba's own that makes one.
+    return rows.reshape(len(rows), -1)
 
 
 def float_from_bits(bits: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Machine code that numba made, kept on disk: read where it is whole, made anew where it is not, done without at all.
 
+Of loops an object file is kept that needs no numba (`runtime.kernels.native`), of what `keep` is given numba's pickle.
+
 numba's own cache wants a folder that it can write even to read from it, ends the program where a file is damaged or the
 disk is full, and runs damaged machine code. Here each file carries its checksum; whatever is wrong with the disk costs
 time and one line on stderr.
@@ -7,18 +9,23 @@ time and one line on stderr.
 
 import functools
 import hashlib
+import importlib.util
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any, cast
 
 from runtime.artifacts import user_cache, write_atomically
 from runtime.bars import say
 from runtime.forks import hold
+from runtime.kernels import native
+from runtime.versions import version_of
 
 DIGEST = 32  # bytes of a sha256
+NATIVE, PICKLED = ".native", ".kept"
 COST = "every start compiles the loops again, for some seconds; NUMBA_CACHE_DIR may name a folder that can be written"
 Signature = Any  # numba's
 _told: set[str] = set()  # what was said, by its kind
@@ -31,20 +38,76 @@ def keep(dispatcher: Any) -> Any:
     return dispatcher
 
 
-def compile_all(module: dict[str, Any], loops: Sequence[Callable[..., Any]]) -> None:
-    """Put numba's compiled functions, kept on disk, in the place of a module's own.
+def compile_all(module: dict[str, Any], loops: Sequence[Any]) -> None:
+    """Put compiled loops, kept on disk, in the place of a module's own, but of those that only others call.
 
     Args:
         module: its `globals()`.
         loops: its functions, each after those that it calls.
 
     Raises:
-        ImportError: numba is not installed.
+        ImportError: numba is not installed, or does not load and nothing is kept.
     """
-    from numba import njit
+    if importlib.util.find_spec("numba") is None:
+        raise ImportError("No module named 'numba'")
+    if not _is_kept(loops[0]):
+        import numba  # noqa: F401 - who cannot compile goes another way from the beginning
+
+    plain = dict(module)
+
+    @functools.cache
+    def dispatchers() -> dict[str, Any]:
+        return _dispatchers(plain, loops)
 
     for loop in loops:
-        module[loop.__name__] = keep(njit(nogil=True, error_model="numpy")(loop))
+        if not loop.__name__.startswith("_"):
+            module[loop.__name__] = native.Loop(loop, functools.partial(_made, dispatchers))
+
+
+def _dispatchers(module: dict[str, Any], loops: Sequence[Any]) -> dict[str, Any]:
+    # numba's, which find each other in a namespace of their own.
+    from numba import njit
+
+    _hold_compiler()
+    for loop in loops:
+        dispatcher = njit(nogil=True, error_model="numpy")(FunctionType(loop.__code__, module, loop.__name__))
+        module[loop.__name__] = dispatcher if native.is_possible() else keep(dispatcher)
+    return module
+
+
+def _made(
+    dispatchers: Callable[[], dict[str, Any]], loop: Any, kinds: Hashable, arguments: tuple[Any, ...]
+) -> Callable[..., Any]:
+    # What to call of a loop with such arguments: read, or compiled and kept.
+    key, stamp = (kinds, native.host()), _stamp(loop.__code__.co_filename)
+    name = _file_name(loop, key, NATIVE)
+    for folder in folders():
+        if (body := _whole(folder / name, stamp)) is not None:
+            return native.loaded(body, arguments)
+    dispatcher = dispatchers()[loop.__name__]
+    made = native.object_file(dispatcher, arguments) if native.is_possible() else None
+    if made is None:
+        return cast(Callable[..., Any], dispatcher)
+    _write(name, _sealed(stamp, made))
+    return native.loaded(made, arguments)
+
+
+def _is_kept(loop: Any) -> bool:
+    # Whether a loop of the same module was compiled on this machine by the same numba.
+    stamp, names = _stamp(loop.__code__.co_filename), _file_name(loop, (), NATIVE).split(".")[0] + f".*{NATIVE}"
+    paths = (path for folder in folders() for path in folder.glob(names))
+    return any(_whole(path, stamp) is not None for path in paths)
+
+
+def _file_name(function: Any, key: object, suffix: str) -> str:
+    # The types and the CPU tell apart what is kept side by side; `_stamp` what takes its place.
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    version = "".join(map(str, sys.version_info[:2]))
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}.py{version}-{digest}{suffix}"
+
+
+def _sealed(stamp: bytes, body: bytes) -> bytes:
+    return stamp + hashlib.sha256(stamp + body).digest() + body
 
 
 def folders() -> Iterator[Path]:
@@ -83,7 +146,7 @@ class Kept:
 
         body: bytes = cast(Any, serialize).dumps(compiled._reduce())
         stamp = _stamp(self._function.__code__.co_filename)
-        _write(self._name(signature, compiled.codegen), stamp + hashlib.sha256(stamp + body).digest() + body)
+        _write(self._name(signature, compiled.codegen), _sealed(stamp, body))
 
     def enable(self) -> None:
         """As numba's has it."""
@@ -91,20 +154,14 @@ class Kept:
     disable = flush = enable
 
     def _name(self, signature: Signature, codegen: Any) -> str:
-        # The types and the CPU tell apart what is kept side by side; `_stamp` what takes its place.
-        key = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:16]
-        version = "".join(map(str, sys.version_info[:2]))
-        return f"{self._function.__module__.rpartition('.')[2]}.{self._function.__name__}.py{version}-{key}.kept"
+        return _file_name(self._function, (signature, codegen.magic_tuple()), PICKLED)
 
 
 @functools.cache
 def _stamp(source: str) -> bytes:
-    # Of all that machine code is made from and by. One file: these loops call none of another.
-    import llvmlite
-    import numba
-
-    made_by = f"{numba.__version__} {llvmlite.__version__} {sys.version}".encode()
-    return hashlib.sha256(Path(source).read_bytes() + made_by).digest()
+    # Of all that machine code is made from and by, without importing it. One file: these loops call none of another.
+    versions = [f"{name} {version_of(name)}" for name in ("numba", "llvmlite", "numpy")]
+    return hashlib.sha256(Path(source).read_bytes() + " ".join([*versions, sys.version]).encode()).digest()
 
 
 def _whole(path: Path, stamp: bytes) -> bytes | None:

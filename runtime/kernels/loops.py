@@ -38,11 +38,11 @@ class Scratch(NamedTuple):
     classes: np.ndarray  # uintp (bands, C), those that can be largest in a cell
     corners: np.ndarray  # float32 (bands, 4, C), the logits around a cell
     rows: np.ndarray  # float32 (bands, 2, w, channels), two rows of bfloat16 logits
-    row_bits: np.ndarray  # uint32, the same memory
+    row_bits: np.ndarray  # uint32 (bands, 2, w * channels), the same memory
 
 
 def resize_rows(band, start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, lines, resized):
-    """`reference.resize_frame`: uint8 (H, W, 3) frame, its two axis tables, uint8 (height, width, 3) out.
+    """`reference.resize_frame`: uint8 (H, W * 3) frame, its two axis tables, uint8 (height, width * 3) out.
 
     Args:
         left, right: where the two samples of each output value lie in a row of the frame, channels included.
@@ -55,12 +55,12 @@ def resize_rows(band, start, stop, frame, top, bottom, v0, v1, left, right, u0, 
         if top[y] == in_lower:
             upper, lower, in_upper, in_lower = lower, upper, in_lower, in_upper
         if top[y] != in_upper:
-            _across(frame[top[y]].reshape(-1), left, right, u0, u1, upper)
+            _across(frame[top[y]], left, right, u0, u1, upper)
             in_upper = top[y]
         if bottom[y] != in_lower and bottom[y] != in_upper:
-            _across(frame[bottom[y]].reshape(-1), left, right, u0, u1, lower)
+            _across(frame[bottom[y]], left, right, u0, u1, lower)
             in_lower = bottom[y]
-        _between(upper, upper if bottom[y] == in_upper else lower, v0[y], v1[y], resized[y].reshape(-1))
+        _between(upper, upper if bottom[y] == in_upper else lower, v0[y], v1[y], resized[y])
 
 
 def _across(row, left, right, u0, u1, line):
@@ -229,7 +229,7 @@ def mask_pairs(band, start, stop, logits, labels, down, across, scratch, mask):
 
 
 def mask_pairs_bf16(band, start, stop, logits, labels, down, across, scratch, mask):
-    """`mask_pairs` of bfloat16 logits, uint16: two rows at a time are float32."""
+    """`mask_pairs` of bfloat16 logits, uint16 (h, w * C * 4): two rows at a time are float32."""
     rows, bits = scratch.rows[band], scratch.row_bits[band]
     _widen(logits[start], bits[start % 2])
     _label_pairs(rows[start % 2], MARGIN, labels[2 * start], labels[2 * start + 1])
@@ -242,10 +242,9 @@ def mask_pairs_bf16(band, start, stop, logits, labels, down, across, scratch, ma
 
 
 def _widen(row, bits):
-    # bfloat16 -> float32: uint16 (w, channels) -> uint32 (w, channels).
-    short, long = row.reshape(-1), bits.reshape(-1)
-    for i in range(long.size):
-        long[i] = np.uint32(short[i]) << np.uint32(16)
+    # bfloat16 -> float32: uint16 (w * channels) -> uint32 (w * channels).
+    for i in range(bits.size):
+        bits[i] = np.uint32(row[i]) << np.uint32(16)
 
 
 def _mask_pairs(band, y, upper, lower, labels, down, across, scratch, mask):
@@ -341,14 +340,14 @@ def _paint(corners, classes, i, j, down, across, mask):
 
 
 def overlay_rows(frame, mask, keep, shades, line, out):
-    """`reference.overlay`: uint8 (H, W, 3) frame, uint8 (H, W) mask -> uint8 (H, W, 3).
+    """`reference.overlay`: uint8 (H, W * 3) frame, uint8 (H, W) mask -> uint8 (H, W * 3).
 
     Args:
         keep, shades: as `reference.overlay_shades` gives them.
         line: uint16 (W * 3,), the shades of a row, so that the arithmetic runs in vector registers.
     """
     for y in range(mask.shape[0]):
-        row, blended = frame[y].reshape(-1), out[y].reshape(-1)
+        row, blended = frame[y], out[y]
         for x in range(mask.shape[1]):
             k = mask[y, x]
             line[3 * x], line[3 * x + 1], line[3 * x + 2] = shades[k, 0], shades[k, 1], shades[k, 2]

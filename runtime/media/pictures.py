@@ -57,6 +57,14 @@ def workers() -> int:
     return max(1, min(MOST_WORKERS, count() // 2))
 
 
+def ahead_of(lanes: int) -> int:
+    """Frames, beside those in the lanes, that wait for a lane or, done, for one before them.
+
+    With one a lane, a quick lane waits for a slow one, where other programs hold that one up.
+    """
+    return 1 if lanes == 1 else 1 + 2 * lanes
+
+
 def segment_with(lanes: Lanes, frame: np.ndarray, void_below: int | None = None) -> Segmented:
     """The mask of one frame from the next free lane; with its confidence where `Look.void_below` asks for it."""
     with lanes.lane() as backend:
@@ -110,7 +118,7 @@ def segment_pictures(
     each = workers()
     stages = (
         Stage("decode", decode, each, each + 1),
-        Stage("segment", segment, lanes.count * several, lanes.count * several + 1),
+        Stage("segment", segment, lanes.count * several, lanes.count * several + ahead_of(lanes.count)),
         Stage("encode", encode, each, each + 2),
     )
     for value, milliseconds in run(tasks, stages, clock):

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from runtime.lanes import Lanes
 from runtime.media.packets import TimedFrame
-from runtime.media.pictures import Run, Segmented, class_shares, segment_with
+from runtime.media.pictures import Run, Segmented, ahead_of, class_shares, segment_with
 from runtime.media.pipeline import END, Clock, End, Passage, Stage
 from runtime.media.tallies import Writes
 
@@ -155,7 +155,7 @@ def segment_stream(
 
     stages = (
         Stage("decode", decode, 1, 0 if live else DECODED_AHEAD),
-        Stage("segment", segment, count, count - 1 if live else count + 1),
+        Stage("segment", segment, count, count - 1 if live else count + ahead_of(count)),
         Stage("encode", encode, 1, RECORDED_AHEAD),
     )
     yield from run(ticks, stages, clock)

@@ -7,7 +7,7 @@ import threading
 from runtime.backend import ClosedOnExit
 from runtime.bars import say
 from runtime.errors import LibraryError
-from runtime.media.preview import Drawn, View
+from runtime.media.view import Drawn, View
 
 LOOK_S, PROBE_S = 0.03, 20
 # In a process of its own: without a screen some of OpenCV's libraries abort.

@@ -205,6 +205,21 @@ def test_openvino_reports_its_import_to_nobody(package):
     assert subprocess.check_output(command, text=True).strip() == "openvino.tools.ovc.telemetry_stub"
 
 
+def test_openvino_s_converter_is_loaded_by_who_asks_for_it_and_by_no_engine():
+    code = """
+import sys
+from runtime.backends.openvino import core
+core()
+import openvino
+assert "openvino.tools.ovc" not in sys.modules and "torch" not in sys.modules
+from openvino import convert_model
+assert convert_model is openvino.convert_model is sys.modules["openvino.tools.ovc"].convert_model
+assert not hasattr(openvino, "convert_models")
+core()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize(("kind", "zero", "code"), [(np.uint8, 0, 255), (np.int8, 0, 127), (np.uint8, 128, 255)])
 def test_the_referee_adds_products_of_8_bits_in_full(kind, zero, code):
     # Its own operators of integers give half of the first sum, and next to nothing of the others, without VNNI.

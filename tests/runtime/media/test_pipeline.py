@@ -7,6 +7,7 @@ from itertools import count, islice
 import pytest
 
 from runtime.errors import FrameError
+from runtime.media.pictures import ahead_of
 from runtime.media.pipeline import END, Clock, Stage, live_items, one_after_another, overlapped
 
 WAIT_S = 0.02
@@ -71,6 +72,21 @@ def test_workers_of_one_stage_work_at_the_same_time():
     together = threading.Barrier(4)
     run = overlapped(range(12), [Stage("a", lambda _: together.wait(PATIENCE_S), workers=4, ahead=4)], Clock())
     assert sorted(values(run)) == sorted([0, 1, 2, 3] * 3)
+
+
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_a_lane_that_is_held_up_holds_up_no_other(lanes):
+    goes_on = threading.Event()
+
+    def work(item):
+        if item == 0:
+            assert goes_on.wait(10), "the others wait for it"
+        if item == 3 * lanes - 1:
+            goes_on.set()
+        return item
+
+    stages = [Stage("segment", work, lanes, lanes + ahead_of(lanes)), Stage("encode", lambda item: item)]
+    assert [passage.value for passage in overlapped(range(20), stages, Clock())] == list(range(20))
 
 
 def test_overlapping_is_faster():

@@ -11,7 +11,8 @@ import pytest
 
 from runtime.errors import LibraryError, OutputError
 from runtime.media import preview, window
-from runtime.media.preview import MOST_CLIENTS, Preview, Shown, View
+from runtime.media.preview import MOST_CLIENTS, Preview
+from runtime.media.view import Shown, View
 from tests.helpers.pictures import gradient
 
 FRAME, MASK = gradient(48, 64), np.zeros((48, 64), np.uint8)
