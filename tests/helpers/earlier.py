@@ -1,0 +1,24 @@
+"""Weights that were shipped before: figures of them may stand where the page says so."""
+
+from export.checkpoints.sources import default_weights
+from runtime.artifacts import sha256_of
+
+# ICNet until 30 November 2026: 68.05 mIoU natively.
+EARLIER = {"icnet": "48d1d08f5364d973495138b68b5bdd1804da5064ef129d7520c23ee69c711fd9"}
+SAID = "earlier weights"
+
+
+def are_shipped(model: str, sha256: str) -> bool:
+    """Whether these are the weights that a network is shipped with."""
+    shipped = default_weights(model)
+    return shipped is not None and sha256 == sha256_of(shipped)
+
+
+def are_earlier(model: str, sha256: str) -> bool:
+    """Whether these are the network's weights of before; ICNet's branches have those of the whole."""
+    return not are_shipped(model, sha256) and sha256 == EARLIER.get(model.partition("-sub")[0])
+
+
+def may_stand(model: str, sha256: str, text: str) -> bool:
+    """Whether figures of these weights may stand in `text`: of the shipped ones, or of those before if it says so."""
+    return are_shipped(model, sha256) or (are_earlier(model, sha256) and SAID in text)
