@@ -384,10 +384,10 @@ test-examples: $(VENV_TARGET)/.installed ## examples/cpp built with CMake, its k
 # Of what the tests of a fleet need; newer than what decides its versions.
 $(VENV_TARGET)/.fleet: $(VENV_TARGET)/.installed
 	@$(call split,PIP_OPTIONS)
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[fleet,test-fleet]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-warn-conflicts "$${PIP_OPTIONS[@]}" --constraint constraints.txt --editable '.[fleet,gs,test-fleet]'
 	touch "$@"
 
-test-fleet: $(VENV_TARGET)/.fleet ## many machines: Ray, workers that are killed, two hosts in network namespaces (as root), an S3 server of this machine (some minutes)
+test-fleet: $(VENV_TARGET)/.fleet ## many machines: Ray, workers that are killed, two hosts in network namespaces (as root), servers of S3 and gs on this machine (some minutes)
 	$(PY) -m pytest -m fleet tests/runtime/fleet
 
 # tritonclient asks for an ml_dtypes that is older than ours, and needs none here.

@@ -1,7 +1,7 @@
 """How every command reads its options: under the name that was typed, and for a program instead of a person."""
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, NoReturn
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, NoReturn
 from runtime.texts import shown
 
 UNKNOWN = "unrecognized arguments: "  # argparse's words
+NEAR = 0.7  # of a name's letters are right, and it is what was meant
+TOLD = 50  # characters
 
 
 class Caller(NamedTuple):
@@ -60,14 +62,25 @@ class Parser(argparse.ArgumentParser):
             raise ValueError(f"{self.prog}: {told}")
         super().error(told)
 
+    def refuse_word(self, argv: Sequence[str], words: Sequence[str]) -> None:
+        """Hold a first word that is no option to those that the command knows: usage, as `error` has it."""
+        if argv and not argv[0].startswith("-") and argv[0] not in words:
+            told = f"{argv[0][:TOLD]!r} is no word of this command; there is {', '.join(words)}"
+            self.error(told + meant(argv[0].lower(), words))
+
     def _meant(self, message: str) -> str:
         if not message.startswith(UNKNOWN):
             return ""
-        import difflib
-
         given = next((word for word in message.removeprefix(UNKNOWN).split() if word.startswith("-")), "")
-        near = difflib.get_close_matches(given.partition("=")[0], self._option_string_actions, 1, 0.7)
-        return f" (did you mean {near[0]}?)" if near else ""
+        return meant(given.partition("=")[0], self._option_string_actions)
+
+
+def meant(given: str, names: Iterable[str]) -> str:
+    """` (did you mean NAME?)` of the name that was probably meant; "" where none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(given, list(names), 1, NEAR)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 @contextmanager

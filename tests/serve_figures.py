@@ -9,7 +9,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -46,7 +46,7 @@ MARK = "<!-- serving: made by `python -m tests.serve_figures` -->"
 SIZE = (720, 960)  # of the picture that is sent
 CLIENTS, QUEUE = 4, 16
 OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 3
-WAIT_SHARE = 0.7  # of a full queue's mean wait, as --wait-seconds
+WAITS = ("auto", "0")  # of --wait-seconds, the default first
 EVEN_S = 0.25  # of every frame of an engine whose frames take equally long
 PAIRS, LONE = 5, 4  # of processes; frames of a round, one after the other
 LONE_PAIRS = 3
@@ -238,13 +238,11 @@ def _hostile(running: Server, data: bytes, frames: int) -> dict[str, Any]:
 
 
 def too_many(engine: Path, lanes: int, folder: Path, data: bytes, per_s: float) -> dict[str, Any]:
-    """Ten times what it can do; in turns with a server that works for nobody who has waited for long."""
-    wait_s = round(WAIT_SHARE * QUEUE / per_s, 2)
-    waiting = serving(engine, lanes, folder, "--wait-seconds", wait_s)
-    with serving(engine, lanes, folder) as plain, waiting as bounded:
-        given = (OVERLOAD * per_s, OVERLOAD_S, FLOODS, (QUEUE + lanes) / lanes)
-        first, second = overload((plain, bounded), data, *given)
-    return first | {"queue": QUEUE, "with_wait": second | {"wait_s": wait_s}}
+    """Ten times what it can do, by --wait-seconds, in turns."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(serving(engine, lanes, folder, "--wait-seconds", wait)) for wait in WAITS]
+        found = overload(servers, data, OVERLOAD * per_s, OVERLOAD_S, FLOODS, (QUEUE + lanes) / lanes)
+    return {"queue": QUEUE, "waits": dict(zip(WAITS, found, strict=True))}
 
 
 def too_many_even(lanes: int, folder: Path, data: bytes) -> dict[str, Any]:
@@ -257,7 +255,8 @@ def too_many_even(lanes: int, folder: Path, data: bytes) -> dict[str, Any]:
 
 def as_markdown(found: dict[str, Any]) -> str:
     """The page's tables."""
-    through, flooded, hostile_ = found["throughput"], found["overload"], found["hostile"]
+    through, hostile_ = found["throughput"], found["hostile"]
+    flooded = next(iter(found["overload"]["waits"].values()))
     rows = [
         f"| frames a second, {through['clients']} at once | {through['server_per_s']:.1f} "
         f"| {through['direct_per_s']:.1f} | {through['share']:.1%} |",
@@ -288,9 +287,8 @@ def as_markdown(found: dict[str, Any]) -> str:
 
 
 def _overloaded(found: Mapping[str, Any]) -> list[str]:
-    flooded, even = found["overload"], found["even"]
-    waiting = flooded["with_wait"]
-    ways = {"as it is": flooded, f"`--wait-seconds {waiting['wait_s']:g}`": waiting,
+    even, waits = found["even"], found["overload"]["waits"]
+    ways = {**{f"`--wait-seconds {wait}`": each for wait, each in waits.items()},
             f"an engine whose frames all take {1e3 * EVEN_S:.0f} ms": even}  # fmt: skip
     heads = ("", "answers", "accepted a second", "one without its wait, ms: mean, 99 %", "the bound, s",
              "accepted took, s: half, 99 %", "99 % by the bound")  # fmt: skip

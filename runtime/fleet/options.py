@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime import cli
-from runtime.arguments import Parser
+from runtime.arguments import Parser, meant
 from runtime.artifacts import ARTIFACTS
 from runtime.fit import add_fit
 from runtime.fleet.plan import LIST
@@ -27,6 +27,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     options.word = options.inputs.pop(0) if options.inputs[:1] in ([PLAN], [MERGE]) else None
+    if options.word is None and options.inputs[:1] and (slip := _slip(options.inputs[0])):
+        parser.error(f"{options.inputs[0]}: does not exist{slip}")
     if options.word and options.item:
         parser.error(f"{options.word} is of all items: no --item beside it")
     if options.word == MERGE and any(_is_run(each) for each in options.inputs):
@@ -36,6 +38,11 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     if options.word is None and options.item is None and not (options.inputs or options.list):
         parser.error("name inputs: files, folders, globs, or s3://BUCKET/PREFIX/")
     return options
+
+
+def _slip(first: str) -> str:
+    # Taken for an input, a word that is misspelt would do all that `plan` and `merge` are there to leave.
+    return "" if Path(first).exists() else meant(first.lower(), (PLAN, MERGE))
 
 
 def _is_run(path: str) -> bool:

@@ -13,6 +13,10 @@ from runtime.fleet.stores import Store
 PAGE, DOCUMENT = "summary.html", "summary.json"
 MOST_ERRORS = 200  # on the page; all are in the table
 SECONDS_AN_HOUR = 3600
+COUNTED = (
+    "Machine seconds are those in which a worker had an item, from when it took it until its row was written, by as "
+    "many as shared its machine. Listing the inputs, starting, and opening the engine are not among them."
+)
 STYLE = """:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2rem auto;
 padding:0 1rem}table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.2rem .8rem;text-align:left;
 border-bottom:1px solid #8884}td.n{text-align:right;font-variant-numeric:tabular-nums}h2{font-size:1.1rem}"""
@@ -82,7 +86,7 @@ def page(told: dict[str, Any], failed: Iterable[Row]) -> str:
     errors = [(row.input, row.error) for row in failed]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><title>Masks of a fleet</title>", f"<style>{STYLE}</style>",
-        "<h1>Masks of a fleet</h1>", _table(("", ""), figures),
+        "<h1>Masks of a fleet</h1>", _table(("", ""), figures), f"<p>{COUNTED}</p>",
         "<h2>Machines</h2>", _table(("machine", "items", "frames", "seconds"), _numbers(told["workers"])),
         "<h2>Engines</h2>", _table(("engine", "items", "frames", "seconds"), _numbers(told["engines"])),
         "<h2>Classes</h2>", _table(("class", "share"), [(name, f"{share:.2%}") for name, share in shares]),

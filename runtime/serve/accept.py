@@ -13,12 +13,13 @@ FORMS = {
     "color": "image/png",
     "overlay": "image/png",
     "confidence": "image/png",
+    "jpeg": "image/jpeg",  # the overlay; asked for by name alone: Java names the type where it takes anything
 }
 OF_TYPE = {"image/png": "ids", "application/octet-stream": "raw", "application/json": "runs"}
 # Java sends "*; q=.2" where it is told nothing.
 OF_RANGE = {"*/*": "ids", "*": "ids", "image/*": "ids", "application/*": "raw"}
 QUALITY = re.compile(r"(?:0?\.[0-9]{1,3}|0\.?|1(?:\.0{0,3})?)")
-OFFERED = ", ".join([*OF_TYPE, *(f"image/png;as={form}" for form in ("color", "overlay", "confidence"))])
+OFFERED = ", ".join([*OF_TYPE, *(f"{FORMS[form]};as={form}" for form in ("color", "overlay", "confidence", "jpeg"))])
 MOST_RANGES = 50
 
 
@@ -53,6 +54,6 @@ def _range(text: str) -> Range | None:
         return None
     form = OF_TYPE.get(name.lower()) or OF_RANGE.get(name.lower())
     named = values.get("as", form)
-    if form is None or named not in FORMS or (named != form and FORMS[named] != name.lower()):
+    if named not in FORMS or (named != form and FORMS[named] != name.lower()):
         return None
     return Range(named, float(quality))

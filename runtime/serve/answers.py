@@ -6,17 +6,22 @@ from typing import Any
 import numpy as np
 
 from runtime.labels import IGNORED, VOID, Label, cityscapes_colors, palette
+from runtime.media.jpeg import MOST_SIDE_PX, jpeg_from_pixels
 from runtime.media.outputs import Look, Seen
 from runtime.media.pictures import Segmented
 from runtime.media.png import png_from_pixels
 from runtime.serve.accept import FORMS
 from runtime.serve.asked import Asked
-from runtime.serve.replies import Reply
+from runtime.serve.replies import Refusal, Reply
 from runtime.spec import ModelSpec
 
 
 def answer_of(segmented: Segmented, asked: Asked, spec: ModelSpec) -> Reply:
-    """The answer in the form that is asked for."""
+    """The answer in the form that is asked for.
+
+    Raises:
+        Refusal: 400, the picture is too long for a JPEG.
+    """
     seen = segmented.seen
     height, width = seen.mask.shape
     headers = {"X-Frame-Size": f"{height}x{width}", "Vary": "Accept"}
@@ -25,6 +30,11 @@ def answer_of(segmented: Segmented, asked: Asked, spec: ModelSpec) -> Reply:
     if asked.form == "raw":
         return Reply(200, _raw(seen, asked), FORMS["raw"], headers | {"X-Planes": _planes(asked)})
     look = Look(palette(shown_classes(spec, asked)), asked.alpha, asked.void_below)
+    if asked.form == "jpeg":
+        if max(height, width) > MOST_SIDE_PX:
+            raise Refusal(400, "jpeg", f"{height}x{width} are no JPEG, of at most {MOST_SIDE_PX} a side: as=overlay")
+        pixels = look.pixels("overlay", segmented.frame, seen)
+        return Reply(200, jpeg_from_pixels(pixels, asked.quality), FORMS["jpeg"], headers)
     return Reply(200, png_from_pixels(look.pixels(asked.form, segmented.frame, seen)), FORMS[asked.form], headers)
 
 

@@ -7,8 +7,9 @@ from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl
 
 from runtime.cli import byte_from_text, closest
-from runtime.infer_options import alpha_from_text
+from runtime.infer_options import alpha_from_text, quality_from_text
 from runtime.json_values import told
+from runtime.media.jpeg import QUALITY
 from runtime.serve.accept import FORMS, form_of
 from runtime.serve.replies import Refusal
 from runtime.spec import FITS, Fit
@@ -31,6 +32,7 @@ class Asked:
     alpha: float = 0.5
     colors: Colors = "own"
     confidence: bool = False  # as a second plane of a raw answer
+    quality: int = QUALITY  # of a JPEG
 
 
 def asked_from_query(query: str, accept: str) -> Asked:
@@ -84,6 +86,7 @@ def _yes(text: str) -> bool:
 PARAMETERS: dict[str, Callable[[str], Any]] = {
     "as": _one_of(*FORMS), "engine": str, "fit": _one_of(*FITS), "void_below": byte_from_text,
     "alpha": alpha_from_text, "colors": _one_of(*get_args(Colors)), "confidence": _yes,
+    "quality": quality_from_text,
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from runtime.prove import prove
 from runtime.samples import STREET
 from runtime.serve.answers import answer_of
 from runtime.serve.asked import Asked
+from runtime.serve.recent import Recent
 from runtime.serve.replies import Refusal
 from runtime.spec import EngineManifest, Fit, ModelSpec
 
@@ -45,14 +46,14 @@ class Named(NamedTuple):
 
 
 class Served:
-    """An engine that is open. `users` and `retired` are the event loop's; the rest is for any thread."""
+    """An engine that is open. `users`, `retired` and `recent` are the event loop's; the rest is for any thread."""
 
     def __init__(self, named: Named, manifest: EngineManifest, lanes: Lanes, opening: Opening) -> None:
         """Take over the lanes: `close` closes them."""
         self.name, self.path = named
         self.manifest, self.spec, self.lanes = manifest, lanes.spec, lanes
         self.pool = ThreadPoolExecutor(lanes.count, f"lane-{self.name}")
-        self.users, self.retired = 0, False
+        self.users, self.retired, self.recent = 0, False, Recent()
         self._opening = opening
         self._of_fit: dict[Fit, Lanes] = {lanes.spec.preprocess.fit: lanes}
         self._opening_one, self._counting = threading.Lock(), threading.Lock()

@@ -12,7 +12,7 @@ class Limits(NamedTuple):
     upload_s: float = 30.0  # from a request's headers to the last byte of its body
     uploads: int = 64  # bodies that come in at once
     queue: int = 16  # requests that wait, beside those in a lane
-    wait_s: float = 0.0  # that a request waits for a lane; later it is not worked for. 0: as long as it takes
+    wait_s: float | None = None  # for a lane; later it is not worked for. 0: as long as it takes; None: see `Recent`
     connections: int = 512  # open ones
     header_s: float = 10.0  # until a connection has sent its first request's headers
     idle_s: float = 15.0  # between two requests of a connection

@@ -17,6 +17,7 @@ from runtime.signature import add_require_signed
 DESCRIPTION = "`python -m runtime.serve`: masks over HTTP, on this machine's own address unless another is asked for."
 HOST, PORT = "127.0.0.1", 8000
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+AUTO = "auto"  # of --wait-seconds
 MOST_BODY_MIB, MOST_SECONDS, MOST_REQUESTS = 4096, 86400, 65536
 
 
@@ -55,7 +56,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     own = Limits()
     for name, kind, default, what in (
         ("queue", _whole(0, MOST_REQUESTS), own.queue, "requests that wait beside those in a lane; more are a 503"),
-        ("wait-seconds", _seconds, own.wait_s, "for a lane; who waited longer is a 503 and not worked for, 0: none is"),
         ("max-body", _whole(1, MOST_BODY_MIB), own.body_bytes // MIB, "MiB of a request; more is a 413"),
         ("upload-seconds", _whole(1, MOST_SECONDS), round(own.upload_s), "for a body to arrive; longer is a 408"),
         ("uploads", _whole(1, MOST_REQUESTS), own.uploads, "bodies that arrive at once; more are a 503"),
@@ -64,7 +64,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("stall-seconds", _whole(1, MOST_SECONDS), round(own.stall_s), "of one frame; longer, and it is not ready"),
         ("grace-seconds", _whole(1, MOST_SECONDS), round(own.grace_s), "after SIGTERM, for what was accepted"),
     ):
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default:g})")
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default})")
+    parser.add_argument("--wait-seconds", type=_wait_from_text, metavar="N", help="for a lane; who waited longer is a "
+        "503 and not worked for; 0: none is; auto: where more come than there are places for, as long as leaves time "
+        "to answer within (queue + lanes) / lanes times what one takes (default: auto)")  # fmt: skip
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -76,10 +79,10 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return value
 
 
-def _seconds(text: str) -> float:
-    seconds = cli.number_from_text(text)
-    if not 0 <= seconds <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}")
+def _wait_from_text(text: str) -> float | None:
+    seconds = None if text == AUTO else cli.number_from_text(text)
+    if seconds is not None and not 0 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}, or {AUTO}")
     return seconds
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import inf
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from runtime.serve.engines import Engines, Served
 from runtime.serve.limits import Limits
 from runtime.serve.metrics import Metrics
 from runtime.serve.pools import in_thread
-from runtime.serve.replies import Refusal, Reply, json_reply
+from runtime.serve.replies import Reply, json_reply
 
 PARTS = ("preprocess", "network", "postprocess")  # of `segment`, where the backend tells them
 STAGES = ("decode", "queue", *PARTS, "segment", "encode")
@@ -45,7 +43,7 @@ class Service:
     def __init__(self, engines: Engines, limits: Limits, metrics: Metrics) -> None:
         """Take over the engines: `close` closes them."""
         self.engines, self.limits, self._metrics = engines, limits, metrics
-        self.admission = Admission(engines.lanes(), limits.queue)
+        self.admission = Admission(engines.lanes(), limits.queue, limits.wait_s)
         self._decoding = ThreadPoolExecutor(workers(), "decode")
         self._encoding = ThreadPoolExecutor(workers(), "encode")
         metrics.watch(self)
@@ -115,18 +113,18 @@ class Service:
             served.close()
 
     async def _done(self, served: Served, decode: Decode) -> Reply:
-        with self.admission.place(), self.engines.used(served):
+        with self.admission.place() as came, self.engines.used(served):
             # Where a lane waits for nobody else, one thread does all of it: each change of threads costs a wake-up.
             way = self._at_once if served.users <= served.lanes.count else self._in_turns
-            reply, stages = await way(served, decode, perf_counter() + (self.limits.wait_s or inf))
+            reply, stages = await way(served, decode, came)
         self._metrics.done(served.name, stages)
         sha = served.manifest.engine_sha256[:12]
         named = {"Server-Timing": server_timing(stages), "X-Engine": f"{served.name}; sha256={sha}"}
         return reply._replace(headers={**reply.headers, **named})
 
-    async def _at_once(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
+    async def _at_once(self, served: Served, decode: Decode, came: float) -> tuple[Reply, Stages]:
         def work() -> tuple[Reply, Stages]:
-            _refuse_late(until)
+            self.admission.refuse_late(came, served.lanes.count, served.recent)
             clock = Stopwatch()
             frame, asked, encode = decode()
             clock.lap("decode")
@@ -140,26 +138,22 @@ class Service:
         reply, stages = done.value
         return reply, {"queue": done.waited_ms, **stages}
 
-    async def _in_turns(self, served: Served, decode: Decode, until: float) -> tuple[Reply, Stages]:
+    async def _in_turns(self, served: Served, decode: Decode, came: float) -> tuple[Reply, Stages]:
         # Whoever has a lane computes: others' pictures are decoded and encoded beside it.
         decoded = await in_thread(self._decoding, decode)
         frame, asked, encode = decoded.value
 
         def segment() -> Segmented:
-            _refuse_late(until)
+            self.admission.refuse_late(came, served.lanes.count, served.recent)
             return served.segment(frame, asked.fit, asked.void_below)
 
         segmented = await in_thread(served.pool, segment)
         encoded = await in_thread(self._encoding, encode, segmented.value)
         laps_ms = {"decode": decoded.took_ms, "segment": segmented.took_ms, "encode": encoded.took_ms}
         waited_ms = sum(each.waited_ms for each in (decoded, segmented, encoded))
+        # Not of who has all cores to itself: nobody who waits will be as quick.
+        served.recent.add(sum(laps_ms.values()) / 1e3)
         return encoded.value, {"queue": waited_ms, **_stages(laps_ms, segmented.value)}
-
-
-def _refuse_late(until: float) -> None:
-    # When its lane is free: a mask of a moment that is long gone is worth nothing, and the next one waits.
-    if perf_counter() > until:
-        raise Refusal(503, "late", "this waited longer than --wait-seconds", {"Retry-After": "1"})
 
 
 def server_timing(stages: Mapping[str, float]) -> str:

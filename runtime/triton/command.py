@@ -49,6 +49,7 @@ def _options_of(argv: Sequence[str]) -> argparse.Namespace:
     add_option("--name", help="of the model that --serve is about (default: the only one)")
     add_option("--lanes", type=cli.lanes_from_text, metavar="N", help="instances, each a process with one frame at a "
         "time (default: as before, or what the engine does best under load)")  # fmt: skip
+    parser.refuse_word(argv, (PROBE,))
     options = parser.parse_args(argv)
     if options.name and not options.serve:
         parser.error("--name is for --serve; an engine is named by --engine NAME=FILE")

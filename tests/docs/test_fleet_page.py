@@ -1,11 +1,13 @@
-"""docs/fleet.md tells of every way what figures/fleet.json has, and every way left what it must."""
+"""docs/fleet.md tells what figures/fleet.json and figures/fleet-cost.json have, and every way left what it must."""
 
 import json
 
+from runtime.measure.bench.tables import between_marks
+from tests import fleet_cost
 from tests.helpers.snippets import ROOT
 
 PAGE = (ROOT / "docs/fleet.md").read_text()
-TRIAL = json.loads((ROOT / "figures/fleet.json").read_text())
+TRIAL, COST = (json.loads((ROOT / "figures" / name).read_text()) for name in ("fleet.json", "fleet-cost.json"))
 
 
 def row(way):
@@ -24,3 +26,15 @@ def test_every_way_left_the_same_and_what_was_lost_cost_no_more_than_what_was_on
     assert len(TRIAL["ways"]) == 8 and all(way["right"] for way in TRIAL["ways"])
     lost = [way for way in TRIAL["ways"] if way["done_before"]]
     assert len(lost) == 4 and all(way["done_again"] <= 2 * 8 and way["exits"][-1] == 1 for way in lost)
+
+
+def test_the_table_of_costs_is_that_of_the_figures():
+    assert between_marks(PAGE, fleet_cost.MARK, fleet_cost.as_markdown(COST)) == PAGE
+
+
+def test_an_hour_of_film_costs_what_its_items_took_and_starting_is_beside_it():
+    ways = {way["name"]: way for way in COST["ways"]}
+    for name in ("without Ray", "Ray, one worker"):
+        by_items = 3600 / COST["film"]["seconds"] * ways[name]["machine_seconds"]
+        assert abs(ways[name]["machine_seconds_per_video_hour"] - by_items) < 1 + by_items / 1000
+        assert ways[name]["machine_seconds"] < ways[name]["whole_s"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,3 +45,17 @@ def masks(folder: Path) -> dict[str, bytes]:
     """Every file of the masks, by its name."""
     found = sorted(path for path in (folder / "masks").rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def hold_to_folder(fs: Any, folder: Path, out: str) -> None:
+    """Hold the masks and rows of a run into a bucket to those of the same run into a folder."""
+    fs.invalidate_cache()
+    found = {name.removeprefix(f"{out}/"): fs.cat_file(name) for name in fs.find(f"{out}/masks")}
+    assert found == masks(folder)
+    rows = {row.id: row for row in told(rows_from_bytes(fs.cat_file(f"{out}/results.parquet")))}
+    same = {row.id: row for row in told(results(folder))}
+    assert rows.keys() == same.keys()
+    assert [(rows[i].outputs, rows[i].shares, rows[i].key) for i in rows] == [
+        (same[i].outputs, same[i].shares, same[i].key) for i in rows
+    ]
+    assert not fs.exists(f"{out}/rows") or fs.find(f"{out}/rows") == []

@@ -19,24 +19,25 @@ class Run:
     """One run of the command, in a folder, its output in files there."""
 
     def __init__(
-        self, folder: Path, *words: str, within: Sequence[str] = (), environment: dict[str, str] | None = None
-    ) -> None:
-        """Begin it; `within` is what enters a namespace."""
+        self, folder: Path, *words: str, within: Sequence[str] = (), environment: dict[str, str] | None = None,
+        module: str = "runtime.fleet",
+    ) -> None:  # fmt: skip
+        """Begin it; `within` is what enters a namespace, `module` another command."""
         self.words, self.folder = words, folder
         self._left: list[int] = []
         self._out = (folder / "stdout.txt").open("w")
         self._err = (folder / "stderr.txt").open("w")
-        command = [*within, sys.executable, "-m", "runtime.fleet", *words]
+        command = [*within, sys.executable, "-m", module, *words]
         variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
         self.process = subprocess.Popen(
             command, cwd=folder, env=variables, stdout=self._out, stderr=self._err, start_new_session=True
         )
         self.started = time.monotonic()
 
-    def ended(self, expect: Sequence[int] = (0,)) -> str:
+    def ended(self, expect: Sequence[int] = (0,), limit_s: float = LIMIT_S) -> str:
         """Wait for it, hold it to these exit codes; what it wrote on stderr."""
         try:
-            code = self.process.wait(LIMIT_S)
+            code = self.process.wait(limit_s)
         finally:
             told = self.told()
         assert code in expect and "Traceback" not in told, f"{self.words}: {code}\n{told}"

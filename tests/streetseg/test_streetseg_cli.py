@@ -57,9 +57,13 @@ def test_a_mistyped_command_is_one_line_that_names_the_closest(capsys, typed, an
         (["engine", "--zzz"], "unrecognized arguments: --zzz"),
         (["engine", "--size", "704"], "size '704' is not HEIGHTxWIDTH, for example 1024x2048"),
         (["engine", "x.onnx", "--model", "enet"], "x.onnx and --model enet: give a graph or a network"),
+        (["triton", "prob"], "'prob' is no word of this command; there is probe (did you mean probe?)"),
+        (["triton", "street.engine"], "'street.engine' is no word of this command; there is probe"),
+        (["fleet", "Merg", "-o", "nix"], "Merg: does not exist (did you mean merge?)"),
+        (["fleet", "pln", "in"], "pln: does not exist (did you mean plan?)"),
     ],
 )
-def test_a_mistyped_option_is_usage_and_names_the_closest(capsys, typed, answer):
+def test_a_mistyped_option_or_word_is_usage_and_names_the_closest(capsys, typed, answer):
     with pytest.raises(SystemExit) as ended:
         cli.main(typed)
     last = capsys.readouterr().err.splitlines()[-1]

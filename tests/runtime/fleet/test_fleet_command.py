@@ -13,6 +13,7 @@ from runtime.artifacts import sha256_of
 from runtime.backend import open_backend
 from runtime.errors import EngineError, FrameError, OutputError
 from runtime.fleet import command, main
+from runtime.fleet.options import options_of
 from runtime.fleet.rows import bytes_from_rows
 from runtime.media.frames import read_frame
 from runtime.media.video import VideoReader
@@ -360,6 +361,12 @@ def test_what_contradicts_itself_is_usage(here, words):
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == cli.USAGE
+
+
+def test_what_is_nearly_a_word_is_an_input_where_it_is_there(here):
+    (here / "plans").mkdir()
+    assert options_of(["plans"]).inputs == ["plans"] and options_of(["plan", "plans"]).word == "plan"
+    assert options_of(["street.png"]).inputs == ["street.png"]  # a row will tell that it is not there
 
 
 def test_a_run_is_joined_where_it_lies_and_is_no_input(done, capsys):

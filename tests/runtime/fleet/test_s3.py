@@ -9,10 +9,9 @@ from runtime import cli
 from runtime.errors import FrameError, OutputError
 from runtime.fleet import main
 from runtime.fleet.listing import listed
-from runtime.fleet.rows import rows_from_bytes
 from runtime.fleet.stores import store_of
 from tests.helpers.engines import built_engine
-from tests.helpers.fleet import fill, masks, results, told
+from tests.helpers.fleet import fill, hold_to_folder
 from tests.helpers.fleet_runs import running
 
 pytestmark = pytest.mark.fleet
@@ -53,19 +52,6 @@ def bucket(server, tmp_path, monkeypatch):
     fs.invalidate_cache()
 
 
-def check(fs, folder, out):
-    fs.invalidate_cache()
-    found = {name.removeprefix(f"{out}/"): fs.cat_file(name) for name in fs.find(f"{out}/masks")}
-    assert found == masks(folder)
-    rows = {row.id: row for row in told(rows_from_bytes(fs.cat_file(f"{out}/results.parquet")))}
-    same = {row.id: row for row in told(results(folder))}
-    assert rows.keys() == same.keys()
-    assert [(rows[i].outputs, rows[i].shares, rows[i].key) for i in rows] == [
-        (same[i].outputs, same[i].shares, same[i].key) for i in rows
-    ]
-    assert not fs.exists(f"{out}/rows") or fs.find(f"{out}/rows") == []
-
-
 def test_from_bucket_to_bucket_is_from_folder_to_folder(bucket, tmp_path):
     fs, engine = bucket
     for given, out in (("in", "out"), ("s3://archive/in/", "s3://archive/out")):
@@ -73,11 +59,11 @@ def test_from_bucket_to_bucket_is_from_folder_to_folder(bucket, tmp_path):
         for item in ("1/2", "2/2"):
             main(["-o", out, "--item", item, "--engine", str(engine)])
         assert main(["merge", "-o", out]) == cli.FAILED  # of the bad one
-    check(fs, tmp_path / "out", "archive/out")
+    hold_to_folder(fs, tmp_path / "out", "archive/out")
     words = ["s3://archive/in/", "-o", "s3://archive/ray", "--part-seconds", "0.5", "--engine", str(engine)]
     with running(tmp_path, *words) as run:
         assert "bad.png: not an image" in run.ended([cli.FAILED])
-    check(fs, tmp_path / "out", "archive/ray")
+    hold_to_folder(fs, tmp_path / "out", "archive/ray")
     with running(tmp_path, *words) as run:
         said = run.ended([cli.FAILED])
     assert re.search(r"^(\d+) items, \1 done before$", said, re.M) and "worker" not in said

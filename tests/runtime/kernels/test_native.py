@@ -157,3 +157,10 @@ print("numba" in sys.modules)
     for found in ("", "False\n"):  # the first compiles what is not kept yet
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.endswith(found) and done.stderr == ""
+
+
+def test_an_llvmlite_that_takes_no_module_apart_has_numba_s_own_kept(folder, monkeypatch):
+    monkeypatch.setattr(native, "is_possible", lambda: False)
+    for _ in range(2):
+        check(loops(), case())
+    assert {path.suffix for path in folder.iterdir()} == {kept.PICKLED}

@@ -17,6 +17,8 @@ from runtime.serve.replies import Refusal
         ("image/png;as=overlay", "overlay"),
         ('image/png; as="color"; q=0.5', "color"),
         ("image/png;as=confidence", "confidence"),
+        ("image/jpeg;as=jpeg", "jpeg"),
+        ("image/jpeg, image/png;q=0.5", "ids"),
         ("text/html, application/json;q=0.9, */*;q=0.1", "runs"),
         ("application/json;q=0.2, image/png;q=0.9", "ids"),
         ("application/json, image/png", "runs"),

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 
 from runtime.labels import CAMVID, palette
+from runtime.media.jpeg import MOST_SIDE_PX, jpeg_from_pixels
 from runtime.media.outputs import Look, Seen
 from runtime.media.pictures import Segmented
 from runtime.serve.answers import answer_of, class_values, runs_of, shown_classes
 from runtime.serve.asked import Asked
+from runtime.serve.replies import Refusal
 from tests.helpers.fake_backend import SPEC
 
 rng = np.random.default_rng(0)
@@ -45,6 +47,17 @@ def test_colours_and_overlay_are_what_infer_writes(form, colors):
     asked = Asked(form=form, alpha=0.25, colors=colors)
     look = Look(palette(shown_classes(SPEC, asked)), 0.25)
     assert np.array_equal(decoded(answer_of(SEGMENTED, asked, SPEC).body), look.pixels(form, FRAME, SEGMENTED.seen))
+
+
+def test_an_overlay_as_a_jpeg_is_what_infer_writes_and_one_that_is_too_long_is_refused():
+    asked = Asked(form="jpeg", alpha=0.25, quality=70)
+    pixels = Look(palette(SPEC.classes), 0.25).pixels("overlay", FRAME, SEGMENTED.seen)
+    reply = answer_of(SEGMENTED, asked, SPEC)
+    assert reply.body == jpeg_from_pixels(pixels, 70) and reply.kind == "image/jpeg"
+    long = np.zeros((1, MOST_SIDE_PX + 1), np.uint8)
+    with pytest.raises(Refusal, match="as=overlay") as caught:
+        answer_of(Segmented(np.zeros((*long.shape, 3), np.uint8), Seen(long), {}), asked, SPEC)
+    assert caught.value.status == 400
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,12 @@ def test_who_asks_for_a_confidence_gets_one_computed(query):
         ("fit=", "stretch, pad, auto"),
         ("fit=pad&fit=auto", "twice"),
         ("void_below=256", "0 to 255"),
+        ("quality=0", "1 to 100"),
         ("alpha=2", "0 to 1"),
         ("alpha=nan", "0 to 1"),
         ("confidence=yes", "0, 1"),
         ("confidence=1", "raw"),
-        ("as=jpeg", "overlay"),
+        ("as=webp", "overlay"),
         ("&".join(f"a{i}=1" for i in range(30)), "more than 20"),
     ],
 )
