@@ -8,7 +8,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
-from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
+from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
 from engines.openvino_pairs import fuse_sums, merge_pairs
 from engines.openvino_sums import keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, core, executed_types, execution_type
@@ -80,12 +80,13 @@ def compiled_model(
     model = _with_frame_input(model, spec, logits_type(spec, execution))
     read_in_blocks(model)
     if precision == "int8":
-        quantize_frame(model)
+        shifted = quantize_frame(model)
         if sums_saturate():
             keep_sums(model, whole=whole)
         else:
             merge_pairs(model)
             fuse_sums(model)
+        take_off_means(shifted)
     view_windows(model)
     return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
 

@@ -7,7 +7,7 @@ whenever it is viewed with its channels first.
 
 from functools import reduce
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
@@ -28,33 +28,49 @@ KEEPS_BYTES = (*CASTS, "Reshape", "MaxPool", "Pad", "Slice", "Maximum")
 def read_in_blocks(model: Any) -> None:
     """Let convolutions of stride s read s columns of the frame as the channels of one, and pool the frame as bytes.
 
-    Both are views of uint8 NHWC memory. What scales or shifts the frame before it reads it stays as it is.
+    Both are views of uint8 NHWC memory, or of what a mean was taken off. What scales the frame before it reads it stays
+    as it is.
 
     Args:
         model: an openvino.Model whose only input is uint8 (N, H, W, 3); it is changed.
     """
-    frame = model.inputs[0].get_node().output(0)
     for node in model.get_ordered_ops():
-        if not _reads_frame(node):
+        if (image := _image(node)) is None:
             continue
         if node.get_type_name() == "Convolution":
-            _fold_columns(node, frame)
-        elif node.get_type_name() == "MaxPool":
-            _pool_bytes(node, frame)
+            _fold_columns(node, image)
+        elif node.get_type_name() == "MaxPool" and _mean(image) is None:
+            _pool_bytes(node, image)
     model.validate_nodes_and_infer_types()
 
 
-def quantize_frame(model: Any) -> None:
+class Shifted(NamedTuple):
+    """A convolution of bytes in place of bytes less a mean; what that makes of its outputs is still to be taken off."""
+
+    convolution: Any
+    mean: np.ndarray  # of each of its input channels
+
+
+def quantize_frame(model: Any) -> list[Shifted]:
     """Say of what reads the frame that it has 8 bits, and of its weights that they are on the INT8 grid already.
 
     Both quantizations change no value (`calib.placement`); told of them, the plugin runs these convolutions, the
-    largest maps of the network, on the frame's own bytes instead of casting them first.
+    largest maps of the network, on the frame's own bytes instead of casting them first. A mean that was taken off the
+    frame goes into their bias. Their padding, which was the mean, is then the byte next to it: half a grey level off at
+    most.
 
     Args:
         model: an openvino.Model whose only input is uint8 (N, H, W, 3); it is changed.
+
+    Returns:
+        For `take_off_means`, when nothing changes these convolutions' weights any more.
     """
+    shifted = []
     for node in model.get_ordered_ops():
-        if not _is_convolution(node) or _origin(node.input_value(0), KEEPS_BYTES) != "Parameter":
+        if not _is_convolution(node):
+            continue
+        mean = _mean(_viewed(node.input_value(0)))
+        if mean is None and _origin(node.input_value(0), KEEPS_BYTES) != "Parameter":
             continue
         values = values_of(node.input_value(1))
         largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
@@ -63,11 +79,27 @@ def quantize_frame(model: Any) -> None:
         if np.any(np.abs(codes - np.rint(codes)) > OFF_GRID + LEVELS * HALF_STEP / largest):
             log(f"{node.get_friendly_name()} reads the frame and was left in FP16")
             continue
+        if mean is not None:
+            shifted.append(_on_bytes(node, mean))
+            node = shifted[-1].convolution
         ends = (np.zeros(()), np.full((), 255.0), 256), (-largest, largest, 2 * LEVELS + 1)
         for index, (low, high, levels) in enumerate(ends):
             quantized = fake_quantize(node.input_value(index), low, high, levels)
             node.input(index).replace_source_output(quantized)
     model.validate_nodes_and_infer_types()
+    return shifted
+
+
+def take_off_means(shifted: list[Shifted]) -> None:
+    """Take off convolutions' outputs what the means are worth that nobody took off the frame any more."""
+    for convolution, mean in shifted:
+        inputs, kind = convolution.output(0).get_target_inputs(), _kind(convolution)
+        worth = (values_of(convolution.input_value(1)) * mean.reshape(1, -1, 1, 1)).sum((1, 2, 3))
+        # In float32: the two cancel each other.
+        less = opset13.constant(-worth.reshape(1, -1, 1, 1).astype(np.float32))
+        taken_off = opset13.add(opset13.convert(convolution, "f32"), less)
+        for each in inputs:
+            each.replace_source_output(opset13.convert(taken_off, kind.to_string()).output(0))
 
 
 def view_windows(model: Any) -> None:
@@ -196,16 +228,66 @@ def _turn_constants(node: Any) -> None:
         put.replace_source_output(opset13.constant(turned, dtype=kind).output(0))
 
 
-def _reads_frame(node: Any) -> bool:
-    # The frame as it is, but for its type, with its channels first.
+def _on_bytes(convolution: Any, mean: np.ndarray) -> Shifted:
+    # Padded by joining bytes to it, as the plugin pads with zeros alone; where its zero points pad, it does so wrongly.
+    n, channels, height, width = convolution.get_input_shape(0)
+    means = np.tile(mean, channels // len(mean))
+    options, near = convolution.get_attributes(), np.rint(means).astype(np.uint8)
+    (top, left), (bottom, right) = options["pads_begin"], options["pads_end"]
+    lines = _reshape(_frame_of(convolution), (n, height, width * channels))
+    for axis, before, after in ((2, left, right), (1, top, bottom)):
+        shape = [n, *lines.get_shape()[1:]]
+        ends = []
+        for count in (before, after):
+            shape[axis] = count * (channels if axis == 2 else 1)
+            ends.append([opset13.constant(np.resize(near, shape)).output(0)] * (count > 0))
+        if before or after:
+            lines = opset13.concat([*ends[0], lines, *ends[1]], axis).output(0)
+    image = _reshape(lines, (n, height + top + bottom, width + left + right, channels))
+    read = opset13.transpose(opset13.convert(image, _kind(convolution).to_string()), np.array(CHANNELS_FIRST))
+    moved = [options["strides"], [0, 0], [0, 0], options["dilations"]]
+    new = opset13.convolution(read, convolution.input_value(1), *moved)
+    _replace(convolution, new)
+    return Shifted(new, means)
+
+
+def _image(node: Any) -> Any:
+    # The output that a node reads with its channels first: the frame, or the frame less a mean.
     if not node.get_input_size():
-        return False
-    orders, before = [], node.input_value(0).get_node()
-    while before.get_type_name() in CASTS:
-        if before.get_type_name() == "Transpose":
-            orders.append(tuple(map(int, values_of(before.input_value(1)))))
-        before = before.input_value(0).get_node()
-    return before.get_type_name() == "Parameter" and orders == [CHANNELS_FIRST]
+        return None
+    orders, source = [], node.input_value(0)
+    while source.get_node().get_type_name() in CASTS:
+        if source.get_node().get_type_name() == "Transpose":
+            orders.append(tuple(map(int, values_of(source.get_node().input_value(1)))))
+        source = source.get_node().input_value(0)
+    is_frame = source.get_node().get_type_name() == "Parameter" or _mean(source) is not None
+    return source if is_frame and orders == [CHANNELS_FIRST] else None
+
+
+def _mean(source: Any) -> np.ndarray | None:
+    # Float32 (3,), where this is the frame less a colour that a byte is next to.
+    node = source.get_node()
+    if node.get_type_name() != "Subtract" or _origin(node.input_value(0), ("Convert",)) != "Parameter":
+        return None
+    colours = node.get_output_shape(0)[-1]
+    if not is_constant(node.input_value(1)) or tuple(node.get_input_shape(1)) != (1, 1, 1, colours):
+        return None
+    mean = values_of(node.input_value(1)).reshape(-1)
+    return mean if np.all((mean >= 0) & (mean <= 255)) else None
+
+
+def _viewed(source: Any) -> Any:
+    # What is above views and casts of it.
+    while source.get_node().get_type_name() in (*CASTS, "Reshape"):
+        source = source.get_node().input_value(0)
+    return source
+
+
+def _frame_of(convolution: Any) -> Any:
+    node = convolution
+    while node.get_type_name() != "Parameter":
+        node = node.input_value(0).get_node()
+    return node.output(0)
 
 
 def _is_convolution(node: Any) -> bool:

@@ -206,8 +206,10 @@ def _run_in_float(node: Any) -> str:
 def _inputs(source: Any, channels: int) -> int:
     # Of a frame whose columns were folded into channels as many as it has colours.
     node = source.get_node()
-    while node.get_type_name() in (*KEEPS_BYTES, "FakeQuantize"):
-        node = node.input_value(0).get_node()
+    while node.get_type_name() in (*KEEPS_BYTES, "FakeQuantize", "Concat"):
+        # Of a frame that is joined to its border the border is constant.
+        joined = [value for value in node.input_values() if not is_constant(value)]
+        node = joined[0].get_node()
     if node.get_type_name() != "Parameter":
         return channels
     colours = int(node.get_output_shape(0)[-1])

@@ -9,7 +9,7 @@ from torch import nn
 
 from engines import openvino_build
 from engines.build import read_spec
-from engines.openvino_layout import quantize_frame, read_in_blocks, view_windows
+from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
 from engines.openvino_sums import keep_sums, sums_saturate
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
@@ -19,6 +19,7 @@ from runtime.backends.openvino_layers import frame_layers
 HEIGHT, WIDTH = 12, 24
 # Folded columns are summed in another order: a part of the largest sum of 108 products of float32.
 ORDER_OF_SUMMATION = 1e-6
+IMAGENET = (123.675, 116.28, 103.53)
 
 
 def values(shape, seed=0):
@@ -30,6 +31,13 @@ def on_frame(read, width=WIDTH):
     frame = opset13.parameter([1, HEIGHT, width, 3], np.uint8, name="frame")
     planes = opset13.transpose(opset13.convert(frame, "f32"), np.array([0, 3, 1, 2]))
     return openvino.Model([read(planes)], [frame])
+
+
+def less_a_mean(read, mean):
+    """As `on_frame`, of a frame that a colour was taken off."""
+    frame = opset13.parameter([1, HEIGHT, WIDTH, 3], np.uint8, name="frame")
+    less = opset13.subtract(opset13.convert(frame, "f32"), np.float32(mean).reshape(1, 1, 1, 3))
+    return openvino.Model([read(opset13.transpose(less, np.array([0, 3, 1, 2])))], [frame])
 
 
 def convolution(source, weight, step=1, padding=0, dilation=1):
@@ -84,7 +92,15 @@ def test_a_convolution_that_no_blocks_fit_stays(width, options):
     assert np.isfinite(result(model)[0]).all()
 
 
-def test_what_reads_a_frame_that_was_shifted_stays():
+def test_a_frame_less_a_mean_is_read_in_blocks_too():
+    model = less_a_mean(lambda image: convolution(image, values((5, 3, 3, 3)), 2, 1), IMAGENET)
+    (expected,) = result(model)
+    read_in_blocks(model)
+    assert shapes_of_weights(model) == [(5, 6, 3, 2)]
+    np.testing.assert_allclose(result(model)[0], expected, rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected).max())
+
+
+def test_what_reads_a_frame_that_was_shifted_otherwise_stays():
     def shifted(frame):
         return convolution(opset13.subtract(frame, np.float32(127)), values((5, 3, 3, 3)), 2, 1)
 
@@ -151,6 +167,15 @@ def test_what_no_blocks_fit_keeps_its_values(read):
     np.testing.assert_allclose(found, expected[0], rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected[0]).max())
 
 
+def on_grid(shape):
+    """Codes of weights, float32; of no two neighbours the sum saturates."""
+    # Without VNNI two neighbours must add up to 128 at most, or they would be made smaller: half of 127 beside nothing.
+    most = 64 if sums_saturate() else 127
+    codes = np.random.default_rng(0).integers(-most, most + 1, shape).astype(np.float32)
+    codes[:, 0, 0, 0], codes[:, 1, 0, 0] = 127, 0
+    return codes
+
+
 @pytest.mark.parametrize("folds", [True, False])
 def test_a_frame_and_weights_on_the_grid_are_told_to_have_8_bits_and_lose_none(folds):
     # Without VNNI two neighbours must add up to 128 at most, or they would be made smaller: half of 127 beside nothing.
@@ -168,6 +193,37 @@ def test_a_frame_and_weights_on_the_grid_are_told_to_have_8_bits_and_lose_none(f
         keep_sums(model)
     assert [node.get_type_name() for node in model.get_ordered_ops()].count("FakeQuantize") == 2
     np.testing.assert_allclose(result(model)[0], expected, rtol=0, atol=ORDER_OF_SUMMATION * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mean", [(0, 117, 255), IMAGENET])
+@pytest.mark.parametrize("folds", [True, False])
+@pytest.mark.parametrize(("kernel", "step", "padding"), [(3, 2, 1), (7, 2, 3), (3, 1, 1), (2, 2, 0), (1, 1, 2)])
+def test_a_mean_goes_into_the_bias_and_costs_half_a_grey_level_of_the_padding(mean, folds, kernel, step, padding):
+    codes = on_grid((5, 3, kernel, kernel))
+    model = less_a_mean(lambda image: convolution(image, codes / 128, step, padding), mean)
+    (expected,) = result(model)
+    if folds:
+        read_in_blocks(model)
+    shifted = quantize_frame(model)
+    if sums_saturate():
+        keep_sums(model)
+    take_off_means(shifted)
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert kinds.count("FakeQuantize") == 2 and "Subtract" not in kinds
+    order = 4 * ORDER_OF_SUMMATION * 255 * np.abs(codes / 128).sum((1, 2, 3)).max()
+    half = 0.5 * np.abs(codes / 128).sum((1, 2, 3)).max() if mean == IMAGENET else 0
+    inside = slice(-(-padding // step), -padding or None)
+    found = result(model)[0] - expected
+    assert np.abs(found).max() <= half + order and np.abs(found[..., inside, inside]).max() <= order
+    assert (np.abs(found).max() > order) == bool(half and padding)
+
+
+@pytest.mark.parametrize("mean", [(-1, 0, 0), (0, 0, 256)])
+def test_a_mean_that_no_byte_is_next_to_stays(mean):
+    model = less_a_mean(lambda image: convolution(image, on_grid((5, 3, 3, 3)) / 128, 2, 1), mean)
+    expected = result(model)
+    assert quantize_frame(model) == []
+    assert np.array_equal(result(model), expected)
 
 
 def test_weights_off_the_grid_stay_in_float(capsys):
