@@ -8,6 +8,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
+from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
 from engines.openvino_pairs import fuse_sums, merge_pairs
 from engines.openvino_sums import keep_sums, sums_saturate
@@ -44,9 +45,7 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision, *, whole: bool =
         EngineError: OpenVINO refuses it, or runs it in another precision than was asked.
     """
     plugins = core()
-    wanted = execution_type(precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-    if precision == "fp16" and wanted != "f16":
-        log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[wanted]}")
+    wanted = fastest_type(precision, plugins)
     with _refusing(spec):
         engine = compiled_model(model, spec, precision, wanted, whole=whole).export_model().getvalue()
         read = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted))
@@ -54,6 +53,27 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision, *, whole: bool =
     asked = "int8" if precision == "int8" else TYPE_NAMES[wanted]
     refuse_other_precision(spec.name, executed, asked, without_a_kernel(read, asked))
     return Built(engine, executed)
+
+
+def fastest_type(precision: Precision, plugins: Any) -> str:
+    """What a graph of a precision runs as on this CPU, told where it is another than FP16 for FP16.
+
+    Args:
+        precision: of the graph.
+        plugins: an openvino.Core.
+
+    Returns:
+        "f16", "bf16" or "f32", as OpenVINO's INFERENCE_PRECISION_HINT takes them.
+    """
+    half = execution_type(precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    if precision != "fp16":
+        return half
+    if half != "f32" and (gain := gain_of_fp32(half)) > LEAST_GAIN:
+        log(f"this CPU's convolutions are {gain:.1f} times as fast in fp32 as in {TYPE_NAMES[half]}: fp16 runs as fp32")
+        return "f32"
+    if half != "f16":
+        log(f"this CPU has no fp16 matrix units: fp16 runs as {TYPE_NAMES[half]}")
+    return half
 
 
 def compiled_model(

@@ -8,6 +8,8 @@ the other. Residual sums are a pass of their own. So here:
   range that ONNX has 127 for, so that values are rounded half as much, never otherwise than to a value of that range.
 - A convolution that is added to a quantized skip is rounded, before the sum, to so many levels that nothing is lost.
   The plugin then takes the sum into the convolution, which it does for a convolution, its bias or a quantizer alone.
+- A convolution that is quantized for a sum alone, which is not quantized itself, is not: its bytes would be made values
+  again in a pass of their own.
 
 Source, of the last: `isSuitableParentForFusingSumActivation` in OpenVINO's
 intel_cpu/src/transformations/snippets/x64/pass/snippets_mark_skipped.cpp.
@@ -50,11 +52,17 @@ def merge_pairs(model: Any) -> None:
 def fuse_sums(model: Any) -> None:
     """Let convolutions add the quantized skip that they are added to, where what follows is quantized alone.
 
+    Where it is not, a skip that was quantized for the sum is left as it is.
+
     Args:
         model: an openvino.Model whose pairs are merged; it is changed.
     """
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "Add" and (found := _residual(node)):
+        if node.get_type_name() != "Add":
+            continue
+        if not _is_quantized(node):
+            _leave(node)
+        elif found := _residual(node):
             _round(node, found)
     model.validate_nodes_and_infer_types()
 
@@ -80,6 +88,22 @@ def _is_scale(node: Any, high: float) -> bool:
         return False
     scale = values_of(node.input_value(1))
     return scale.size == 1 and bool(np.isclose(scale.item() * (BYTE // 2), high, rtol=1e-3))
+
+
+def _is_quantized(add: Any) -> bool:
+    # Whether a sum, or what an activation makes of it, is read as bytes alone.
+    after = _past_converts(add)
+    if [node.get_type_name() in ACTIVATIONS for node in after] == [True]:
+        after = _past_converts(after[0])
+    return bool(after) and all(node.get_type_name() == "FakeQuantize" for node in after)
+
+
+def _leave(add: Any) -> None:
+    for index in (0, 1):
+        skip = add.input_value(index)
+        if _is_convolved(add.input_value(1 - index)) and _is_its_own(skip) and (found := _quantizers(skip)):
+            left = _as(found[0].input_value(0), skip.get_element_type())
+            add.input(index).replace_source_output(left)
 
 
 class _Residual(NamedTuple):

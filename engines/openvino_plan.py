@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import openvino
 
-from engines.openvino_build import compiled_model
+from engines.openvino_build import compiled_model, fastest_type
 from engines.planned import Kernel, Map, Plan
-from runtime.backends.openvino import DEVICE, TYPE_NAMES, core, execution_type
+from runtime.backends.openvino import TYPE_NAMES, core
 from runtime.backends.openvino_layers import frame_nodes, layer_of
 from runtime.errors import EngineError
 from runtime.libraries import refusing
@@ -24,7 +24,7 @@ def plan(onnx: bytes, name: str, spec: ModelSpec, precision: Precision) -> Plan:
         EngineError: OpenVINO refuses the graph.
     """
     plugins = core()
-    wanted = execution_type(precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+    wanted = fastest_type(precision, plugins)
     with refusing(EngineError, f"OpenVINO refuses the graph {name}", line=-1):
         model = compiled_model(plugins.read_model(onnx, b""), spec, precision, wanted, {"PERF_COUNT": "YES"})
         times = _times_ms(model)

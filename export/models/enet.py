@@ -1,7 +1,7 @@
 """ENet: Paszke, Chaurasia, Kim, Culurciello 2016, arXiv:1606.02147, as in the authors' code (e-lab/ENet-training)."""
 
 import copy
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -209,8 +209,8 @@ def spread_by_shuffling(upsampling: nn.Module) -> None:
     Args:
         upsampling: an upsampling bottleneck in evaluation mode, whose decoder's activation knows no channels.
     """
-    block = cast(Bottleneck, upsampling)
-    block.conv = Subpixels(fuse_conv_bn_eval(cast(nn.ConvTranspose2d, block.conv), block.conv_bn, transpose=True))
+    block = cast(Any, upsampling)
+    block.conv = Subpixels(fuse_conv_bn_eval(block.conv, block.conv_bn, transpose=True))
     block.conv_bn, block.conv_activation = nn.Identity(), nn.Sequential(block.conv_activation, nn.PixelShuffle(2))
 
 

@@ -69,7 +69,7 @@ class Subpixels(nn.Conv2d):
             for right, x, tap_right in taps:
                 weight[:, down, right, :, y, x] = deconvolution.weight.detach()[:, :, tap_down, tap_right].T
         self.weight.data = weight.reshape(self.weight.shape)
-        if self.bias is not None:
+        if self.bias is not None and deconvolution.bias is not None:
             self.bias.data = deconvolution.bias.detach().repeat_interleave(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

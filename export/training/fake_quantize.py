@@ -79,8 +79,8 @@ class QuantizedBlocks(nn.ConvTranspose2d):
         # Every second tap belongs to one place of the 2x2, which has a scale of its own.
         for place in ((..., slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)):
             weight[place] = rounded_weight(self.weight[place], 1)
-        options = self.bias, self.stride, self.padding, self.output_padding
-        return nn.functional.conv_transpose2d(rounded_activation(x), weight, *options)
+        shape = {name: getattr(self, name) for name in ("stride", "padding", "output_padding")}
+        return nn.functional.conv_transpose2d(rounded_activation(x), weight, self.bias, **shape)
 
 
 def quantize_training(net: nn.Module, *, blocks: bool, channels: int = 3) -> int:

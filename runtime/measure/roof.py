@@ -5,7 +5,7 @@ are of the same minutes of the same machine.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,10 @@ class Probe(NamedTuple):
 class Roof:
     """Takes its turns as a path does; a frame is each stack of convolutions once, its stages are their milliseconds."""
 
-    def __init__(self) -> None:
-        """Compile them.
+    def __init__(
+        self, precisions: Collection[str] = tuple(HINTS), shapes: Sequence[tuple[int, int, int, int]] | None = None
+    ) -> None:
+        """Compile those of these precisions that the CPU has.
 
         Raises:
             EngineError: OpenVINO refuses one.
@@ -54,9 +56,10 @@ class Roof:
         self.stages_ms: dict[str, float] = {}
         # Of a capped library it tells what the CPU has, and ends the process where it is taken at its word.
         capped = {kind for kind, caps in CAPS.items() if max_isa() in caps}
-        kinds = [kind for kind, (_, capability) in HINTS.items() if capability in here and kind not in capped]
+        has = {kind for kind, (_, capability) in HINTS.items() if capability in here} - capped
+        kinds = [kind for kind in precisions if kind in has]
         with refusing(EngineError, "OpenVINO refuses convolutions of no network", line=-1):
-            self.probes = [_probe(core, kind, shape) for kind in kinds for shape in SHAPES]
+            self.probes = [_probe(core, kind, shape) for kind in kinds for shape in shapes or SHAPES]
 
     def segment(self, frame: object = None) -> None:
         """Run each stack once; the frame is not looked at."""
@@ -76,7 +79,7 @@ def reached(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     found: dict[str, float] = {}
     for name in rounds[0]:
         precision, _, shape = name.partition(" ")
-        per_s = GMAC[shape] / min(stages[name] for stages in rounds) * 1e3
+        per_s = _gmac(_shape(shape)) / min(stages[name] for stages in rounds) * 1e3
         found[precision] = max(found.get(precision, 0.0), per_s)
     return found
 
@@ -122,12 +125,15 @@ def _named(shape: tuple[int, int, int, int]) -> str:
     return f"{channels}x{height}x{width} k{kernel}"
 
 
+def _shape(name: str) -> tuple[int, int, int, int]:
+    sides, _, kernel = name.partition(" k")
+    channels, height, width = map(int, sides.split("x"))
+    return channels, height, width, int(kernel)
+
+
 def _gmac(shape: tuple[int, int, int, int]) -> float:
     channels, height, width, kernel = shape
     return LAYERS * channels**2 * kernel**2 * height * width / 1e9
-
-
-GMAC = {_named(shape): _gmac(shape) for shape in SHAPES}  # of one run
 
 
 def _probe(core: Any, precision: str, shape: tuple[int, int, int, int]) -> Probe:

@@ -128,7 +128,7 @@ def test_an_engine_that_executes_another_precision_is_refused(executed, wanted, 
 
 def test_a_build_that_would_run_in_another_precision_leaves_no_engine(tmp_path, monkeypatch):
     # The hint gets lost on its way to the plugin: what it then runs is found out from the engine and refused.
-    monkeypatch.setattr(openvino_build, "execution_type", lambda precision, capabilities: "bf16")
+    monkeypatch.setattr(openvino_build, "fastest_type", lambda precision, plugins: "bf16")
     monkeypatch.setattr(openvino_build, "compile_options", lambda execution: compile_options("f32"))
     with pytest.raises(EngineError, match="was to run in bf16, but of its weighted layers run 2 in fp32"):
         new_engine(tmp_path, precision="fp16")

@@ -7,6 +7,7 @@ import openvino
 import pytest
 from openvino import opset13
 
+from engines.openvino_layout import is_constant
 from engines.openvino_pairs import LEVELS, fuse_sums, merge_pairs
 from engines.openvino_sums import sums_saturate
 from runtime.backends.openvino import DEVICE, compile_options, core
@@ -131,3 +132,15 @@ def test_a_sum_of_two_convolutions_is_fused_without_help():
 
     x = opset13.parameter([1, 16, 12, 12], np.float32)
     assert fused(openvino.Model([convolved(before(x.output(0)), 16)], [x])) == 0
+
+
+@pytest.mark.parametrize(("is_rounded", "count"), [(False, 1), (True, 3)])
+def test_a_convolution_is_not_quantized_for_a_sum_that_is_not(is_rounded, count):
+    x = opset13.parameter([1, 16, 12, 12], np.float32)
+    first = pair(x.output(0))
+    summed = opset13.add(pair(convolved(first)), convolved(first))
+    after = pair(opset13.relu(summed).output(0)) if is_rounded else opset13.multiply(summed, np.float32(2)).output(0)
+    model = openvino.Model([convolved(after, 16)], [x])
+    assert fused(model) == 0
+    quantizers = [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
+    assert sum(not is_constant(node.input_value(0)) for node in quantizers) == count

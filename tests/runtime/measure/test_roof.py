@@ -16,7 +16,6 @@ SMALL = ((8, 8, 16, 3), (16, 4, 8, 1))
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(roof, "SHAPES", SMALL)
-    monkeypatch.setattr(roof, "GMAC", {roof._named(shape): roof._gmac(shape) for shape in SMALL})
 
 
 def test_every_precision_of_this_cpu_is_tried_in_every_shape(small):
@@ -32,6 +31,12 @@ def test_under_a_cap_no_type_is_tried_that_the_library_has_no_code_for(small, mo
     assert {probe.precision for probe in roof.Roof().probes} == {"fp32", "int8"}
 
 
+def test_some_precisions_alone_are_tried():
+    assert {(probe.precision, probe.name) for probe in roof.Roof(("int8",), SMALL[:1]).probes} == {
+        ("int8", "8x8x16 k3")
+    }
+
+
 def test_the_8_bit_stack_is_computed_in_8_bits(small):
     found = next(probe for probe in roof.Roof().probes if probe.precision == "int8" and " k3" in probe.name)
     nodes = found.request.get_compiled_model().get_runtime_model().get_ops()
@@ -40,9 +45,12 @@ def test_the_8_bit_stack_is_computed_in_8_bits(small):
     assert len(kinds) == roof.LAYERS and set(kinds) <= {"u8", "i8"}
 
 
-def test_the_best_shape_in_its_best_round_is_what_is_reached(monkeypatch):
-    monkeypatch.setattr(roof, "GMAC", {"a": 1.0, "b": 2.0})
-    rounds = [{"fp32 a": 10.0, "fp32 b": 30.0, "int8 a": 4.0}, {"fp32 a": 20.0, "fp32 b": 25.0, "int8 a": 5.0}]
+def test_the_best_shape_in_its_best_round_is_what_is_reached():
+    a, b = "1000x20x25 k1", "1000x40x25 k1"  # 3 and 6 GMAC
+    rounds = [
+        {f"fp32 {a}": 30.0, f"fp32 {b}": 90.0, f"int8 {a}": 12.0},
+        {f"fp32 {a}": 60.0, f"fp32 {b}": 75.0, f"int8 {a}": 15.0},
+    ]
     assert reached(rounds) == {"fp32": 100.0, "int8": 250.0}
     assert floor_ms(24.0, 100.0) == 240.0
 
