@@ -46,6 +46,24 @@ def test_the_table_of_precisions_is_what_was_measured(path):
         assert f"{row} {same}".rstrip() in page("int8"), row
 
 
+TITLES = {"ddrnet23-slim": "DDRNet-23-slim", "enet": "ENet", "fast-scnn": "Fast-SCNN"}
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_what_engines_are_worth_since_is_what_was_measured(name):
+    found = json.loads((FIGURES / f"openvino-{name}.json").read_text())["engines"]
+    assert [(engine["precision"], engine["backend"]) for engine in found] == [
+        (kind, "openvino") for kind in ("fp32", "fp16", "int8")
+    ]
+    assert {(engine["weights_sha256"], engine["frames"]) for engine in found} == {(WEIGHTS[name], 101)}
+    values = " | ".join(f"{100 * engine['miou']:.2f}" for engine in found)
+    executed = ", ".join(f"{count} {kind}" for kind, count in sorted(found[2]["executed"].items(), reverse=True))
+    same = f"{found[2]['agreement'][0]:.2%}".replace("%", " %")
+    assert f"| {TITLES[name]} | {values} | {executed} | {same} |" in page("int8")
+    losses = [100 * (found[0]["miou"] - engine["miou"]) for engine in found]
+    assert losses[1] <= 0.1 and losses[2] <= 0.5
+
+
 def test_what_fast_scnn_is_worth_natively_is_what_was_measured():
     found = json.loads((FIGURES / "native-fast-scnn.json").read_text())["engines"]
     weights = sha256_of(ROOT / "export/weights/fast-scnn-camvid.safetensors")
