@@ -92,7 +92,7 @@ def test_a_build_keeps_them_on_every_cpu(saturates, monkeypatch):
     done = []
     monkeypatch.setattr(openvino_build, "sums_saturate", lambda: saturates)
     for name in ("keep_sums", "merge_pairs", "fuse_sums", "quantize_frame", "read_in_blocks", "view_windows"):
-        monkeypatch.setattr(openvino_build, name, lambda _, name=name, **form: done.append(name))
+        monkeypatch.setattr(openvino_build, name, lambda _, name=name, **form: done.append(name) or [])
     monkeypatch.setattr(openvino_build, "_with_frame_input", lambda model, *_: model)
     monkeypatch.setattr(openvino_build, "refuse_other_precision", lambda *_: None)
     from tests.helpers.graphs import tiny_spec

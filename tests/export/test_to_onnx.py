@@ -31,7 +31,7 @@ FORBIDDEN = {
 # One more is a question to answer: what was not folded, or which rewrite of the exporter was lost?
 NODES = {
     "enet": {
-        "Conv": 88, "ConvTranspose": 2, "PRelu": 67, "Relu": 15, "Add": 28, "Pad": 2, "MaxPool": 5, "Reshape": 12,
+        "Conv": 90, "DepthToSpace": 2, "PRelu": 67, "Relu": 15, "Add": 28, "Pad": 2, "MaxPool": 5, "Reshape": 12,
         "GreaterOrEqual": 2, "Equal": 2, "Where": 4,
     },
     "icnet": {

@@ -19,7 +19,11 @@ KINDS = {
 
 
 def files(pattern):
-    return [path for path in sorted(FIGURES.glob(pattern)) if not path.name.startswith("bench") or "/" not in pattern]
+    return [
+        path
+        for path in sorted(FIGURES.glob(pattern))
+        if "/" not in pattern or not path.name.startswith(("bench", "sizes"))
+    ]
 
 
 @pytest.mark.parametrize("pattern", KINDS)
