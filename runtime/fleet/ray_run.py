@@ -173,8 +173,20 @@ def _cluster(options: argparse.Namespace) -> Iterator[Any]:
         _start(ray, options, folder)
         yield ray
     finally:
+        silence_rays_threads()
         ray.shutdown()
         held.close()
+
+
+def silence_rays_threads() -> None:
+    """Of Ray's own threads none prints from now on that its server ended before it did."""
+    told = threading.excepthook
+
+    def hook(raised: threading.ExceptHookArgs) -> None:
+        if not (raised.thread and raised.thread.name.startswith("ray_")):
+            told(raised)
+
+    threading.excepthook = hook
 
 
 def _start(ray: Any, options: argparse.Namespace, folder: Path | None) -> None:
