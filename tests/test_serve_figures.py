@@ -25,9 +25,7 @@ def test_every_mask_was_equal_and_every_refusal_arrived(path):
     for flooded in (*waits.values(), found["even"]):
         assert set(flooded["statuses"]) == {"200", "503"}
     assert found["even"]["p99_of_bound"] <= 1  # of its own the server adds no tail
-    if "auto" in waits:  # a busy machine makes the way to the server and back longer, which the server cannot bound
-        assert waits["auto"]["inside_p99_of_bound"] <= 1
-        assert waits["auto"]["p99_of_bound"] < waits["0"]["p99_of_bound"]
+    assert waits["auto"]["p99_of_bound"] <= 1 and waits["auto"]["accepted_per_s"] > 0.95 * waits["0"]["accepted_per_s"]
     assert found["throughput"]["peak_ratio"] <= 1.4 and found["cpu"]["beyond_ms"] <= 3
 
 
