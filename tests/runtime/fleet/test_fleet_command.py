@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import threading
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from runtime.backend import open_backend
 from runtime.errors import EngineError, FrameError, OutputError
 from runtime.fleet import command, main
 from runtime.fleet.options import options_of
-from runtime.fleet.ray_run import silence_rays_threads
 from runtime.fleet.rows import bytes_from_rows
 from runtime.media.frames import read_frame
 from runtime.media.video import VideoReader
@@ -397,14 +395,3 @@ def test_another_save_and_look_are_asked_of_every_share(here, engine):
     assert do(engine) == cli.DONE and main(["merge", "-o", "out"]) == cli.DONE
     names = [output.kind for row in results(here / "out") for output in row.outputs]
     assert {names.count(kind) for kind in ("ids", "color", "overlay")} == {len(results(here / "out"))}
-
-
-@pytest.mark.parametrize(("name", "is_told"), [("ray_print_logs", False), ("ours", True)])
-def test_threads_of_ray_say_nothing_while_it_ends_and_others_do(monkeypatch, name, is_told):
-    heard = []
-    monkeypatch.setattr(threading, "excepthook", lambda raised: heard.append(raised.thread.name))
-    silence_rays_threads()
-    thread = threading.Thread(target=lambda: 1 / 0, name=name)
-    thread.start()
-    thread.join()
-    assert heard == [name] * is_told
