@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from runtime import cli
@@ -80,10 +81,12 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _wait_from_text(text: str) -> float | None:
-    seconds = None if text == AUTO else cli.number_from_text(text)
-    if seconds is not None and not 0 <= seconds <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}, or {AUTO}")
-    return seconds
+    if text == AUTO:
+        return None
+    with suppress(argparse.ArgumentTypeError):
+        if 0 <= (seconds := cli.number_from_text(text)) <= MOST_SECONDS:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}, or {AUTO}")
 
 
 def _host_name(text: str) -> str:

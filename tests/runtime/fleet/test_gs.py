@@ -6,13 +6,9 @@ import socket
 import pytest
 
 from runtime import cli
-from runtime.errors import FrameError, OutputError
 from runtime.fleet import main
-from runtime.fleet.listing import listed
-from runtime.fleet.stores import store_of
+from tests.helpers.buckets import fill_bucket, hold_runs_to_folder, hold_what_is_missing_to_a_line
 from tests.helpers.engines import built_engine
-from tests.helpers.fleet import fill, hold_to_folder
-from tests.helpers.fleet_runs import running
 
 pytestmark = pytest.mark.fleet
 
@@ -38,38 +34,18 @@ def bucket(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     gcsfs.GCSFileSystem.clear_instance_cache()
     fs = gcsfs.GCSFileSystem()
-    if fs.exists("archive"):
-        fs.rm("archive", recursive=True)
-    fs.mkdir("archive")
-    fill(tmp_path / "in", pictures=6, bad=True)
-    fs.put(str(tmp_path / "in"), "archive/in", recursive=True)
+    fill_bucket(fs, tmp_path)
     yield fs, built_engine(tmp_path / "engines")
     gcsfs.GCSFileSystem.clear_instance_cache()
 
 
 def test_from_bucket_to_bucket_is_from_folder_to_folder(bucket, tmp_path):
     fs, engine = bucket
-    for given, out in (("in", "out"), ("gs://archive/in/", "gs://archive/out")):
-        main(["plan", given, "-o", out, "--part-seconds", "0.5"])
-        for item in ("1/2", "2/2"):
-            main(["-o", out, "--item", item, "--engine", str(engine)])
-        assert main(["merge", "-o", out]) == cli.FAILED  # of the bad one
-    hold_to_folder(fs, tmp_path / "out", "archive/out")
-    words = ["gs://archive/in/", "-o", "gs://archive/ray", "--part-seconds", "0.5", "--engine", str(engine)]
-    with running(tmp_path, *words) as run:
-        assert "bad.png: not an image" in run.ended([cli.FAILED])
-    hold_to_folder(fs, tmp_path / "out", "archive/ray")
+    hold_runs_to_folder("gs", fs, engine, tmp_path)
 
 
 def test_what_is_not_in_the_store_is_one_line(bucket):
-    with pytest.raises(FrameError, match=r"no image or video there|cannot be listed"):
-        listed(["gs://nothing/here/"], [], "out")
-    store = store_of("gs://archive/out")
-    assert not store.has("results.parquet") and store.sizes("rows") == {}
-    with pytest.raises(FileNotFoundError):
-        store.read("results.parquet")
-    with pytest.raises(OutputError, match=r"gs://none/out/plan.* cannot be written"):
-        main(["plan", "in", "-o", "gs://none/out"])
+    hold_what_is_missing_to_a_line("gs")
 
 
 def test_an_object_that_was_replaced_is_done_again(bucket, capsys):

@@ -9,9 +9,8 @@ from runtime import cli
 from runtime.errors import FrameError, OutputError
 from runtime.fleet import main
 from runtime.fleet.listing import listed
-from runtime.fleet.stores import store_of
+from tests.helpers.buckets import fill_bucket, hold_runs_to_folder, hold_what_is_missing_to_a_line
 from tests.helpers.engines import built_engine
-from tests.helpers.fleet import fill, hold_to_folder
 from tests.helpers.fleet_runs import running
 
 pytestmark = pytest.mark.fleet
@@ -43,44 +42,21 @@ def bucket(server, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
     fs = s3fs.S3FileSystem()
-    if fs.exists("archive"):
-        fs.rm("archive", recursive=True)
-    fs.mkdir("archive")
-    fill(tmp_path / "in", pictures=6, bad=True)
-    fs.put(str(tmp_path / "in"), "archive/in", recursive=True)
+    fill_bucket(fs, tmp_path)
     yield fs, built_engine(tmp_path / "engines")
     fs.invalidate_cache()
 
 
 def test_from_bucket_to_bucket_is_from_folder_to_folder(bucket, tmp_path):
     fs, engine = bucket
-    for given, out in (("in", "out"), ("s3://archive/in/", "s3://archive/out")):
-        main(["plan", given, "-o", out, "--part-seconds", "0.5"])
-        for item in ("1/2", "2/2"):
-            main(["-o", out, "--item", item, "--engine", str(engine)])
-        assert main(["merge", "-o", out]) == cli.FAILED  # of the bad one
-    hold_to_folder(fs, tmp_path / "out", "archive/out")
-    words = ["s3://archive/in/", "-o", "s3://archive/ray", "--part-seconds", "0.5", "--engine", str(engine)]
-    with running(tmp_path, *words) as run:
-        assert "bad.png: not an image" in run.ended([cli.FAILED])
-    hold_to_folder(fs, tmp_path / "out", "archive/ray")
+    words = hold_runs_to_folder("s3", fs, engine, tmp_path)
     with running(tmp_path, *words) as run:
         said = run.ended([cli.FAILED])
     assert re.search(r"^(\d+) items, \1 done before$", said, re.M) and "worker" not in said
 
 
 def test_what_is_not_in_the_store_is_one_line(bucket):
-    with pytest.raises(FrameError, match=r"no image or video there|cannot be listed"):
-        listed(["s3://nothing/here/"], [], "out")
-    store = store_of("s3://archive/out")
-    assert not store.has("results.parquet") and store.sizes("rows") == {}
-    with pytest.raises(FileNotFoundError):
-        store.read("results.parquet")
-
-
-def test_a_store_that_refuses_is_one_line(bucket):
-    with pytest.raises(OutputError, match=r"s3://none/out/plan.* cannot be written"):
-        main(["plan", "in", "-o", "s3://none/out"])
+    hold_what_is_missing_to_a_line("s3")
 
 
 def test_a_server_that_is_not_there_and_keys_that_are_missing_are_one_line(bucket, monkeypatch):
