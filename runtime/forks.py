@@ -4,7 +4,8 @@ A forked child has the memory of its parent and none of its threads. What waits 
 frame, a `close`, and the destructors that run when the child ends. So here, in a child:
 
 - what its parent has open is refused in words (`Guard`), and never freed: it is the parent's;
-- caches of threads begin empty (`forget`), locks are free (`hold`);
+- caches of threads begin empty (`forget`), locks are free (`hold`), the threads of libraries sleep (`_rest`): one that
+  was on its way to sleep may hold a lock, which nobody frees in a child;
 - it ends without the destructors of the libraries that its parent had loaded.
 """
 
@@ -14,7 +15,9 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -22,6 +25,8 @@ from weakref import WeakSet
 from runtime.errors import EngineError
 
 HOLD_S = 10.0  # what a fork waits for the frames that are on their way, at most
+REST_S = 1.0  # what it then waits for the threads of libraries, at most: one of another's may never sleep
+TASKS = Path("/proc/self/task")
 _FORKING = threading.RLock()  # held while this process forks
 _ADDING = threading.RLock()  # held while a guard is made: nothing is waited for within it
 _GUARDS: "WeakSet[Guard]" = WeakSet()
@@ -140,6 +145,36 @@ def _before() -> None:
     for lock in _LOCKS:
         lock.acquire()
         _held.append(lock)
+    if _guarded:
+        _rest()
+
+
+def _rest() -> None:
+    # A frame that is done leaves oneTBB's threads awake for a moment: they look for work, under locks of their own, and
+    # fall asleep. Asleep in two looks after one another: one of them may wait for a lock of the next in the first.
+    end, looks = time.monotonic() + REST_S, 0
+    while looks < 2 and time.monotonic() < end:
+        looks = 0 if _is_awake() else looks + 1
+        if not looks:
+            time.sleep(0.0005)
+
+
+def _is_awake() -> bool:
+    """Whether a thread runs that is not Python's; False where the system does not tell."""
+    pythons = {str(thread.native_id) for thread in threading.enumerate()}
+    try:
+        others = [task for task in TASKS.iterdir() if task.name not in pythons]
+    except OSError:
+        return False
+    return any(_state(task) not in "SZX" for task in others)
+
+
+def _state(task: Path) -> str:
+    # proc(5): the letter behind the name in parentheses; X: it ended meanwhile.
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
 
 
 def _after() -> None:

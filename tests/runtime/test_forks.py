@@ -1,5 +1,6 @@
 """Engines, lanes and runs of frames in processes that are forked, and by threads that do not wait for each other."""
 
+import ctypes
 import multiprocessing
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 import timeit
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 
@@ -223,6 +225,26 @@ def test_a_fork_takes_locks_behind_guards_and_gives_them_back(monkeypatch):
     assert in_child(lambda: lock.acquire(timeout=1))
     assert time.monotonic() - start < 5 and lock.acquire(timeout=1)
     thread.join()
+
+
+def test_a_fork_waits_for_a_library_s_thread_that_runs_and_not_for_ever(monkeypatch):
+    done = np.zeros(1, np.int64)
+
+    @numba.cfunc("int64(CPointer(int64))")
+    def work(values):
+        number = values[0]
+        for _ in range(200_000_000):  # 0.2 s or more: each step needs the one before it
+            number = number * 6364136223846793005 + 1442695040888963407
+        values[0] = number | 1
+        return 0
+
+    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+    for rest_s in (20.0, 0.0):
+        monkeypatch.setattr(forks, "REST_S", rest_s)
+        done[0] = 0
+        assert libc.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(work.address), done.ctypes) == 0
+        assert in_child(lambda: int(done[0]) != 0) == (rest_s > 0)
+        libc.pthread_join(thread, None)
 
 
 def refusals(engine, frame, expected, calls=40, threads=4):
