@@ -3,7 +3,8 @@
 A forked child has the memory of its parent and none of its threads. What waits for such a thread waits for ever: a
 frame, a `close`, and the destructors that run when the child ends. So here, in a child:
 
-- what its parent has open is refused in words (`Guard`), and never freed: it is the parent's;
+- what its parent has open is refused in words (`Guard`), and never freed: it is the parent's. Nor is what the parent
+  had left behind for Python's collector, which may hold a library's threads, too;
 - caches of threads begin empty (`forget`), locks are free (`hold`), the threads of libraries sleep (`_rest`): one that
   was on its way to sleep may hold a lock, which nobody frees in a child;
 - it ends without the destructors of the libraries that its parent had loaded.
@@ -12,6 +13,7 @@ frame, a `close`, and the destructors that run when the child ends. So here, in 
 import atexit
 import concurrent.futures.thread  # noqa: F401  see below
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -184,6 +186,8 @@ def _after() -> None:
 
 
 def _in_child() -> None:
+    if _guarded:
+        gc.freeze()
     for owner in list(_OWNERS):
         leak(owner)
     _OWNERS.clear()

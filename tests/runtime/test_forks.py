@@ -1,7 +1,9 @@
 """Engines, lanes and runs of frames in processes that are forked, and by threads that do not wait for each other."""
 
 import ctypes
+import gc
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -85,6 +87,30 @@ def test_open_lanes_are_refused_in_a_forked_child_and_go_on_in_their_parent(engi
         with lanes.lane():  # in use by a thread that the child does not have
             assert in_child(lanes.close) is None
         assert np.array_equal(lanes.segment(frame), expected)
+
+
+def test_what_a_parent_left_behind_is_not_collected_in_a_child(engines):
+    class Left:
+        def __init__(self, pid):
+            self.pid, self.itself = pid, self
+
+        def __del__(self):
+            if os.getpid() != self.pid:
+                freed.append(self.pid)
+
+    def collected():
+        Left(0)
+        gc.collect()
+        return freed
+
+    freed = []
+    with open_backend(engines["openvino"]):
+        gc.disable()
+        try:
+            Left(os.getpid())
+            assert in_child(collected) == [0]
+        finally:
+            gc.enable()
 
 
 def test_a_child_of_a_child_opens_its_own_too(engines):
