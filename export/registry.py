@@ -19,7 +19,7 @@ from export.models.enet_davidtvs import ENetDavidtvs, deployed_enet_davidtvs
 from export.models.fast_scnn import FastSCNN, deployed_fast_scnn, fast_scnn_mmseg
 from export.models.icnet import FULL_WIDTH, ICNet, width_of
 from export.models.icnet_branches import DeployedSub4, DeployedSub24, ICNetSub4, ICNetSub24
-from export.models.icnet_caffe import DeployedICNetCaffe, ICNetCaffe
+from export.models.icnet_caffe import ICNetCaffe
 from export.models.icnet_deployed import DeployedICNet
 from export.models.icnet_mmseg import DeployedICNetMmseg, icnet_mmseg_r18, icnet_mmseg_r50
 from export.models.pidnet import PIDNetS, deployed_pidnet
@@ -123,10 +123,9 @@ CAFFE = Normalization(1.0, (103.939, 116.779, 123.68), channel_order="BGR")
 register(Network("enet-davidtvs", ENetDavidtvs, deployed_enet_davidtvs, 8, 1, 2, "davidtvs/PyTorch-ENet, MIT"))
 register(
     Network(
-        "icnet-caffe", ICNetCaffe, DeployedICNetCaffe, 32, 1, 1,
+        "icnet-caffe", ICNetCaffe, DeployedICNet, 32, 4, 1,
         f"{ICNET}, hszhao/ICNet, icnet_cityscapes.prototxt",
-        CAFFE,
-        size_offset=1, width_of=width_of,
+        CAFFE, 1, "align_corners", width_of=width_of,
     )
 )  # fmt: skip
 IMAGENET = Normalization(1.0, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))

@@ -1,13 +1,9 @@
 """ICNet exactly as released (hszhao/ICNet, icnet_cityscapes.prototxt): corners aligned, its own pooling windows."""
 
 import torch
-import torch.nn.functional as F
 
 from export.models.icnet import RELEASED_WIDTH, ICNet, double, halve
-from export.models.icnet_deployed import DeployedICNet
 from export.models.pyramid import PYRAMID_BINS, resize_matrix
-
-LAST_ZOOM = 4  # conv6_interp: from 257x513 to 1025x2049
 
 
 def window(bins: int, cells: int) -> tuple[int, int]:
@@ -29,17 +25,11 @@ def window_matrix(cells: int, bins: int) -> torch.Tensor:
     return matrix
 
 
-def zoom(logits: torch.Tensor) -> torch.Tensor:
-    """Bilinear, corners aligned: from n to 4n - 3 cells."""
-    size = [LAST_ZOOM * n - (LAST_ZOOM - 1) for n in logits.shape[2:]]
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-
-
 class ICNetCaffe(ICNet):
     """The released ICNet for `classes` classes, without the training's auxiliary classifiers.
 
-    It zooms its logits to its input's size itself: the runtime's own resizing takes pixel centres at halves, which
-    would shift these logits, whose corners are aligned, by up to 1.5 pixels.
+    The release's last layer, conv6_interp, from 257x513 to 1025x2049 with corners aligned, is left to who takes the
+    argmax (`ModelSpec.upsample`).
 
     Source: icnet_cityscapes.prototxt (hszhao/ICNet, dd2bf78).
     """
@@ -60,17 +50,9 @@ class ICNetCaffe(ICNet):
         return x + ((x.flatten(2) @ pool) @ spread).reshape(x.shape)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float (N, 3, H, W), H and W of the form 32k + 1 -> logits float (N, classes, H, W)."""
+        """float (N, 3, H, W), H and W of the form 32k + 1 -> logits float (N, classes, (H + 3) / 4, (W + 3) / 4)."""
         fine = self.shared(halve(x, align_corners=True))
         sub4 = self.conv5_4(self.pyramid(self.deep(halve(fine, align_corners=True))))
         sub24 = self.fusion_24(double(sub4, align_corners=True), fine)
         sub124 = self.fusion_12(double(sub24, align_corners=True), self.shallow(x))
-        return zoom(self.conv6_cls(double(sub124, align_corners=True)))
-
-
-class DeployedICNetCaffe(DeployedICNet):
-    """The same function of raw pixels in an equal, cheaper form: see `DeployedICNet`."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float (N, 3, H, W) -> logits float (N, classes, H, W), as the network gives for `x * gain`."""
-        return zoom(super().forward(x))
+        return self.conv6_cls(double(sub124, align_corners=True))

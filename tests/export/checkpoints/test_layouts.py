@@ -106,7 +106,7 @@ def test_the_released_icnet_gives_its_logits(merged, tmp_path):
     assert weights.classes == CITYSCAPES
     frame = picture(193, 257)
     with torch.inference_mode():
-        assert_same(ours(frame), published_caffe.run(arrays, frame))
+        assert_same(published_caffe.resized(ours(frame), 4), published_caffe.run(arrays, frame))
 
 
 def test_the_released_icnet_holds_as_many_numbers_as_published():

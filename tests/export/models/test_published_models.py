@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from export import registry
 from export.models.enet_davidtvs import ENetDavidtvs
-from export.models.icnet_caffe import ICNetCaffe, window, zoom
+from export.models.icnet_caffe import ICNetCaffe, window
 from export.models.icnet_mmseg import icnet_mmseg_r18, icnet_mmseg_r50
 from runtime.errors import ModelError
 from runtime.reference import axis_table
@@ -72,12 +72,13 @@ def test_windows_of_any_map_stay_inside_and_reach_its_end(cells):
         assert kernel > 0 and stride >= 0 and kernel + (bins - 1) * stride == cells
 
 
-def test_the_runtimes_resizing_would_shift_aligned_corners():
-    """Why the released ICNet zooms its logits in the graph: a ramp of cell numbers, resized both ways."""
+def test_half_pixel_centres_would_shift_the_releases_logits():
+    """Why the released ICNet says that corners are aligned: a ramp of cell numbers, resized both ways."""
     ramp = np.arange(257, dtype=np.float32)
-    aligned = zoom(torch.from_numpy(ramp).reshape(1, 1, 1, -1))[0, 0, 0].numpy()
-    table = axis_table(257, 1025)
-    halves = ramp[table.first] * table.weight_first + ramp[table.second] * table.weight_second
+    halves, aligned = (
+        ramp[table.first] * table.weight_first + ramp[table.second] * table.weight_second
+        for table in (axis_table(257, 1025, how) for how in ("half_pixel", registry.find("icnet-caffe").upsample))
+    )
     apart = 4 * (aligned - halves)  # in pixels
     # The outermost pixels lie outside the outermost centres, where resizing repeats the edge.
     assert np.abs(apart)[2:-2].max() == pytest.approx(1.5, abs=0.02) and aligned[-1] == 256
