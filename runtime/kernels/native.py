@@ -27,6 +27,7 @@ ADDRESS = (
 )  # where a NumPy array has the address of its values: `ctypes.data` takes ten times as long
 # Frees an array that a loop owns. None does: it makes none, and is given none to keep.
 FREE = re.compile(r"^declare void @NRT_MemInfo_call_dtor\(ptr[^)]*\).*$", re.MULTILINE)
+UNTYPED = 16  # LLVM's version since which its pointers are `ptr`, as they are written here
 _ENGINES: list[Any] = []  # their code is called as long as the process lives
 _LOADING = threading.RLock()
 hold(_LOADING)
@@ -68,10 +69,10 @@ def kind_of(argument: Any) -> Hashable:
 
 
 def is_possible() -> bool:
-    """Whether this llvmlite takes a module apart, as `object_file` does: since 0.44."""
+    """Whether this llvmlite takes a module apart and reads pointers without types, for `object_file`: since 0.45."""
     import llvmlite.binding as llvm
 
-    return hasattr(llvm, "create_new_module_pass_manager")
+    return hasattr(llvm, "create_new_module_pass_manager") and llvm.llvm_version_info[0] >= UNTYPED
 
 
 def object_file(dispatcher: Any, arguments: tuple[Any, ...]) -> bytes | None:

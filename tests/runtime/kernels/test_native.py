@@ -159,8 +159,11 @@ print("numba" in sys.modules)
         assert done.stdout.endswith(found) and done.stderr == ""
 
 
-def test_an_llvmlite_that_takes_no_module_apart_has_numba_s_own_kept(folder, monkeypatch):
-    monkeypatch.setattr(native, "is_possible", lambda: False)
+@pytest.mark.parametrize("version", [(14, 0, 6), (15, 0, 7)])
+def test_an_llvmlite_whose_pointers_have_types_has_numba_s_own_kept(folder, monkeypatch, version):
+    import llvmlite.binding as llvm
+
+    monkeypatch.setattr(llvm, "llvm_version_info", version)  # 15: of llvmlite 0.44, which has all the names
     for _ in range(2):
         check(loops(), case())
     assert {path.suffix for path in folder.iterdir()} == {kept.PICKLED}
