@@ -264,23 +264,26 @@ def compiled_loops() -> ModuleType | None:
 def _compiled_loops() -> ModuleType | None:
     from runtime.kernels import loops
 
-    try:
-        loops.compile_loops()
-    except ImportError as error:
-        say(f"numba does not load ({error}): pre- and post-processing run in NumPy, slowly")
-        return None
-    return loops
+    return _compiled(loops, "pre- and post-processing run")
 
 
 @cache
-def _compiled_confidence() -> ModuleType:
+def _compiled_confidence() -> ModuleType | None:
     from runtime.kernels import confidence
 
-    confidence.compile_loops()
-    return confidence
+    return _compiled(confidence, "confidences are computed")
 
 
-def _confidence_loops() -> ModuleType:
+def _compiled(module: ModuleType, work: str) -> ModuleType | None:
+    try:
+        module.compile_loops()
+    except ImportError as error:
+        say(f"numba does not load ({error}): {work} in NumPy, slowly")
+        return None
+    return module
+
+
+def _confidence_loops() -> ModuleType | None:
     with _ONCE:
         return _compiled_confidence()
 

@@ -78,7 +78,18 @@ def _dispatchers(module: dict[str, Any], loops: Sequence[Any]) -> dict[str, Any]
 def _made(
     dispatchers: Callable[[], dict[str, Any]], loop: Any, kinds: Hashable, arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
-    # What to call of a loop with such arguments: read, or compiled and kept.
+    # What to call of a loop with such arguments: read, or compiled and kept, or the plain one: of what is kept in part,
+    # only now is it known that numba does not load.
+    try:
+        return _read_or_compiled(dispatchers, loop, kinds, arguments)
+    except ImportError as error:
+        _say_once("not loaded", f"numba does not load ({error}): loops that are not kept run in Python, very slowly")
+        return cast(Callable[..., Any], loop)
+
+
+def _read_or_compiled(
+    dispatchers: Callable[[], dict[str, Any]], loop: Any, kinds: Hashable, arguments: tuple[Any, ...]
+) -> Callable[..., Any]:
     key, stamp = (kinds, native.host()), _stamp(loop.__code__.co_filename)
     name = _file_name(loop, key, NATIVE)
     for folder in folders():
@@ -95,8 +106,16 @@ def _made(
 def _is_kept(loop: Any) -> bool:
     # Whether a loop of the same module was compiled on this machine by the same numba.
     stamp, names = _stamp(loop.__code__.co_filename), _file_name(loop, (), NATIVE).split(".")[0] + f".*{NATIVE}"
-    paths = (path for folder in folders() for path in folder.glob(names))
+    paths = (path for folder in folders() for path in _found(folder, names))
     return any(_whole(path, stamp) is not None for path in paths)
+
+
+def _found(folder: Path, names: str) -> list[Path]:
+    # A folder that may not be searched has none; that nothing can be kept there is said by who tries.
+    try:
+        return list(folder.glob(names))
+    except OSError:
+        return []
 
 
 def _file_name(function: Any, key: object, suffix: str) -> str:
@@ -159,9 +178,11 @@ class Kept:
 
 @functools.cache
 def _stamp(source: str) -> bytes:
-    # Of all that machine code is made from and by, without importing it. One file: these loops call none of another.
+    # Of all that machine code is made from and by, without importing it: what the loops are (they call none of another
+    # file), how they are compiled, and how they are called, since code that is called otherwise ends the process.
+    made = b"".join(Path(path).read_bytes() for path in (source, __file__, native.__file__))
     versions = [f"{name} {version_of(name)}" for name in ("numba", "llvmlite", "numpy")]
-    return hashlib.sha256(Path(source).read_bytes() + " ".join([*versions, sys.version]).encode()).digest()
+    return hashlib.sha256(made + " ".join([*versions, sys.version]).encode()).digest()
 
 
 def _whole(path: Path, stamp: bytes) -> bytes | None:

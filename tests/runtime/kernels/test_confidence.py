@@ -1,6 +1,7 @@
 """The confidence of every kernel, held to the definition to the last bit; segment.cu's as C++ compiles it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_no_two_steps_lie_in_one_bin_and_each_step_counts_from_itself_on():
     leads = np.concatenate([steps, np.nextafter(steps, np.float32(0)), np.float32([0, 9, np.inf, np.nan])])
     expected = [*range(1, 256), *range(255), 0, 255, 255, 0]
     assert [confidence._step(lead, steps, first) for lead in leads] == expected
+
+
+def test_where_its_loops_alone_do_not_load_the_confidence_is_the_reference_s_and_it_says_so(monkeypatch, capsys):
+    def fails():
+        raise ImportError("broken")
+
+    monkeypatch.setattr(confidence, "compile_loops", fails)
+    monkeypatch.setattr(cpu, "_compiled_confidence", functools.cache(cpu._compiled_confidence.__wrapped__))
+    logits = logits_with_ties(11, 8, 16)
+    for _ in range(2):
+        np.testing.assert_array_equal(by_loops(logits, (30, 50), tiny_spec()), reference.confidence(logits, 30, 50))
+    assert capsys.readouterr().err == "numba does not load (broken): confidences are computed in NumPy, slowly\n"
 
 
 # What is broken on purpose, in the kernel and in the loops.

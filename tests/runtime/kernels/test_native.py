@@ -1,7 +1,10 @@
 """Loops as machine code without numba: called as numba compiles them, kept, read, made anew where it is damaged."""
 
+import errno
+import functools
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -136,6 +139,41 @@ def test_another_source_or_cpu_has_machine_code_of_its_own(folder, compiles, mon
     monkeypatch.setattr(kept, "_stamp", lambda source: b"s" * kept.DIGEST)
     check(loops(), case())
     assert len(compiles) == 3 and len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.parametrize("module", [native, kept])
+def test_what_another_way_to_compile_or_call_a_loop_made_is_stale(folder, compiles, monkeypatch, tmp_path, module):
+    check(loops(), case())
+    other = tmp_path / "other.py"
+    other.write_bytes(Path(module.__file__).read_bytes() + b"# changed")
+    monkeypatch.setattr(module, "__file__", str(other))
+    monkeypatch.setattr(kept, "_stamp", functools.cache(kept._stamp.__wrapped__))
+    check(loops(), case())
+    assert len(compiles) == 2 and len(list(folder.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_listed_costs_one_line(monkeypatch, tmp_path, capsys):
+    class Closed(type(tmp_path)):
+        def glob(self, *given, **named):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(kept, "folders", lambda: iter([Closed(tmp_path / "file" / "kept")]))
+    monkeypatch.setattr(kept, "_told", set())
+    check(loops(), case())
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"machine code of the loops cannot be kept ({tmp_path / 'file' / 'kept'}: ")
+
+
+def test_where_numba_no_longer_loads_what_is_kept_runs_and_the_rest_in_python(folder, compiles, monkeypatch, capsys):
+    check(loops(), case())
+    module = loops()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for order in "CFA":
+        check(module, case(order))
+    assert len(compiles) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("numba does not load (") and said.endswith("not kept run in Python, very slowly")
 
 
 @pytest.mark.parametrize("block", [1, 2])
