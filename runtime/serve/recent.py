@@ -5,7 +5,7 @@ from math import inf, sqrt
 
 KEPT, FEWEST = 128, 16
 SLOW = 0.99  # of a hundred requests one takes longer
-ERRORS = 2  # standard errors that the mean may be smaller than it was found
+ERRORS = 2  # standard errors that the mean may be smaller than it was found, but not than half of it
 
 
 class Recent:
@@ -24,7 +24,9 @@ class Recent:
             ordered = sorted(self._last_s)
             mean = sum(ordered) / count
             variance = sum((each - mean) ** 2 for each in ordered) / count
-            self._least_mean_s, self._slow_s = mean - ERRORS * sqrt(variance / count), ordered[int(SLOW * count)]
+            # Of a mean that one outlier makes, two errors leave less than nothing: every wait would be too long.
+            self._least_mean_s = max(mean - ERRORS * sqrt(variance / count), mean / 2)
+            self._slow_s = ordered[int(SLOW * count)]
 
     def longest_wait_s(self, places_a_lane: float) -> float:
         """After which wait a slow request is still answered within `places_a_lane` mean times; inf: not known yet.

@@ -107,8 +107,16 @@ def test_a_bound_is_of_the_least_mean_less_what_a_slow_one_takes_but_not_less_th
 
     seconds = [1.0] * (KEPT - 8) + [3.0] * 8
     assert 9 * least_mean_of(seconds) - 3 == pytest.approx(recent.longest_wait_s(9))
-    seconds[-2:] = [100.0, 100.0]
+    seconds[-2:] = [12.0, 12.0]
     assert 9 * least_mean_of(seconds) / 2 == pytest.approx(recent.longest_wait_s(9))
+
+
+@pytest.mark.parametrize("outlier_s", [0.3, 0.5, 60.0])
+def test_one_outlier_takes_no_more_than_half_of_the_mean_and_nobody_is_late_at_once(outlier_s):
+    recent, seconds = Recent(), [0.02] * (FEWEST - 1) + [outlier_s]
+    for each in seconds:
+        recent.add(each)
+    assert recent.longest_wait_s(9) >= 9 * fmean(seconds) / 2 / 2
 
 
 @pytest.mark.parametrize(("wait_s", "holds"), [(None, True), (0.0, False)])
