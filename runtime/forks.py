@@ -27,7 +27,7 @@ from weakref import WeakSet
 from runtime.errors import EngineError
 
 HOLD_S = 10.0  # what a fork waits for the frames that are on their way, at most
-REST_S = 1.0  # what it then waits for the threads of libraries, at most: one of another's may never sleep
+REST_S = 0.25  # what it then waits for the threads of libraries, at most: one that decodes or trains never sleeps
 TASKS = Path("/proc/self/task")
 _FORKING = threading.RLock()  # held while this process forks
 _ADDING = threading.RLock()  # held while a guard is made: nothing is waited for within it
@@ -37,6 +37,7 @@ _LOCKS: "list[Lock]" = []
 _FORGET: list[Callable[[], object]] = []
 _held: "list[Lock]" = []  # what a fork has taken
 _guarded = False  # whether this process, or one that it was forked from, had anything open
+_collecting = False  # whether a fork has turned Python's collector off
 
 
 class Lock(Protocol):
@@ -132,6 +133,7 @@ def leak(owner: object) -> None:
 
 
 def _before() -> None:
+    global _collecting
     # Guards first: whoever is within one may want the locks. A guard may be made while this waits for another.
     _FORKING.acquire()
     seen: set[Guard] = set()
@@ -149,6 +151,9 @@ def _before() -> None:
         _held.append(lock)
     if _guarded:
         _rest()
+        # What others have called in a child runs before `_in_child`, and may make enough for a collection.
+        _collecting = gc.isenabled()
+        gc.disable()
 
 
 def _rest() -> None:
@@ -164,6 +169,7 @@ def _rest() -> None:
 def _is_awake() -> bool:
     """Whether a thread runs that is not Python's; False where the system does not tell."""
     pythons = {str(thread.native_id) for thread in threading.enumerate()}
+    pythons.add(str(threading.get_native_id()))  # this one may be of `_thread`, which that list leaves out
     try:
         others = [task for task in TASKS.iterdir() if task.name not in pythons]
     except OSError:
@@ -180,6 +186,10 @@ def _state(task: Path) -> str:
 
 
 def _after() -> None:
+    global _collecting
+    if _collecting:
+        _collecting = False
+        gc.enable()
     while _held:
         _held.pop().release()
     _FORKING.release()

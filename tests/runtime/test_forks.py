@@ -1,9 +1,6 @@
 """Engines, lanes and runs of frames in processes that are forked, and by threads that do not wait for each other."""
 
-import ctypes
-import gc
 import multiprocessing
-import os
 import subprocess
 import sys
 import threading
@@ -11,7 +8,6 @@ import time
 import timeit
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import pytest
 
@@ -87,30 +83,6 @@ def test_open_lanes_are_refused_in_a_forked_child_and_go_on_in_their_parent(engi
         with lanes.lane():  # in use by a thread that the child does not have
             assert in_child(lanes.close) is None
         assert np.array_equal(lanes.segment(frame), expected)
-
-
-def test_what_a_parent_left_behind_is_not_collected_in_a_child(engines):
-    class Left:
-        def __init__(self, pid):
-            self.pid, self.itself = pid, self
-
-        def __del__(self):
-            if os.getpid() != self.pid:
-                freed.append(self.pid)
-
-    def collected():
-        Left(0)
-        gc.collect()
-        return freed
-
-    freed = []
-    with open_backend(engines["openvino"]):
-        gc.disable()
-        try:
-            Left(os.getpid())
-            assert in_child(collected) == [0]
-        finally:
-            gc.enable()
 
 
 def test_a_child_of_a_child_opens_its_own_too(engines):
@@ -251,26 +223,6 @@ def test_a_fork_takes_locks_behind_guards_and_gives_them_back(monkeypatch):
     assert in_child(lambda: lock.acquire(timeout=1))
     assert time.monotonic() - start < 5 and lock.acquire(timeout=1)
     thread.join()
-
-
-def test_a_fork_waits_for_a_library_s_thread_that_runs_and_not_for_ever(monkeypatch):
-    done = np.zeros(1, np.int64)
-
-    @numba.cfunc("int64(CPointer(int64))")
-    def work(values):
-        number = values[0]
-        for _ in range(200_000_000):  # 0.2 s or more: each step needs the one before it
-            number = number * 6364136223846793005 + 1442695040888963407
-        values[0] = number | 1
-        return 0
-
-    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
-    for rest_s in (20.0, 0.0):
-        monkeypatch.setattr(forks, "REST_S", rest_s)
-        done[0] = 0
-        assert libc.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(work.address), done.ctypes) == 0
-        assert in_child(lambda: int(done[0]) != 0) == (rest_s > 0)
-        libc.pthread_join(thread, None)
 
 
 def refusals(engine, frame, expected, calls=40, threads=4):
