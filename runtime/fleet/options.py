@@ -1,6 +1,7 @@
 """The options of `runtime.fleet`."""
 
 import argparse
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from runtime.arguments import Parser, meant
 from runtime.artifacts import ARTIFACTS
 from runtime.fit import add_fit
 from runtime.fleet.plan import LIST
+from runtime.fleet.stores import scheme_of
 from runtime.infer_options import alpha_from_text, saves_from_text, shard_from_text
 from runtime.media.frames import add_max_pixels
 from runtime.signature import add_require_signed
@@ -42,7 +44,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
 
 def _slip(first: str) -> str:
     # Taken for an input, a word that is misspelt would do all that `plan` and `merge` are there to leave.
-    return "" if Path(first).exists() else meant(first.lower(), (PLAN, MERGE))
+    is_input = glob.has_magic(first) or scheme_of(first) or Path(first).exists()
+    return "" if is_input else meant(first.lower(), (PLAN, MERGE))
 
 
 def _is_run(path: str) -> bool:
