@@ -74,7 +74,8 @@ def core() -> Any:
 
 
 def _library() -> Any:
-    # Its converter of models is a third of its import: it loads when somebody asks for `openvino.convert_model`.
+    # Its converter of models is a third of its import: it loads when somebody asks for `openvino.convert_model`. Until
+    # this import is done, another thread's import of the converter itself fails.
     if "openvino" not in sys.modules:
         sys.modules[CONVERTER] = None  # type: ignore[assignment]
     try:
