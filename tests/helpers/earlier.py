@@ -22,3 +22,10 @@ def are_earlier(model: str, sha256: str) -> bool:
 def may_stand(model: str, sha256: str, text: str) -> bool:
     """Whether figures of these weights may stand in `text`: of the shipped ones, or of those before if it says so."""
     return are_shipped(model, sha256) or (are_earlier(model, sha256) and SAID in text)
+
+
+def weights_told(model: str, sha256: str) -> str:
+    """What a page of docs/ says of weights that are not the shipped ones; empty where they are."""
+    if are_shipped(model, sha256):
+        return ""
+    return f"[{SAID}](history.md#trainings)" if are_earlier(model, sha256) else f"weights {sha256[:8]}"
