@@ -6,9 +6,8 @@ from runtime.serve.limits import MIB
 from runtime.serve.options import limits_of, options_of
 from tests.helpers.project import ROOT
 
-ROW = re.compile(
-    r"^\| `--([a-z-]+)` \| (\d+)(?: MiB)? \|", re.M
-)  # --wait-seconds and --max-pixels have no such default
+# The defaults of --wait-seconds and --max-pixels are told in words.
+ROW = re.compile(r"^\| `--([a-z-]+)` \| (\d+)(?: MiB)? \|", re.M)
 NO_OPTIONS = {"header_s", "idle_s"}
 
 
