@@ -304,7 +304,7 @@ bench-files: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES E
 	engine=$$($(MAKE) --no-print-directory engine BACKEND=auto INT8_OPTIONS= | tail -n 1)
 	$(PY) -m runtime.bench_files --engine "$$engine" "$${BENCH_OPTIONS[@]}" --json "figures/files-$$BENCH_NAME.json"
 
-study: $(VENV_TARGET)/.installed ## DATA STUDY_OPTIONS: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (an hour, half of it with --prepare before; goes on where it was stopped)
+study: $(VENV_TARGET)/.installed ## DATA STUDY_OPTIONS: what each step from PSPNet50 to ICNet buys here, and what every network costs; figures/study.json, figures/networks.json (an hour and a half, half of it with --prepare before; goes on where it was stopped)
 	@$(call split,STUDY_OPTIONS)
 	$(PY) -m streetseg study $${DATA:+--data "$$DATA"} "$${STUDY_OPTIONS[@]}"
 

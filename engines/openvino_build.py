@@ -8,6 +8,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
+from engines.openvino_colours import read_rgb
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
 from engines.openvino_pairs import fuse_sums, merge_pairs
@@ -163,13 +164,16 @@ def logits_type(spec: ModelSpec, execution: str) -> Any:
 
 def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
     # Transposes and casts of whole images cost more than small layers: the plugin reads and writes NHWC itself.
+    takes_rgb = spec.preprocess.channel_order == "BGR" and read_rgb(model)
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     convert = steps.input().preprocess().convert_element_type(openvino.Type.f32)
-    if spec.preprocess.channel_order == "BGR":
-        convert.reverse_channels()
     gain, bias = gain_and_bias(spec.preprocess)
+    if takes_rgb:
+        gain, bias = gain[::-1], bias[::-1]
+    elif spec.preprocess.channel_order == "BGR":
+        convert.reverse_channels()
     if any(bias):
         convert.mean([float(-b / g) for b, g in zip(bias, gain, strict=True)])
     if any(gain != 1):

@@ -21,7 +21,8 @@ import numpy as np
 
 from runtime.artifacts import write_atomically
 from runtime.backend import open_backend
-from runtime.cli import DONE, count_from_text, lanes_from_text, log, run
+from runtime.cli import DONE, count_from_text, lanes_from_text, log, one_of, run
+from runtime.errors import EngineError
 from runtime.manifest import read_manifest
 from runtime.measure.bench.tables import rewrite
 from runtime.measure.fingerprint import engine_facts, machine, software, today
@@ -29,6 +30,7 @@ from runtime.media.frames import read_frame
 from runtime.samples import STREET
 from tests.helpers.fake_backend import write_fake_engine
 from tests.helpers.fake_server import Server, server
+from tests.helpers.runs import comparable, conditions, run_of, unlike, with_parts
 from tests.helpers.serve_direct import cpu_s, direct, memory_mib
 from tests.helpers.serve_load import (
     good,
@@ -60,30 +62,46 @@ CHEAP_FRAMES = 200  # of the engine that costs next to nothing
 def measured(
     engine: Path, lanes: int, rounds: int, frames: int, parts: Sequence[str] = PARTS, before: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    """These parts, as JSON values, beside those that were measured before."""
-    manifest = read_manifest(engine)
+    """These parts, as JSON values, beside those that were measured before, each with the run that it is from.
+
+    Raises:
+        EngineError: of `overload`, where the frames a second that it multiplies are of another machine or engine.
+    """
+    run_ = {"machine": machine(), "software": software(), "engine": engine_facts(engine, read_manifest(engine))}
+    run_ |= {"measured": today(), "lanes": lanes}
+    if "overload" in parts and "throughput" not in parts:
+        _check_rate(before, run_)
     with TemporaryDirectory() as place:
         folder = Path(place)
         picture = folder / "street.jpg"
         frame = cv2.resize(read_frame(STREET), SIZE[::-1], interpolation=cv2.INTER_CUBIC)
         picture.write_bytes(cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
         data = picture.read_bytes()
-        found: dict[str, Any] = {"machine": machine(), "software": software(), "engine": engine_facts(engine, manifest)}
-        found |= {"measured": today(), "lanes": lanes, "picture": {"size": list(SIZE), "bytes": len(data)}}
-        found |= {name: value for name, value in before.items() if name not in found}
+        run_ |= {"picture": {"size": list(SIZE), "bytes": len(data)}}
+        found: dict[str, Any] = {}
         ways: dict[str, Callable[[], Any]] = {
             "masks": lambda: masks(engine, lanes, folder, read_frame(picture), data),
             "lone_by_lanes": lambda: lone_by_lanes(engine, folder, data, rounds),
             "throughput": lambda: throughput(engine, lanes, folder, rounds, frames),
             "cpu": lambda: cpu(picture, folder, lanes, rounds),
             "hostile": lambda: hostile(engine, lanes, folder, data, frames),
-            "overload": lambda: too_many(engine, lanes, folder, data, found["throughput"]["server_per_s"]),
+            "overload": lambda: too_many(
+                engine, lanes, folder, data, {**before, **found}["throughput"]["server_per_s"]
+            ),
             "even": lambda: too_many_even(lanes, folder, data),
         }
-        for name in parts:
+        for name in (name for name in PARTS if name in parts):
             found[name] = ways[name]()
             log(f"{name} is measured")
-    return found
+    return with_parts(before, run_, found)
+
+
+def _check_rate(before: Mapping[str, Any], run_: Mapping[str, Any]) -> None:
+    if "throughput" not in before or not comparable(run_of(before, "throughput"), run_):
+        raise EngineError(
+            f"overload offers {OVERLOAD} times the frames a second that throughput found, and there are none of this "
+            "machine, graph and lanes; add throughput to --parts"
+        )
 
 
 @contextmanager
@@ -255,8 +273,8 @@ def too_many_even(lanes: int, folder: Path, data: bytes) -> dict[str, Any]:
 
 def as_markdown(found: dict[str, Any]) -> str:
     """The page's tables."""
-    through, hostile_ = found["throughput"], found["hostile"]
-    flooded = next(iter(found["overload"]["waits"].values()))
+    through, hostile_, lone = found["throughput"], found["hostile"], found["lone_by_lanes"]
+    run_ = run_of(found, "throughput")
     rows = [
         f"| frames a second, {through['clients']} at once | {through['server_per_s']:.1f} "
         f"| {through['direct_per_s']:.1f} | {through['share']:.1%} |",
@@ -266,23 +284,19 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"| processor time a picture without the network, ms | {found['cpu']['server_ms']:.1f} "
         f"| {found['cpu']['direct_ms']:.1f} | {found['cpu']['beyond_ms']:+.1f} ms |",
     ]
-    memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
     bad = [f"| {name} | {share:.2f} |" for name, share in hostile_["times_idle"].items()]
     got = ", ".join(f"{name}: {code}" for name, code in hostile_["got"].items())
-    engine, lone = found["engine"], found["lone_by_lanes"]
-    size = "x".join(map(str, engine["network_size"]))
     return "\n".join([
-        f"{engine['model']} {engine['precision']} at {size}, {found['lanes']} lanes, on {found['machine']['cpu']}, "
-        f"{found['machine']['threads']} threads; a JPEG of {'x'.join(map(str, found['picture']['size']))}; "
-        f"medians of {through['pairs']} pairs of processes in turns, {found['measured']}.",
+        f"{conditions(run_)}; a JPEG of {'x'.join(map(str, run_['picture']['size']))}; medians of {through['pairs']} "
+        f"pairs of processes in turns.{unlike(found, 'cpu', 'throughput', 'The last row')}",
         "", "| | server | by itself | |", "|---|---|---|---|", *rows, "",
-        f"Offered {OVERLOAD} times as much as it can do, for {flooded['seconds']:.0f} s each. The bound is (queue + "
-        "lanes) / lanes times the mean of one request without its wait:",
-        "", *_overloaded(found), "",
-        f"Memory through that: {memory} MiB. A request by itself takes {lone['1']:.0f} ms of a server with one lane, "
-        f"{lone['2']:.0f} ms of one with two: {lone['one_of_two']:.2f} times as long in the median of "
-        f"{lone['rounds']} turns, half of them {lone['quarters'][0]:.2f} to {lone['quarters'][1]:.2f}.",
-        "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "", f"What arrived: {got}.",
+        f"A request by itself takes {lone['1']:.0f} ms of a server with one lane, {lone['2']:.0f} ms of one with two: "
+        f"{lone['one_of_two']:.2f} times as long in the median of {lone['rounds']} turns, half of them "
+        f"{lone['quarters'][0]:.2f} to {lone['quarters'][1]:.2f}."
+        f"{unlike(found, 'lone_by_lanes', 'throughput', 'This')}",
+        "", "| a good request beside | times an idle server's |", "|---|---|", *bad, "",
+        f"What arrived: {got}.{unlike(found, 'hostile', 'throughput', 'This and the table above it')}",
+        "", *_overloaded(found),
     ])  # fmt: skip
 
 
@@ -290,17 +304,26 @@ def _overloaded(found: Mapping[str, Any]) -> list[str]:
     even, waits = found["even"], found["overload"]["waits"]
     ways = {**{f"`--wait-seconds {wait}`": each for wait, each in waits.items()},
             f"an engine whose frames all take {1e3 * EVEN_S:.0f} ms": even}  # fmt: skip
-    heads = ("", "answers", "accepted a second", "one without its wait, ms: mean, 99 %", "the bound, s",
-             "accepted took, s: half, 99 %", "99 % by the bound")  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    flooded = next(iter(waits.values()))
+    heads = ("", "offered a second, times what was accepted", "answers", "accepted a second",
+             "one without its wait, ms: mean, 99 %", "the bound, s", "accepted took, s: half, 99 %",
+             "99 % by the bound")  # fmt: skip
+    lines = [
+        f"Offered far more than it can do, for {flooded['seconds']:.0f} s each: "
+        f"{conditions(run_of(found, 'overload'))}.{unlike(found, 'even', 'overload', 'The last row')} The bound is "
+        "(queue + lanes) / lanes times the mean of one request without its wait:",
+        "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|",
+    ]  # fmt: skip
     for name, each in ways.items():
         answered = ", ".join(f"{count} x {code}" for code, count in sorted(each["statuses"].items()))
+        offered, accepted = each["offered_per_s"], each["accepted_per_s"]
         lines.append(
-            f"| {name} | {answered} | {each['accepted_per_s']:.1f} | {each['service_ms']:.0f}, "
-            f"{each['service_p99_ms']:.0f} | {each['bound_s']:.2f} | {each['p50_s']:.2f}, {each['p99_s']:.2f} "
-            f"| {each['p99_of_bound']:.2f} |"
+            f"| {name} | {offered:.0f}, {offered / accepted:.1f} times | {answered} | {accepted:.1f} "
+            f"| {each['service_ms']:.0f}, {each['service_p99_ms']:.0f} | {each['bound_s']:.2f} "
+            f"| {each['p50_s']:.2f}, {each['p99_s']:.2f} | {each['p99_of_bound']:.2f} |"
         )
-    return lines
+    memory = " -> ".join(f"{each:.0f}" for each in flooded["rss_mib"])
+    return [*lines, "", f"Memory through that: {memory} MiB."]
 
 
 def in_turns(ways: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
@@ -322,24 +345,27 @@ def _spent(pid: int, work: Callable[[], object]) -> float:
 def main(argv: Sequence[str]) -> int:
     """The command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m tests.serve_figures", description=__doc__)
-    parser.add_argument("--engine", type=Path, required=True)
+    parser.add_argument("--engine", type=Path, help="not needed where no part is measured")
     parser.add_argument("--lanes", type=lanes_from_text, default=2)
     parser.add_argument("--rounds", type=count_from_text, default=4)
     parser.add_argument("--frames", type=count_from_text, default=12, help="of a round")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="whose tables are written anew")
-    parser.add_argument(
-        "--parts", nargs="+", choices=PARTS, default=PARTS, help="the others stay as they are in --json"
-    )
+    what = "the others stay as they are in --json; none after it: the tables alone are written"
+    parser.add_argument("--parts", nargs="*", metavar="PART", default=PARTS, help=f"{', '.join(PARTS)}; {what}")
     options = parser.parse_args(argv)
-    before = json.loads(options.json.read_text()) if set(options.parts) != set(PARTS) and options.json.exists() else {}
-    found = measured(options.engine, options.lanes, options.rounds, options.frames, options.parts, before)
-    command = shlex.join(["python", "-m", "tests.serve_figures", *argv])
-    found["command"] = f"{before['command']} && {command}" if before else command
-    write_atomically(options.json, json.dumps(found, indent=1).encode())
+    for name in options.parts:
+        one_of(name, PARTS, "part")
+    if options.parts and not options.engine:
+        parser.error("--engine is needed")
+    found = json.loads(options.json.read_text()) if set(options.parts) != set(PARTS) and options.json.exists() else {}
+    if options.parts:
+        found = measured(options.engine, options.lanes, options.rounds, options.frames, options.parts, found)
+        found["runs"][-1]["command"] = shlex.join(["python", "-m", "tests.serve_figures", *argv])
+        write_atomically(options.json, json.dumps(found, indent=1).encode())
     if options.page and set(PARTS) <= set(found):
         rewrite(options.page, MARK, as_markdown(found))
-    log(f"{options.json}: written")
+    log(f"{options.json if options.parts else options.page}: written")
     return DONE
 
 

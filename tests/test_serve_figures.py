@@ -1,11 +1,14 @@
 import json
+import re
 
 import pytest
 
+from runtime.errors import EngineError
 from runtime.measure.bench.tables import between_marks
 from tests import serve_figures
 from tests.helpers.engines import built_engine
 from tests.helpers.project import ROOT
+from tests.helpers.runs import conditions, run_of
 
 FIGURES, PAGE = sorted((ROOT / "figures").glob("serving-*.json")), ROOT / "docs" / "serving.md"
 
@@ -14,6 +17,56 @@ def test_the_pages_tables_are_those_of_the_figures():
     (figures,) = FIGURES
     text = PAGE.read_text()
     assert between_marks(text, serve_figures.MARK, serve_figures.as_markdown(json.loads(figures.read_text()))) == text
+
+
+def test_the_page_names_the_machine_and_the_weights_of_every_part():
+    found = json.loads(FIGURES[0].read_text())
+    assert sorted(name for run in found["runs"] for name in run["parts"]) == sorted(serve_figures.PARTS)
+    text = serve_figures.as_markdown(found)
+    assert {each for each in map(conditions, found["runs"]) if each not in text} == set()
+    other = json.loads(json.dumps(found))
+    other["runs"][0]["parts"].remove("cpu")
+    other["runs"][1]["parts"].append("cpu")
+    last_row = f" The last row: {conditions(found['runs'][1])}."
+    assert last_row in serve_figures.as_markdown(other) and last_row not in text
+
+
+def again(monkeypatch, *parts):
+    """What is left of the figures after a rerun of some parts, on another machine with another engine; and before."""
+    before = json.loads(FIGURES[0].read_text())
+    here = {**run_of(before, "throughput")["machine"], "cpu": "another"}
+    engine = {**run_of(before, "throughput")["engine"], "weights_sha256": "0" * 64, "onnx_sha256": "1" * 64}
+    for name, given in (("machine", here), ("engine_facts", engine), ("read_manifest", None), ("today", "2027-01-01")):
+        monkeypatch.setattr(serve_figures, name, lambda *_, given=given: given)
+    for name in ("masks", "lone_by_lanes", "throughput", "cpu", "hostile", "too_many", "too_many_even"):
+        monkeypatch.setattr(serve_figures, name, lambda *_, name=name: {"new": name, "server_per_s": 1.0})
+    return before, serve_figures.measured(None, 2, 1, 1, parts, before)
+
+
+def test_a_rerun_of_some_parts_leaves_the_others_their_machine_engine_and_date(monkeypatch):
+    before, found = again(monkeypatch, "cpu", "even")
+    assert found["cpu"]["new"] == "cpu" and found["even"]["new"] == "too_many_even"
+    for name in serve_figures.PARTS:
+        run = run_of(found, name)
+        if name in ("cpu", "even"):
+            assert (run["machine"]["cpu"], run["engine"]["weights_sha256"], run["measured"]) == (
+                "another", "0" * 64, "2027-01-01",
+            )  # fmt: skip
+        else:
+            assert found[name] == before[name]
+            assert {**run, "parts": 0} == {**run_of(before, name), "parts": 0}
+
+
+def test_a_run_whose_parts_were_all_measured_again_is_gone(monkeypatch):
+    before, found = again(monkeypatch, *serve_figures.PARTS)
+    assert [run["measured"] for run in found["runs"]] == ["2027-01-01"] and len(before["runs"]) > 1
+
+
+def test_what_is_offered_is_not_taken_from_another_machine_or_engine(monkeypatch):
+    with pytest.raises(EngineError, match=re.escape("add throughput to --parts")):
+        again(monkeypatch, "overload", "even")
+    _, found = again(monkeypatch, "overload", "throughput")
+    assert run_of(found, "overload") == run_of(found, "throughput")
 
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)

@@ -25,6 +25,12 @@ KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     )
 )
 PART = re.compile(r"-\d{5}-of-(?!00001)\d{5}$")  # as transformers names them
+TENSORFLOW = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")  # what tf.train.Saver writes beside one another
+ARRAYS = (
+    "are a part of TensorFlow's checkpoint; give the frozen graph beside it (.pb), or its arrays, saved by TensorFlow: "
+    "r = tf.train.load_checkpoint(PREFIX); "
+    "numpy.savez(FILE, **{n: r.get_tensor(n) for n in r.get_variable_to_shape_map()})"
+)
 PARTS_JOINED = "join them: load the network with its own program, then torch.save(network.state_dict(), FILE)"
 
 
@@ -40,6 +46,8 @@ def foreign_kind(path: Path) -> str:
         return "are empty: 0 bytes"
     if path.name == "saved_model.pb":
         return "are a TensorFlow graph without its variables; convert the SavedModel to ONNX (tf2onnx), and give that"
+    if TENSORFLOW.search(path.name):
+        return ARRAYS
     if path.suffix == ".pb":
         return ""  # a frozen graph begins like others
     if path.name.endswith(".index.json") or PART.search(path.stem):
@@ -57,6 +65,8 @@ def folder_kind(path: Path) -> str:
         return "is a checkpoint of DeepSpeed; join it: python DIR/zero_to_fp32.py DIR FILE"
     if any(name.endswith(".index.json") for name in names):
         return f"is a checkpoint in parts; {PARTS_JOINED}"
+    if any(map(TENSORFLOW.search, names)):
+        return ARRAYS.replace("are a part of", "has")
     if "saved_model.pb" in names:
         return "is a SavedModel of TensorFlow; convert it to ONNX (tf2onnx), and give that"
     return ""

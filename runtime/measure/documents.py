@@ -266,6 +266,13 @@ class Way(Struct):
                 raise ValueError(f"stages_ms.{stage} has not as many rounds as frames_per_s")
 
 
+class Written(Struct):
+    """One kind of file that `runtime.infer` writes of a picture: a value a round, and the size of the file."""
+
+    cpu_ms: Samples
+    kib: Natural
+
+
 class Files(Struct):
     """`runtime.bench_files --json`."""
 
@@ -274,6 +281,7 @@ class Files(Struct):
     frames: Whole
     rounds: Whole
     inputs: Annotated[dict[Line, dict[Line, Way]], Meta(min_length=1)]
+    written: dict[Line, Written] | UnsetType = UNSET  # older versions did not write it
 
     def __post_init__(self) -> None:
         ways = [[(name, len(way.frames_per_s)) for name, way in each.items()] for each in self.inputs.values()]

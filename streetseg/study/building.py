@@ -54,17 +54,17 @@ def built_point(point: Point) -> dict[str, Any]:
         "weights_sha256": manifest.spec.weights_sha256,
         "graph": str(graph),
         "engine": str(engine),
-        "plain": str(plain_of(point)) if point in BESIDE_PLAIN else None,
+        "plain": str(plain_of(point.model, point.size, point.width)) if point in BESIDE_PLAIN else None,
     }
 
 
-def plain_of(point: Point) -> Path:
-    """The graph as PyTorch has it, as `runtime.measure.rivals` takes it.
+def plain_of(model: str, size: tuple[int, int], width: int | None = None) -> Path:
+    """The graph of a registered network as PyTorch has it, as `runtime.measure.rivals` takes it.
 
     Raises:
         PipelineError: as `streetseg.stages.build`.
     """
-    graph = graph_of(point.model, "fp32", point.size, point.width, plain=True)
+    graph = graph_of(model, "fp32", size, width, plain=True)
     return stages.build(graph, backend="onnxruntime", prove=False, folder=FOLDER / "plain")
 
 

@@ -12,7 +12,7 @@ from runtime.reference import preprocess, resize_frame, unblock
 from runtime.samples import STREET
 from runtime.spec import Precision, Preprocess
 from streetseg import listing, stages
-from streetseg.study.building import SMALL, cost_of, graph_of, int8_of, is_trained, random_weights
+from streetseg.study.building import SMALL, cost_of, graph_of, int8_of, is_trained, plain_of, random_weights
 from streetseg.study.points import FRAME
 
 PRECISIONS: tuple[Precision, ...] = ("fp16", "int8")
@@ -89,6 +89,7 @@ def built_network(name: str, before: dict[str, Any]) -> dict[str, Any]:
         "weights_sha256": read_manifest(engines["fp16"]).spec.weights_sha256,
         "executed": {kind: read_manifest(engine).executed for kind, engine in engines.items()},
         "engines": {kind: str(engine) for kind, engine in engines.items()},
+        "plain": str(plain_of(name, size)),
         "logits": before["logits"]
         if before.get("logits_of") == of
         else logits_beside_torch(name, small, small_engines),

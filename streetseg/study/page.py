@@ -69,9 +69,10 @@ def networks_document(parts: dict[str, Values], before: Values | None = None) ->
     """
     runs, times, rows = _runs(parts), parts["times"]["times"], []
     for network in parts["networks"]["networks"]:
-        keys = {kind: key_of_time(engine, FRAME) for kind, engine in network["engines"].items()}
+        files = {**network["engines"], "as_it_comes": network["plain"]}
+        keys = {kind: key_of_time(file, FRAME) for kind, file in files.items()}
         if all(key in times for key in keys.values()):
-            bare = {key: value for key, value in network.items() if key not in ("engines", "logits_of")}
+            bare = {key: value for key, value in network.items() if key not in ("engines", "plain", "logits_of")}
             told = {kind: times[key] for kind, key in keys.items()}
             rows.append(({**bare, **{kind: _bare(each) for kind, each in told.items()}}, runs[told["fp16"][RUN]]))
     if before:
@@ -176,8 +177,8 @@ def stages_table(study: Values) -> str:
 
 def networks_table(of_all: Values) -> str:
     """A row a network."""
-    heads = ["network", "weights", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "layers in INT8",
-             "logits: graph", "FP16", "INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
+    heads = ["network", "weights", "parameters, M", "GMAC", "p50 FP16, ms", "p50 INT8, ms", "as it comes, ms",
+             "layers in INT8", "logits: graph", "FP16", "INT8", "mIoU, published", "licence", "checkpoint"]  # fmt: skip
     rows = []
     for network in of_all["networks"]:
         executed = network["executed"]["int8"]
@@ -188,7 +189,8 @@ def networks_table(of_all: Values) -> str:
         published = f"{network['miou']:g}{of}" if network["miou"] else ""
         size = "" if network["size"] == list(FRAME) else f", at {'x'.join(map(str, network['size']))}"
         cost = [f"{network['parameters'] / 1e6:.2f}", f"{network['gmac']:.1f}"]
-        p50 = [_ms(network[kind]["p50_ms"]) for kind in ("fp16", "int8")]
+        timed = [network.get(kind) for kind in ("fp16", "int8", "as_it_comes")]
+        p50 = ["" if each is None else _ms(each["p50_ms"]) for each in timed]
         name, weights = f"{network['name']}{_mark(network)}{size}", WEIGHTS[network["trained"]]
         told = [published, network["licence"], network["checkpoint"]]
         rows.append([name, weights, *cost, *p50, _share(share), *logits, *told])

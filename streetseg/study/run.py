@@ -14,7 +14,7 @@ from streetseg.study.by_stage import stages_of
 from streetseg.study.points import FRAME
 from streetseg.study.timing import ROUNDS, Timed, measure
 
-HUGE_GMAC = 300.0  # a network whose frame takes more takes turns with its own INT8 engine alone
+HUGE_GMAC = 300.0  # a network whose frame takes more takes turns alone: its engines, and OpenVINO as it comes
 BUSY = 0.5  # processes beside this one, from which a run is told not to be of a quiet machine
 PLAIN = "openvino"  # the kind of path of OpenVINO as it comes
 
@@ -43,7 +43,7 @@ def key_of_time(file: str | Path, frame: Sequence[int]) -> str:
 
 
 def units_of(points: Iterable[Values], networks: Iterable[Values]) -> list[Unit]:
-    """The study's points and the networks' engines; whatever both have is timed once, in the study's turns.
+    """The study's points, the networks' engines and plain graphs; what both have is timed once, in the study's turns.
 
     Args:
         points: as `building.built_point` gives them.
@@ -52,18 +52,19 @@ def units_of(points: Iterable[Values], networks: Iterable[Values]) -> list[Unit]
     units: dict[str, Unit] = {}
     for point in points:
         files = {point["engine"]: ENGINE} | ({point["plain"]: PLAIN} if point["plain"] else {})
-        _add(units, files, point["frame"], point["gmac"], "study")
+        _add(units, files, point["frame"], "study")
     for network in networks:
         group = "networks" if network["gmac"] <= HUGE_GMAC else network["name"]
-        _add(units, dict.fromkeys(network["engines"].values(), ENGINE), FRAME, network["gmac"], group)
+        files = dict.fromkeys(network["engines"].values(), ENGINE) | {network["plain"]: PLAIN}
+        _add(units, files, FRAME, group)
     return list(units.values())
 
 
-def _add(units: dict[str, Unit], files: dict[str, str], frame: Sequence[int], gmac: float, group: str) -> None:
+def _add(units: dict[str, Unit], files: dict[str, str], frame: Sequence[int], group: str) -> None:
     keys = {key_of_time(file, frame): Job(kind, (Path(file),)) for file, kind in files.items()}
     unit = units.setdefault(next(iter(keys)), Unit({}, group))  # by its FP16 engine
     size = frame[0], frame[1]
-    unit.timed.update({key: Timed(key, job, size, gmac) for key, job in keys.items()})
+    unit.timed.update({key: Timed(key, job, size) for key, job in keys.items()})
 
 
 class Wanted(NamedTuple):

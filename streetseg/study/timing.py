@@ -17,21 +17,14 @@ from runtime.samples import STREET
 
 ROUNDS = 5
 FRAMES = 3  # a round
-LARGEST_GMAC = 1000.0  # of more a frame takes several seconds: one a round
 
 
 class Timed(NamedTuple):
-    """What takes turns: its name, what a worker opens, the frame's height and width, and how much a frame takes."""
+    """What takes turns: its name, what a worker opens, and the frame's height and width."""
 
     name: str
     job: Job
     frame: tuple[int, int]
-    gmac: float
-
-    @property
-    def frames(self) -> int:
-        """Frames a round."""
-        return 1 if self.gmac > LARGEST_GMAC else FRAMES
 
 
 def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:
@@ -46,7 +39,7 @@ def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:
         frames = _frames({timed.frame for timed in group}, folder)
         workers = [_opened(stack, timed, frames) for timed in group]
         warm_up(workers, 1)
-        taking = [i for i, timed in enumerate(group) for _ in range(timed.frames)]
+        taking = [i for i in range(len(group)) for _ in range(FRAMES)]
         log(f"measuring {rounds} rounds of {len(group)} engines, {len(taking)} frames a round")
         order = turns(np.random.default_rng(0), rounds, 1, len(taking))
         taken = take_turns([workers[i].frame_ms for i in taking], order)[:, :, 0]

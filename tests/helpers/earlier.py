@@ -4,7 +4,11 @@ from export.checkpoints.sources import default_weights
 from runtime.artifacts import sha256_of
 
 # ICNet until 30 November 2026: 68.05 mIoU natively.
-EARLIER = {"icnet": "48d1d08f5364d973495138b68b5bdd1804da5064ef129d7520c23ee69c711fd9"}
+EARLIER = {
+    "icnet": "48d1d08f5364d973495138b68b5bdd1804da5064ef129d7520c23ee69c711fd9",
+    # Until the same day: 71.64.
+    "ddrnet23-slim": "524fa430c1b729b999f3ced23774ec22c641092de4c217f68caabb3fd50ab3d2",
+}
 SAID = "earlier weights"
 
 
@@ -22,3 +26,10 @@ def are_earlier(model: str, sha256: str) -> bool:
 def may_stand(model: str, sha256: str, text: str) -> bool:
     """Whether figures of these weights may stand in `text`: of the shipped ones, or of those before if it says so."""
     return are_shipped(model, sha256) or (are_earlier(model, sha256) and SAID in text)
+
+
+def weights_told(model: str, sha256: str) -> str:
+    """What a page of docs/ says of weights that are not the shipped ones; empty where they are."""
+    if are_shipped(model, sha256):
+        return ""
+    return f"[{SAID}](history.md#trainings)" if are_earlier(model, sha256) else f"weights {sha256[:8]}"

@@ -33,7 +33,7 @@ from runtime.measure.rounds import take_turns, turns
 from runtime.measure.scratch import scratch
 from runtime.media.frames import FrameFile, read_frame, write_png
 from runtime.media.outputs import OF_A_VIDEO, SAVES, Look, plan_outputs
-from runtime.media.pictures import Run, Task, segment_pictures
+from runtime.media.pictures import Run, Task, segment_pictures, segment_with
 from runtime.media.pipeline import Clock, Passage, Stage, one_after_another, overlapped
 from runtime.media.recording import Recording, VideoWriter
 from runtime.media.results import WHOLE
@@ -155,6 +155,30 @@ def measure(engine: Path, frame: np.ndarray, count: int, rounds: int) -> dict[st
     return found
 
 
+def measure_written(engine: Path, frame: np.ndarray, rounds: int) -> dict[str, Any]:
+    """What each kind of file of a picture costs to make and write, on one thread: after its mask, one after another.
+
+    Args:
+        engine: makes the mask.
+        frame: uint8 (H, W, 3) RGB.
+        rounds: files of each kind, after one that is not counted.
+
+    Returns:
+        JSON values: kind, as its file ends -> milliseconds of a processor, a value a round, and the file's KiB.
+    """
+    found: dict[str, Any] = {}
+    with scratch() as folder, for_command(1), open_lanes(engine, 1) as lanes:
+        look, seen = Look(palette(lanes.spec.classes), 0.5), segment_with(lanes, frame).seen
+        files = [(kind, folder / f"{kind}.png") for kind in SAVES] + [("overlay", folder / "overlay.jpg")]
+        for _ in range(1 + rounds):
+            for kind, path in files:
+                start = time.process_time()
+                look.write_pictures({kind: path}, frame, seen)
+                spent = (time.process_time() - start) * 1e3
+                found.setdefault(path.name, {"cpu_ms": [], "kib": path.stat().st_size / 1024})["cpu_ms"].append(spent)
+    return {name: {**told, "cpu_ms": told["cpu_ms"][1:]} for name, told in found.items()}
+
+
 def _ways(engine: Path, stack: ExitStack) -> dict[str, Way]:
     one = stack.enter_context(open_lanes(engine, 1))
     with limited(1):
@@ -200,6 +224,9 @@ def table(document: dict[str, Any]) -> str:
         cells += [_cell(ways[name], np.array(core["cpu_ms"]) / threads) for name in names]
         lines.append(f"| {document['frames']} frames, {markdown(kind)} | " + " | ".join(cells) + " |")
     found = document["fingerprint"]
+    if written := document.get("written"):
+        lines += ["", "| file of a picture | ms of a processor | KiB |", "|---|---|---|"]
+        lines += [f"| {name} | {np.median(of['cpu_ms']):.1f} | {of['kib']:.0f} |" for name, of in written.items()]
     height, width = found["frame_size"]
     machine = f"{found['machine']['cpu']}, {threads} threads"
     told = f"{title(found)}, frames of {height}x{width}; of {document['rounds']} rounds; {machine}."
@@ -246,6 +273,7 @@ def _measured(options: argparse.Namespace, argv: Sequence[str]) -> int:
         "frames": options.frames,
         "rounds": options.rounds,
         "inputs": measure(engine, frame, options.frames, options.rounds),
+        "written": measure_written(engine, frame, options.frames),
         "load": {"before": before, "after": load()},
     }
     if options.json:

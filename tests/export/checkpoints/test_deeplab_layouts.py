@@ -48,6 +48,19 @@ def test_what_belongs_to_training_is_left_out_of_a_frozen_graph(tmp_path):
     assert read_weights(tmp_path / "frozen.pb", classes=CITYSCAPES).tensors.keys() == {"backbone.stem.0.conv.weight"}
 
 
+def test_a_checkpoints_names_are_those_of_its_frozen_graph(tmp_path):
+    variables = Variables(19)
+    tensorflow(variables, picture(33, 33), 65, 16)
+    of_training = {"global_step": np.int64(9), "aspp0/weights/Momentum": np.ones(2, np.float32),
+                   "aspp0/weights/ExponentialMovingAverage": np.ones(2, np.float32)}  # fmt: skip
+    np.savez(tmp_path / "model.npz", **variables.arrays, **of_training)
+    (tmp_path / "frozen.pb").write_bytes(frozen_graph(variables.arrays))
+    saved, frozen = (read_weights(tmp_path / name, classes=CITYSCAPES) for name in ("model.npz", "frozen.pb"))
+    assert saved.network == frozen.network == "deeplabv3plus-xception65"
+    assert saved.tensors.keys() == frozen.tensors.keys()
+    assert all(torch.equal(saved.tensors[name], frozen.tensors[name]) for name in frozen.tensors)
+
+
 def test_another_frozen_graph_says_what_to_do_with_it(tmp_path):
     (tmp_path / "ssd.pb").write_bytes(frozen_graph({"FeatureExtractor/weights": np.ones((3, 3, 3, 8), np.float32)}))
     with pytest.raises(WeightsError, match="no network that is known here; convert it to ONNX"):

@@ -73,6 +73,8 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, content, said, nam
         ("saved_model.pb", "a TensorFlow graph"),
         ("model.safetensors.index.json", "one of the parts of a checkpoint, or list them; join them"),
         ("model-00001-of-00002.safetensors", "one of the parts of a checkpoint"),
+        ("model.ckpt.index", "a part of TensorFlow's checkpoint; give the frozen graph beside it"),
+        ("model.ckpt-90000.data-00000-of-00001", "or its arrays, saved by TensorFlow: r = tf.train.load_checkpoint"),
     ],
 )
 def test_some_are_told_by_their_names(tmp_path, name, said):
@@ -87,6 +89,7 @@ def test_some_are_told_by_their_names(tmp_path, name, said):
         ("global_step5", "is a checkpoint of DeepSpeed; join it"),
         ("pytorch_model.bin.index.json", "is a checkpoint in parts; join them"),
         ("saved_model.pb", "is a SavedModel of TensorFlow"),
+        ("model.ckpt.meta", "has TensorFlow's checkpoint; give the frozen graph"),
         ("a.txt", "is a folder; give the checkpoint's file"),
     ],
 )

@@ -27,7 +27,7 @@ def point_of(point):
 NETWORK = {
     "name": "icnet-caffe", "size": [1025, 2049], "trained": False, "parameters": 6_700_000, "gmac": 29.8,
     "executed": {"fp16": {"bf16": 74}, "int8": {"bf16": 2, "int8": 72}}, "engines": {"fp16": "a", "int8": "b"},
-    "logits_of": "0",
+    "plain": "p", "logits_of": "0",
     "logits": {"graph": 1.0, "fp16": 0.99996, "int8": 0.5}, "logits_size": [257, 513], "miou": 67.7, "miou_of": "val",
     "licence": "none stated", "checkpoint": "hszhao/ICNet",
 }  # fmt: skip
@@ -38,7 +38,7 @@ def parts():
     points = [point_of(point) for point in (*STUDY, *CASCADE)]
     files = [(point[key], point["frame"]) for point in points for key in ("engine", "plain") if point[key]]
     ms = {key_of_time(*file): 100.0 + i for i, file in enumerate(files)}
-    ms |= {key_of_time("a", FRAME): 44.44, key_of_time("b", FRAME): 33.3}
+    ms |= {key_of_time("a", FRAME): 44.44, key_of_time("b", FRAME): 33.3, key_of_time("p", FRAME): 144.0}
     times = {key: {"run": 0, "p50_ms": value, "samples_ms": [[1.0]], "peak_mib": 300.4} for key, value in ms.items()}
     branches = [point["name"] for point in points if point["series"] == "ICNet's branches"]
     return {
@@ -59,7 +59,7 @@ def test_documents_hold_what_was_measured_and_no_path(parts):
     assert not {"graph", "engine", "plain"} & set(study["points"][0])
     assert study["points"][0]["ours"]["p50_ms"] == 100 and study["points"][0]["as_it_comes"]["p50_ms"] == 101
     assert [network["name"] for network in of_all["networks"]] == ["icnet-caffe"]  # what was not timed has no row
-    assert "engines" not in of_all["networks"][0] and of_all["machine"] == study["machine"]
+    assert not {"engines", "plain"} & set(of_all["networks"][0]) and of_all["machine"] == study["machine"]
 
 
 def test_a_row_of_the_study_has_our_figures_and_the_papers(parts):
@@ -87,7 +87,7 @@ def test_stages_are_told_in_milliseconds_and_shares(parts):
 def test_a_row_of_a_network_tells_cost_times_layers_logits_and_what_is_published(parts):
     row = page.networks_table(page.networks_document(parts)).splitlines()[2]
     assert row.startswith(
-        "| icnet-caffe, at 1025x2049 | random | 6.70 | 29.8 | 44.4 | 33.3 | 97% | 1.0000 | 1.0000 | 0.5000 |"
+        "| icnet-caffe, at 1025x2049 | random | 6.70 | 29.8 | 44.4 | 33.3 | 144 | 97% | 1.0000 | 1.0000 | 0.5000 |"
     )
     assert row.endswith("| 67.7 | none stated | hszhao/ICNet |")
 
@@ -96,8 +96,9 @@ def test_rows_that_are_measured_again_stand_beside_the_others_each_with_its_run(
     first = page.networks_document(parts)
     first["networks"] = [{**first["networks"][0], "name": name} for name in ("a", "b", "c")]
     networks = [{**NETWORK, "name": name, "engines": {"fp16": f"{name}f", "int8": f"{name}i"}} for name in "bd"]
+    keys = [key_of_time(NETWORK["plain"], FRAME)]
     parts["networks"] = {"networks": networks}
-    keys = [key_of_time(engine, FRAME) for network in networks for engine in network["engines"].values()]
+    keys += [key_of_time(engine, FRAME) for network in networks for engine in network["engines"].values()]
     run = {**CONDITIONS, "date": "2026-11-30"}
     parts["times"] = {"runs": [CONDITIONS, run], "times": {key: {"run": 1, "p50_ms": 1.0} for key in keys}}
     found = page.networks_document(parts, first)

@@ -17,7 +17,8 @@ def point(engine, plain=None, frame=FRAME):
 
 
 def network(name, gmac=20.0):
-    return {"name": name, "gmac": gmac, "engines": {"fp16": f"e/{name}-fp16", "int8": f"e/{name}-int8"}}
+    engines = {kind: f"e/{name}-{kind}" for kind in ("fp16", "int8")}
+    return {"name": name, "gmac": gmac, "engines": engines, "plain": f"e/{name}-plain"}
 
 
 POINTS = [
@@ -59,8 +60,9 @@ def test_an_engine_of_both_tables_is_timed_once_beside_all_that_it_is_compared_w
     assert len(study) == len(set(study)) == 7 and study.count("icnet-fp16 on 1024x2048") == 1
     assert {"icnet-plain on 1024x2048", "icnet-int8 on 1024x2048", "pspnet-int8 on 1024x2048"} < set(study)
     assert "icnet-fp16 on 352x480" in study
-    assert [name.partition(" ")[0] for name in small] == ["enet-fp16", "enet-int8", "fast-fp16", "fast-int8"]
-    assert [name.partition(" ")[0] for name in huge] == ["huge-fp16", "huge-int8"]
+    of = [[name.partition(" ")[0] for name in group] for group in (small, huge)]
+    assert of[0] == ["enet-fp16", "enet-int8", "enet-plain", "fast-fp16", "fast-int8", "fast-plain"]
+    assert of[1] == ["huge-fp16", "huge-int8", "huge-plain"]
 
 
 def test_one_call_is_one_run(here):
@@ -76,7 +78,7 @@ def test_what_was_stopped_goes_on_and_is_told_apart(here):
         here.run()
     here.stop_at, before = None, list(here.groups)
     found = here.run(here.kept)
-    assert [len(group) for group in here.groups[len(before) :]] == [4, 2]  # not the study's again
+    assert [len(group) for group in here.groups[len(before) :]] == [6, 3]  # not the study's again
     assert (
         found["times"]["icnet-int8 on 1024x2048"]["run"] == 0 and found["times"]["huge-int8 on 1024x2048"]["run"] == 1
     )
@@ -99,7 +101,7 @@ def test_a_changed_engine_takes_what_it_is_compared_with_into_its_run(here):
 def test_one_network_alone_is_timed_again_and_the_others_stay(here):
     known = here.run()
     found = here.run(known, only=[UNITS[-1]])
-    assert here.groups[-1] == ["fast-fp16 on 1024x2048", "fast-int8 on 1024x2048"]
+    assert here.groups[-1] == [f"fast-{kind} on 1024x2048" for kind in ("fp16", "int8", "plain")]
     assert {key: told["run"] for key, told in found["times"].items() if told["run"]} == dict.fromkeys(
         here.groups[-1], 1
     )

@@ -59,6 +59,14 @@ def test_every_input_is_measured_in_every_way(document):
     assert found["frames"] == 3 and "-m runtime.bench_files --engine" in found["fingerprint"]["command"]
 
 
+def test_every_kind_of_file_is_measured_by_itself(document):
+    found = read_document(document)["written"]
+    assert list(found) == ["ids.png", "color.png", "overlay.png", "overlay.jpg"]
+    assert all(len(of["cpu_ms"]) == 3 and min(of["cpu_ms"]) > 0 and of["kib"] > 0 for of in found.values())
+    rows = table(read_document(document)).splitlines()
+    assert f"| ids.png | {np.median(found['ids.png']['cpu_ms']):.1f} | {found['ids.png']['kib']:.0f} |" in rows
+
+
 def test_each_way_is_what_it_is_called_and_its_first_run_is_not_counted(tmp_path, monkeypatch):
     seen = []
 
