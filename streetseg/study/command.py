@@ -11,14 +11,16 @@ from runtime.cli import DONE, add_threads, log, one_of, show
 from runtime.errors import PipelineError
 from runtime.json_values import read_json
 from runtime.measure.fingerprint import load
+from runtime.measure.worker import ENGINE
 from runtime.threads import for_command
 from streetseg.study import page
 from streetseg.study.building import FOLDER, built_point, graph_of
 from streetseg.study.plot import picture
 from streetseg.study.points import BRANCH, CASCADE, FRAME, STUDY
 from streetseg.study.run import Column, Wanted, timed_run, units_of
+from streetseg.study.timing import peaks_mib
 
-STEPS = ("build", "networks", "accuracy", "times")
+STEPS = ("build", "networks", "accuracy", "memory", "times")
 PREPARED = STEPS[:-1]  # what may be done on a busy machine
 STAGED = (("pspnet50-sum", FRAME), ("pspnet50-sum", (512, 1024)), ("icnet", FRAME), ("icnet", (512, 1024)))
 FIGURES = Path("figures")
@@ -76,6 +78,14 @@ def accuracy(asked: Asked) -> Values:
     return {**told, "of_engine": miou, "miou": by_point}
 
 
+def memory(_: Asked) -> Values:
+    """The most memory of a process of each of the study's engines."""
+    units = units_of(kept("build")["points"], ())
+    wanted = {key: timed for unit in units for key, timed in unit.timed.items() if timed.job.kind == ENGINE}
+    known = {key: mib for key, mib in _known("memory").get("peak_mib", {}).items() if key in wanted}
+    return {"peak_mib": known | peaks_mib([timed for key, timed in wanted.items() if key not in known])}
+
+
 def times(asked: Asked) -> Values:
     """One run of everything: the study's engines, beside them OpenVINO as it comes, all networks', and the stages.
 
@@ -97,7 +107,7 @@ def times(asked: Asked) -> Values:
 
 
 DO: dict[str, Callable[[Asked], Values]] = {
-    "build": build, "networks": networks, "accuracy": accuracy, "times": times
+    "build": build, "networks": networks, "accuracy": accuracy, "memory": memory, "times": times
 }  # fmt: skip
 
 

@@ -39,13 +39,15 @@ def has_study(parts: dict[str, Values]) -> bool:
 def study_document(parts: dict[str, Values]) -> Values:
     """The study, of what its steps kept; it is of the run of most of its rows, and the others hold their own."""
     runs, times, accuracy = _runs(parts), parts["times"]["times"], parts.get("accuracy", {})
+    peaks = parts.get("memory", {}).get("peak_mib", {})
     points, stages = [], []
     for point in parts["build"]["points"]:
-        ours = times[key_of_time(point["engine"], point["frame"])]
+        key = key_of_time(point["engine"], point["frame"])
+        ours = times[key]
         plain = times[key_of_time(point["plain"], point["frame"])] if point["plain"] else None
         row = {
             **{key: value for key, value in point.items() if key not in ("graph", "engine", "plain")},
-            "ours": _bare(ours),
+            "ours": {**_bare(ours), "peak_mib": peaks.get(key)},
             "as_it_comes": plain and _bare(plain),
             "miou": accuracy.get("miou", {}).get(point["name"]),
         }
@@ -127,8 +129,8 @@ def study_table(study: Values) -> str:
         )  # fmt: skip
         cost = [f"{point['parameters'] / 1e6:.2f}", f"{point['gmac']:.1f}", f"**{_ms(ours['p50_ms'])}**"]
         share, plain = ours["p50_ms"] / full["ours"]["p50_ms"], point["as_it_comes"]
-        beside = _ms(plain["p50_ms"]) if plain else ""
-        rows.append([title(point) + _mark(point), *cost, _share(share), beside, f"{ours['peak_mib']:.0f}", *told])
+        beside, peak = _ms(plain["p50_ms"]) if plain else "", f"{ours['peak_mib']:.0f}" if ours["peak_mib"] else ""
+        rows.append([title(point) + _mark(point), *cost, _share(share), beside, peak, *told])
     return as_table(heads, rows)
 
 

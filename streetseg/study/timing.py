@@ -30,7 +30,7 @@ class Timed(NamedTuple):
 def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:
     """The times of a group, all open at once, in turns after one frame each; JSON values by name.
 
-    Each has its samples and their median in ms, from frame to mask, and the most memory of its process in MiB.
+    Each has its samples and their median in ms, from frame to mask.
 
     Raises:
         EngineError: one of them cannot be opened, or fails.
@@ -44,9 +44,26 @@ def measure(group: Sequence[Timed], rounds: int = ROUNDS) -> dict[str, Any]:
         order = turns(np.random.default_rng(0), rounds, 1, len(taking))
         taken = take_turns([workers[i].frame_ms for i in taking], order)[:, :, 0]
         return {
-            timed.name: _figures(taken[[j for j, of in enumerate(taking) if of == i]].T, workers[i])
+            timed.name: _figures(taken[[j for j, of in enumerate(taking) if of == i]].T)
             for i, timed in enumerate(group)
         }
+
+
+def peaks_mib(group: Sequence[Timed]) -> dict[str, float]:
+    """By name the most memory in MiB of a process that opens it and segments two frames.
+
+    Raises:
+        EngineError: one of them cannot be opened, or fails.
+    """
+    found = {}
+    with scratch() as folder:
+        frames = _frames({timed.frame for timed in group}, folder)
+        for timed in group:
+            with ExitStack() as stack:
+                worker = _opened(stack, timed, frames)
+                warm_up([worker], 1)
+                found[timed.name] = worker.ask(do="peak").mib
+    return found
 
 
 def _opened(stack: ExitStack, timed: Timed, frames: Mapping[tuple[int, int], Path]) -> Worker:
@@ -62,10 +79,6 @@ def _frames(sizes: set[tuple[int, int]], folder: Path) -> dict[tuple[int, int], 
     return paths
 
 
-def _figures(samples_ms: np.ndarray, worker: Worker) -> dict[str, Any]:
+def _figures(samples_ms: np.ndarray) -> dict[str, Any]:
     # float (rounds, frames a round)
-    return {
-        "p50_ms": percentiles(samples_ms)["p50"],
-        "samples_ms": np.round(samples_ms, 3).tolist(),
-        "peak_mib": worker.ask(do="peak").mib,
-    }
+    return {"p50_ms": percentiles(samples_ms)["p50"], "samples_ms": np.round(samples_ms, 3).tolist()}

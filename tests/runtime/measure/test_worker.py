@@ -237,3 +237,10 @@ def test_code_that_is_older_than_threads_says_that_it_cannot_be_held_to_a_number
         serving._held_to(1)
     with serving._held_to(0):
         pass
+
+
+def test_the_most_memory_is_the_programs_own_and_not_of_what_started_it():
+    started = "import subprocess, sys; held = b'x' * (600 << 20); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    own = "from runtime.measure.serving import peak_mib; print(peak_mib())"
+    done = subprocess.run([sys.executable, "-c", started, own], capture_output=True, text=True, check=True, timeout=60)
+    assert 10 < float(done.stdout) < 400

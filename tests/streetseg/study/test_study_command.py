@@ -21,7 +21,7 @@ def test_prepare_does_all_but_the_times(folder, monkeypatch):
     done = []
     monkeypatch.setattr(command, "DO", {step: lambda _, step=step: done.append(step) or {} for step in command.STEPS})
     assert command.main(["--prepare", "--folder", str(folder)]) == 0
-    assert done == ["build", "networks", "accuracy"]
+    assert done == ["build", "networks", "accuracy", "memory"]
 
 
 def test_an_engine_is_evaluated_once_and_a_new_one_again(folder, monkeypatch):

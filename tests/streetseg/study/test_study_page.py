@@ -39,13 +39,14 @@ def parts():
     files = [(point[key], point["frame"]) for point in points for key in ("engine", "plain") if point[key]]
     ms = {key_of_time(*file): 100.0 + i for i, file in enumerate(files)}
     ms |= {key_of_time("a", FRAME): 44.44, key_of_time("b", FRAME): 33.3, key_of_time("p", FRAME): 144.0}
-    times = {key: {"run": 0, "p50_ms": value, "samples_ms": [[1.0]], "peak_mib": 300.4} for key, value in ms.items()}
+    times = {key: {"run": 0, "p50_ms": value, "samples_ms": [[1.0]]} for key, value in ms.items()}
     branches = [point["name"] for point in points if point["series"] == "ICNet's branches"]
     return {
         "build": {"points": points},
         "networks": {"networks": [NETWORK, {**NETWORK, "name": "not-timed", "engines": {"fp16": "c", "int8": "d"}}]},
         "accuracy": {"dataset": "camvid", "split": "val", "frames": 101,
                      "miou": {name: 0.6 + i / 100 for i, name in enumerate(branches)}},
+        "memory": {"peak_mib": dict.fromkeys(ms, 300.4)},
         "times": {
             "runs": [CONDITIONS], "times": times,
             "stages": {"g": {"run": 0, "model": "icnet", "size": [1024, 2048], "ms": {"stem": 1.0, "conv5": 3.0}}},

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.measure.worker import ENGINE, Job
 from streetseg.study import timing
-from streetseg.study.timing import FRAMES, Timed, measure
+from streetseg.study.timing import FRAMES, Timed, measure, peaks_mib
 
 
 @pytest.fixture
@@ -47,7 +47,11 @@ def test_each_takes_its_frames_in_every_round_and_one_before(turns_taken):
     assert turns_taken.count("large") == turns_taken.count("small") == 1 + 5 * FRAMES
     assert np.array(found["large"]["samples_ms"]).shape == (5, FRAMES)
     assert found["large"]["p50_ms"] == 9.0  # of 2 to 16
-    assert (found["large"]["peak_mib"], found["small"]["peak_mib"]) == (8, 4)
+
+
+def test_the_memory_of_each_is_that_of_a_process_with_nothing_else(turns_taken):
+    assert peaks_mib([timed("large"), timed("small", (4, 8))]) == {"large": 8.0, "small": 4.0}
+    assert turns_taken == ["large", "small"]
 
 
 def test_each_round_holds_the_turns_of_all(turns_taken):
