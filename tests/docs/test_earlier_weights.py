@@ -25,6 +25,7 @@ PLACES = {
     "kinds-avx2-icnet": ("int8", "CPUs without VNNI"),
     "pairs-icnet": ("int8", "CPUs with VNNI"),
     "pairs-nncf-icnet": ("int8", "CPUs with VNNI"),
+    "rivals-ddrnet23-slim-int8": ("benchmarks", "Beside all of them"),
     "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
     "scaling-icnet-int8": ("benchmarks", "More threads, more pixels"),
     "sensitivity-icnet": ("int8", "Which layers cost what"),

@@ -65,7 +65,9 @@ def test_the_accuracies_that_readme_tells_are_the_measured_ones():
     )
     for name, deployed, small, size in rows:
         figures = [
-            path for kind in ("sizes", "openvino", "native") for path in (ROOT / "figures").glob(f"{kind}-{name}.json")
+            path
+            for kind in ("sizes", "precisions", "openvino", "native")
+            for path in (ROOT / "figures").glob(f"{kind}-{name}.json")
         ]
         engines = [engine for path in figures for engine in json.loads(path.read_text())["engines"]]
         worth = {

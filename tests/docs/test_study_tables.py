@@ -7,8 +7,8 @@ import pytest
 from runtime.measure.bench.tables import between_marks
 from streetseg.study import page
 from streetseg.study.plot import picture
-from streetseg.study.points import BRANCH, CASCADE, STUDY
-from tests.helpers.earlier import are_earlier, may_stand
+from streetseg.study.points import BRANCH, BRANCHES, CASCADE, STUDY
+from tests.helpers.earlier import are_earlier, are_shipped, may_stand
 from tests.helpers.project import ROOT
 
 STUDIED, NETWORKS = (json.loads((ROOT / f"figures/{name}.json").read_text()) for name in ("study", "networks"))
@@ -59,3 +59,16 @@ def test_the_whole_networks_accuracy_is_that_of_the_page_of_accuracy():
     assert STUDIED["accuracy"]["frames"] == 101 and len(found) == 3
     for size, miou in found.items():
         assert abs(100 * (miou - sizes[size])) < SAME_ACCURACY
+
+
+def test_what_the_branches_are_worth_in_int8_is_what_was_measured():
+    found = json.loads((ROOT / "figures/branches-icnet.json").read_text())["engines"]
+    assert {(e["precision"], e["frames"]) for e in found} == {("int8", 101)}
+    assert all(are_shipped(e["model"], e["weights_sha256"]) for e in found)
+    worth = {(e["model"], *e["network_size"]): 100 * e["miou"] for e in found}
+    text = " ".join((ROOT / "docs/study.md").read_text().split())
+    for size in ((1024, 2048), (704, 960)):
+        of = [worth[(model, *size)] for model in BRANCHES]
+        assert f"{of[0]:.2f}, {of[1]:.2f} and {of[2]:.2f} at {size[0]}x{size[1]}" in text
+        points = [point for point in STUDIED["points"] if point["series"] == BRANCH and tuple(point["size"]) == size]
+        assert all(100 * point["miou"] - worth[(point["model"], *size)] < 0.5 for point in points)
