@@ -9,9 +9,11 @@ from export.models.deeplab import (
     deeplab_mmseg_r50,
     deeplab_mobilenetv2,
     deeplab_xception41,
+    deeplab_xception41_os8,
     deeplab_xception65,
     deeplab_xception65_os8,
     deeplab_xception71,
+    deeplab_xception71_os8,
     deployed_deeplab,
 )
 from export.models.enet import DeployedENet, ENet
@@ -139,9 +141,11 @@ for _name, _build in (("icnet-mmseg-r18", icnet_mmseg_r18), ("icnet-mmseg-r50", 
 DEEPLAB, TENSORFLOW = "Chen et al. 2018, arXiv:1802.02611", Normalization(2 / 255, (1.0, 1.0, 1.0))
 for _name, _made in (
     ("deeplabv3plus-xception41", deeplab_xception41),
+    ("deeplabv3plus-xception41-os8", deeplab_xception41_os8),
     ("deeplabv3plus-xception65", deeplab_xception65),
     ("deeplabv3plus-xception65-os8", deeplab_xception65_os8),
     ("deeplabv3plus-xception71", deeplab_xception71),
+    ("deeplabv3plus-xception71-os8", deeplab_xception71_os8),
 ):
     register(
         Network(

@@ -166,9 +166,19 @@ def deeplab_xception41(classes: int) -> DeepLabV3Plus:
     return on_xception(classes, XCEPTION_41)
 
 
+def deeplab_xception41_os8(classes: int) -> DeepLabV3Plus:
+    """On Xception-41 at output stride 8."""
+    return on_xception(classes, XCEPTION_41, 8)
+
+
 def deeplab_xception71(classes: int) -> DeepLabV3Plus:
     """On Xception-71 at output stride 16."""
     return on_xception(classes, XCEPTION_71)
+
+
+def deeplab_xception71_os8(classes: int) -> DeepLabV3Plus:
+    """On Xception-71 at output stride 8."""
+    return on_xception(classes, XCEPTION_71, 8)
 
 
 def deeplab_mobilenetv2(classes: int) -> DeepLabV3Plus:

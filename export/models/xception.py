@@ -1,6 +1,6 @@
 """Aligned Xception: Chen et al. 2018, arXiv:1802.02611, as published (tensorflow/models, deeplab/core/xception.py)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,16 +49,16 @@ class SeparableConv(nn.Module):
 
 
 class Module(nn.Module):
-    """Three separable convolutions, and a skip that takes its input before any ReLU."""
+    """Three separable convolutions, and a skip (convolved, as it is, or none) that takes its input before any ReLU."""
 
     def __init__(
         self,
         cin: int,
         widths: tuple[int, int, int],
         *,
+        skip: Literal["conv", "sum", "none"],
         stride: int = 1,
         dilation: int = 1,
-        skip: bool = True,
         inside: bool = False,
     ) -> None:
         super().__init__()
@@ -67,15 +67,15 @@ class Module(nn.Module):
             SeparableConv(a, b, stride=s, dilation=dilation, inside=inside)
             for a, b, s in zip(inputs, widths, strides, strict=True)
         )
-        self.skip, changes = skip, stride > 1 or cin != widths[-1]
-        self.shortcut = ConvBN(cin, widths[-1], 1, stride=stride, relu=False, eps=EPS) if skip and changes else None
+        self.skip = skip
+        self.shortcut = ConvBN(cin, widths[-1], 1, stride=stride, relu=False, eps=EPS) if skip == "conv" else None
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """float (N, cin, h, w) -> the module's output, and its second convolution's, which a decoder reads."""
         first, second, third = self.convs
         tapped: torch.Tensor = second(first(x))
         y: torch.Tensor = third(tapped)
-        if self.skip:
+        if self.skip != "none":
             y = y + (x if self.shortcut is None else self.shortcut(x))
         return y, tapped
 
@@ -91,11 +91,13 @@ class Xception(nn.Module):
         for width, stride in depth.entry:
             if reached == output_stride:
                 stride, dilation = 1, dilation * stride
-            self.entry.append(Module(channels, (width, width, width), stride=stride))
+            self.entry.append(Module(channels, (width, width, width), skip="conv", stride=stride))
             channels, reached = width, reached * stride
-        self.middle = nn.ModuleList(Module(channels, MIDDLE, dilation=dilation) for _ in range(depth.middle))
-        self.exit1 = Module(channels, EXIT[0], dilation=dilation)
-        self.exit2 = Module(EXIT[0][-1], EXIT[1], dilation=2 * dilation, skip=False, inside=True)
+        self.middle = nn.ModuleList(
+            Module(channels, MIDDLE, skip="sum", dilation=dilation) for _ in range(depth.middle)
+        )
+        self.exit1 = Module(channels, EXIT[0], skip="conv", dilation=dilation)
+        self.exit2 = Module(EXIT[0][-1], EXIT[1], skip="none", dilation=2 * dilation, inside=True)
         self.tap = depth.tap
         self.channels, self.low_channels = EXIT[1][-1], depth.entry[depth.tap].channels
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.helpers.published_mmseg import ResNetV1c, module
 
-ENTRY = {65: ((128, 2), (256, 2), (728, 2)), 71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))}
+ENTRY = {41: ((128, 2), (256, 2), (728, 2)), 65: ((128, 2), (256, 2), (728, 2)), 71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))}
 
 
 class Variables:
@@ -81,7 +81,7 @@ def tensorflow(v, x, depth=65, stride=16):
         reached *= step
         x, tapped = unit(v, f"{name}/entry_flow/block{i}/unit_1", x, (width,) * 3, stride=step, skip="conv")
         low = tapped if i == (3 if depth == 71 else 2) else low
-    for i in range(1, 17):
+    for i in range(1, 9 if depth == 41 else 17):
         x, _ = unit(v, f"{name}/middle_flow/block1/unit_{i}", x, (728,) * 3, rate=rate, skip="sum")
     x, _ = unit(v, f"{name}/exit_flow/block1/unit_1", x, (728, 1024, 1024), rate=rate, skip="conv")
     widths = 1536, 1536, 2048

@@ -21,7 +21,10 @@ from tests.helpers.published_deeplab import MmsegDeepLab, VainfDeepLab, Variable
     [
         ("deeplabv3plus-xception65", 65, 16),
         ("deeplabv3plus-xception65-os8", 65, 8),
+        ("deeplabv3plus-xception41", 41, 16),
+        ("deeplabv3plus-xception41-os8", 41, 8),
         ("deeplabv3plus-xception71", 71, 16),
+        ("deeplabv3plus-xception71-os8", 71, 8),
     ],
 )
 def test_the_authors_frozen_graph_gives_its_logits(name, depth, stride, tmp_path):
