@@ -27,6 +27,11 @@ MMSEG = {
 }
 
 
+# Depth of timm's aligned Xception, output stride, and the module of the entry flow that DeepLabV3+ reads. Not 71 at 8:
+# timm adds the map itself where the authors convolve it, as soon as a stride of the entry flow has become 1.
+XCEPTIONS = ((41, 16, 1), (41, 8, 1), (65, 16, 1), (65, 8, 1), (71, 16, 2))
+
+
 class Missing(types.ModuleType):
     """A module of whatever classes are asked of it."""
 
@@ -103,16 +108,37 @@ def mmseg_networks(folder: Path) -> None:
         save(folder, name, network, frame, logits=logits)
 
 
-def xception(folder: Path) -> None:
-    """timm's aligned Xception-65 at output stride 16: the last map, and what DeepLabV3+ reads at 1/4."""
+def xceptions(folder: Path) -> None:
+    """timm's aligned Xceptions: the last map, and what DeepLabV3+ reads at 1/4."""
     import timm
 
-    network = filled(timm.create_model("xception65", pretrained=False, num_classes=0, global_pool="", output_stride=16))
-    frame, taps = picture(73, 121), []
-    network.blocks[1].stack.conv2.register_forward_hook(lambda *args: taps.append(args[-1].clone()))
+    for depth, stride, tap in XCEPTIONS:
+        form = {"num_classes": 0, "global_pool": "", "output_stride": stride}
+        network = filled(timm.create_model(f"xception{depth}", pretrained=False, **form))
+        frame, taps = picture(73, 121), []
+        network.blocks[tap].stack.conv2.register_forward_hook(lambda *args, to=taps: to.append(args[-1].clone()))
+        with torch.inference_mode():
+            last = network(frame)
+        save(folder, f"xception{depth}-os{stride}", network, frame, last=last, low=taps[0])
+
+
+def mobilenet(folder: Path) -> None:
+    """torchvision's MobileNetV2 at output stride 16: the last map, and what DeepLabV3+ reads at 1/4.
+
+    VainF's has its zeros before a block's first convolution, torchvision's after it: equal where that keeps zeros zero.
+    """
+    from torchvision.models import mobilenet_v2
+
+    network = filled(mobilenet_v2(weights=None).features[:-1])
+    network[14].conv[1][0].stride = (1, 1)
+    for block in network[15:]:
+        block.conv[1][0].dilation = block.conv[1][0].padding = (2, 2)
+    for block in network[2:]:
+        norm = block.conv[0][1]
+        norm.bias.data = norm.running_mean * norm.weight.data / (norm.running_var + norm.eps).sqrt()
+    frame = picture(73, 121)
     with torch.inference_mode():
-        last = network(frame)
-    save(folder, "xception65", network, frame, last=last, low=taps[0])
+        save(folder, "mobilenet", network, frame, last=network(frame), low=network[:4](frame))
 
 
 def pyramid(folder: Path) -> None:
@@ -137,5 +163,5 @@ def pspnet(folder: Path) -> None:
 if __name__ == "__main__":
     without_operators()
     torch.set_num_threads(1)
-    for write in (mmseg_networks, xception, pyramid, pspnet):
+    for write in (mmseg_networks, xceptions, mobilenet, pyramid, pspnet):
         write(Path(sys.argv[1]))

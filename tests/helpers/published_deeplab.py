@@ -13,7 +13,8 @@ from torch import nn
 
 from tests.helpers.published_mmseg import ResNetV1c, module
 
-ENTRY = {41: ((128, 2), (256, 2), (728, 2)), 65: ((128, 2), (256, 2), (728, 2)), 71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))}
+SHORT = (128, 2), (256, 2), (728, 2)
+ENTRY = {41: SHORT, 65: SHORT, 71: ((128, 2), (256, 1), (256, 2), (728, 1), (728, 2))}
 
 
 class Variables:

@@ -1,6 +1,8 @@
 """Published networks in their own authors' or other people's code: the same tensors in, the same logits out.
 
-Run by `make test-independent`, which makes the environment that has that code.
+Run by `make test-independent`, which makes the environment that has that code. segmentation-models-pytorch is not in
+it: its networks are others. Its DeepLabV3+ has nothing between the halves of the head's separable convolutions, one of
+these more before the decoder and one less in it; its PSPNet reads the encoder at 1/8 and dilates nothing.
 """
 
 import subprocess
@@ -13,8 +15,9 @@ import torch
 
 from export.checkpoints.weights import load, read_weights
 from export.models.deeplab import deeplab_mobilenetv2
+from export.models.mobilenetv2 import MobileNetV2
 from export.models.pspnet import MMSEG, SEMSEG, PSPNet
-from export.models.xception import XCEPTION_65, Xception
+from export.models.xception import XCEPTION_41, XCEPTION_65, XCEPTION_71, Xception
 from export.registry import find
 
 pytestmark = pytest.mark.independent
@@ -78,11 +81,17 @@ def test_pytorchcvs_pspnet_gives_our_logits(folder):
     assert_same(upsampled, expected["upsampled"])
 
 
-def test_timms_xception_gives_our_maps(folder):
-    tensors, frame, expected = case(folder, "xception65")
-    network, ours = Xception(XCEPTION_65, 16), {}
+DEPTHS = {41: XCEPTION_41, 65: XCEPTION_65, 71: XCEPTION_71}
+
+
+@pytest.mark.parametrize(("depth", "stride"), [(41, 16), (41, 8), (65, 16), (65, 8), (71, 16)])
+def test_timms_xception_gives_our_maps(folder, depth, stride):
+    tensors, frame, expected = case(folder, f"xception{depth}-os{stride}")
+    network, ours = Xception(DEPTHS[depth], stride), {}
+    modules = [f"entry.{i}" for i in range(len(DEPTHS[depth].entry))]
+    modules += [*(f"middle.{i}" for i in range(DEPTHS[depth].middle)), "exit1", "exit2"]
     for name, tensor in tensors.items():
-        ours[xception_name(name)] = tensor
+        ours[xception_name(name, modules)] = tensor
     network.load_state_dict(ours)
     with torch.inference_mode():
         low, last = network.eval()(frame)
@@ -90,11 +99,21 @@ def test_timms_xception_gives_our_maps(folder):
     assert_same(low, expected["low"])
 
 
-def xception_name(name):
+def test_torchvisions_mobilenet_gives_our_maps(folder):
+    tensors, frame, expected = case(folder, "mobilenet")
+    network = MobileNetV2(16)
+    network.load_state_dict(dict(zip(network.state_dict(), tensors.values(), strict=True)))
+    with torch.inference_mode():
+        low, last = network.eval()(frame)
+    assert_same(last, expected["last"])
+    assert_same(low, expected["low"])
+
+
+def xception_name(name, modules):
     first, index, *rest = name.split(".")
     if first == "stem":
         return name
-    module = [*(f"entry.{i}" for i in range(3)), *(f"middle.{i}" for i in range(16)), "exit1", "exit2"][int(index)]
+    module = modules[int(index)]
     if rest[0] == "shortcut":
         return ".".join((module, *rest))
     conv, (kind, part) = int(rest[1].removeprefix("conv")) - 1, rest[2].split("_")
