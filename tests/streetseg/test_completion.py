@@ -12,7 +12,8 @@ from streetseg import cli, commands, completion
 NETWORKS = {
     "ddrnet23-slim", "deeplabv3plus-mmseg-r50", "deeplabv3plus-mobilenetv2", "deeplabv3plus-xception41",
     "deeplabv3plus-xception41-os8", "deeplabv3plus-xception65", "deeplabv3plus-xception65-os8",
-    "deeplabv3plus-xception71", "deeplabv3plus-xception71-os8", "enet", "enet-davidtvs", "fast-scnn", "fast-scnn-mmseg", "icnet", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50", "icnet-sub24",
+    "deeplabv3plus-xception71", "deeplabv3plus-xception71-os8", "enet", "enet-davidtvs", "fast-scnn", "fast-scnn-mmseg",
+    "icnet", "icnet-caffe", "icnet-mmseg-r18", "icnet-mmseg-r50", "icnet-sub24",
     "icnet-sub4", "pidnet-s", "pspnet50", "pspnet50-caffe", "pspnet50-mmseg", "pspnet50-sum", "pspnet50-sum-half",
     "pspnet50-sum-os16", "pspnet50-sum-os32", "pspnet50-sum-quarter",
 }  # fmt: skip
