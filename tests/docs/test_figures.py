@@ -46,7 +46,7 @@ def test_the_table_of_precisions_is_what_was_measured(path):
         assert f"{row} {same}".rstrip() in page("int8"), row
 
 
-TITLES = {"enet": "ENet", "fast-scnn": "Fast-SCNN"}
+TITLES = {"enet": "ENet"}
 
 
 @pytest.mark.parametrize("name", TITLES)
