@@ -67,6 +67,7 @@ class Lanes(ClosedOnExit):
         self._free = list(backends)
         self._holders: Counter[int] = Counter()  # lanes by the thread that has them
         self._waiting = self._warming = 0  # threads for a lane; `warm_up`s
+        self._in_company = False  # whether another frame was in flight when the last one began
         self._changed = threading.Condition()
         self._closed = False
         self._guard = Guard("this engine")
@@ -166,6 +167,7 @@ class Lanes(ClosedOnExit):
         with self._sharing():
             masks = [self._warmed(backend, frame, runs, stop) for backend in backends]
         if self._asking:
+            self._in_company = False
             self._warmed(backends[-1], frame, runs, stop)
         return masks[-1]
 
@@ -191,8 +193,12 @@ class Lanes(ClosedOnExit):
                 self._warming -= 1
 
     def _is_alone(self) -> bool:
-        # Asked by who has a lane, so that none of these can change to its disadvantage unless another frame comes.
-        return len(self._free) == len(self._backends) - 1 and not (self._waiting or self._warming)
+        # Asked by who has a lane, when its frame begins. Where frames come and go, one of them is by itself for a
+        # moment: with all cores it would hold up the next one, and has cost more of them than with its share.
+        with self._changed:
+            others = len(self._free) < len(self._backends) - 1 or bool(self._waiting or self._warming)
+            before, self._in_company = self._in_company, others
+        return not (others or before)
 
     def close(self) -> None:
         """Free everything, once the lanes in use are back; who waits for one is refused.

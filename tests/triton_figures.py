@@ -27,10 +27,10 @@ from runtime.lanes import open_lanes
 from runtime.manifest import read_manifest
 from runtime.measure.bench.tables import rewrite
 from runtime.measure.fingerprint import engine_facts, machine, software, today
-from runtime.media.frames import read_frame
+from runtime.media.frames import png_from_pixels, read_frame
 from runtime.samples import STREET
 from runtime.triton.repository import add
-from tests.helpers.serve_direct import cpu_s, memory_mib
+from tests.helpers.serve_direct import cpu_s, direct, memory_mib, together_mib
 from tests.helpers.tritonserver import Triton, triton
 
 MARK = "<!-- triton: made by `python -m tests.triton_figures` -->"
@@ -58,8 +58,21 @@ def measured(engine: Path, lanes: int, rounds: int, frames: int) -> dict[str, An
             found["masks"] = {way: bool(np.array_equal(make()(frame), want)) for way, make in ways.items()}
             found["per_s"] = _rates(ways, frame, rounds, frames)
             found["cpu_ms"] = {way: _cpu_ms(running, make, frame, frames) for way, make in ways.items()}
-            found["peak_mib"] = [memory_mib(pid, "VmHWM") for pid in running.processes()]
+            processes = running.processes()
+            found["peak_mib"] = [memory_mib(pid, "VmHWM") for pid in processes]
+            found["server_peak_mib"] = memory_mib(running.process.pid, "VmHWM")
+            found["together_mib"] = together_mib([running.process.pid, *processes])
+        found["direct_peak_mib"] = _direct_peak_mib(engine, lanes, Path(place), frames)
     return found
+
+
+def _direct_peak_mib(engine: Path, lanes: int, folder: Path, frames: int) -> float:
+    # Of a program with nothing but the lanes in it, given as many pictures by as many at once.
+    picture = folder / "street.png"
+    picture.write_bytes(png_from_pixels(read_frame(STREET)))
+    with direct(engine, lanes, picture) as alone:
+        alone.frames(frames, CLIENTS)
+        return memory_mib(alone.pid, "VmHWM")
 
 
 def client(running: Triton, way: str) -> Segment:
@@ -141,7 +154,9 @@ def as_markdown(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|", *rows, "",
         f"Over gRPC {cpu['model']:.1f} ms of these are the model's processes', {cpu['server']:.1f} Triton's, "
         f"{cpu['program']:.1f} the clients'. The {len(found['peak_mib'])} processes of the model took at most "
-        f"{' and '.join(f'{each:.0f}' for each in found['peak_mib'])} MiB.",
+        f"{' and '.join(f'{each:.0f}' for each in found['peak_mib'])} MiB, Triton itself "
+        f"{found['server_peak_mib']:.0f}; together they hold {found['together_mib']:.0f}, pages that they share counted "
+        f"once. A program of `open_lanes` took at most {found['direct_peak_mib']:.0f}.",
     ])  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from runtime.fit import box_of
 from runtime.lanes import Lanes, open_lanes
 from runtime.manifest import read_manifest
 from runtime.media.frames import read_frame
-from runtime.media.pictures import Segmented, segment_with
+from runtime.media.pictures import Segmented, segment_with, workers
 from runtime.prove import prove
 from runtime.samples import STREET
 from runtime.serve.answers import answer_of
@@ -52,7 +52,9 @@ class Served:
         """Take over the lanes: `close` closes them."""
         self.name, self.path = named
         self.manifest, self.spec, self.lanes = manifest, lanes.spec, lanes
-        self.pool = ThreadPoolExecutor(lanes.count, f"lane-{self.name}")
+        # Beside the requests that have a lane others are decoded and encoded; whoever has no thread waits undecoded.
+        self.pool = ThreadPoolExecutor(lanes.count + 2 * workers(), f"work-{self.name}")
+        self.turn = threading.Semaphore(lanes.count)
         self.users, self.retired, self.recent = 0, False, Recent()
         self._opening = opening
         self._of_fit: dict[Fit, Lanes] = {lanes.spec.preprocess.fit: lanes}
@@ -60,7 +62,7 @@ class Served:
         self._since: dict[int, float] = {}  # when the frames in a lane went in, by thread
 
     def segment(self, frame: np.ndarray, fit: Fit | None, void_below: int | None) -> Segmented:
-        """The mask of one frame; called by the threads of `pool` alone, of which there is one a lane."""
+        """The mask of one frame; for who holds `turn`."""
         own = threading.get_ident()
         with self._counting:
             self._since[own] = monotonic()

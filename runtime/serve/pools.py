@@ -1,6 +1,7 @@
 """Work in threads, for the event loop: nothing is begun for who has left, and what has begun is waited for."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -15,11 +16,19 @@ class Timed(NamedTuple):
     took_ms: float
 
 
-async def in_thread(pool: ThreadPoolExecutor, work: Callable[..., Any], *given: Any) -> Timed:
+async def in_thread(
+    pool: ThreadPoolExecutor, work: Callable[..., Any], *given: Any, left: threading.Event | None = None
+) -> Timed:
     """Do the work in a thread of the pool.
 
     Cancelled before a thread has begun it, it is never done. Cancelled later, it is finished first: whoever counts the
     work that is going on counts it to its end.
+
+    Args:
+        pool: of the thread.
+        work: called with what is given.
+        given: see there.
+        left: set when it is cancelled, for work that can stop earlier.
     """
     asked = perf_counter()
     future = pool.submit(_timed, asked, work, given)
@@ -27,6 +36,8 @@ async def in_thread(pool: ThreadPoolExecutor, work: Callable[..., Any], *given: 
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
+        if left is not None:
+            left.set()
         if not future.cancel():
             await asyncio.wait([waiting])
         raise

@@ -1,14 +1,14 @@
-"""What the server does with a request: let in, decode, segment, encode; each in threads, in bounded numbers."""
+"""What the server does with a request: let in, decode, segment, encode; in threads, in bounded numbers."""
 
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from runtime.backend import Stopwatch
-from runtime.media.pictures import Segmented, workers
+from runtime.media.pictures import Segmented
 from runtime.serve import v2
 from runtime.serve.admission import Admission
 from runtime.serve.answers import answer_of, class_values
@@ -18,7 +18,7 @@ from runtime.serve.engines import Engines, Served
 from runtime.serve.limits import Limits
 from runtime.serve.metrics import Metrics
 from runtime.serve.pools import in_thread
-from runtime.serve.replies import Reply, json_reply
+from runtime.serve.replies import LeftError, Reply, json_reply
 
 PARTS = ("preprocess", "network", "postprocess")  # of `segment`, where the backend tells them
 STAGES = ("decode", "queue", *PARTS, "segment", "encode")
@@ -44,8 +44,6 @@ class Service:
         """Take over the engines: `close` closes them."""
         self.engines, self.limits, self._metrics = engines, limits, metrics
         self.admission = Admission(engines.lanes(), limits.queue, limits.wait_s)
-        self._decoding = ThreadPoolExecutor(workers(), "decode")
-        self._encoding = ThreadPoolExecutor(workers(), "encode")
         metrics.watch(self)
 
     async def segment(self, query: str, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -107,53 +105,41 @@ class Service:
 
     def close(self) -> None:
         """Finish what is begun, then free everything."""
-        for pool in (self._decoding, self._encoding):
-            pool.shutdown()
         for served in self.engines:
             served.close()
 
     async def _done(self, served: Served, decode: Decode) -> Reply:
         with self.admission.place() as came, self.engines.used(served):
-            # Where a lane waits for nobody else, one thread does all of it: each change of threads costs a wake-up.
-            way = self._at_once if served.users <= served.lanes.count else self._in_turns
-            reply, stages = await way(served, decode, came)
+            crowded, left = served.users > served.lanes.count, threading.Event()
+            done = await in_thread(served.pool, self._work, served, decode, came, left, left=left)
+            reply, laps_ms, segmented = done.value
+            if crowded:
+                # Not of who has all cores to itself: nobody who waits will be as quick.
+                served.recent.add(sum(laps_ms[name] for name in ("decode", "segment", "encode")) / 1e3)
+        stages = _stages(laps_ms, done.waited_ms, segmented)
         self._metrics.done(served.name, stages)
         sha = served.manifest.engine_sha256[:12]
         named = {"Server-Timing": server_timing(stages), "X-Engine": f"{served.name}; sha256={sha}"}
         return reply._replace(headers={**reply.headers, **named})
 
-    async def _at_once(self, served: Served, decode: Decode, came: float) -> tuple[Reply, Stages]:
-        def work() -> tuple[Reply, Stages]:
+    def _work(
+        self, served: Served, decode: Decode, came: float, left: threading.Event
+    ) -> tuple[Reply, Stages, Segmented]:
+        # One thread does all of a request, each change of threads costs a wake-up; it waits for a lane in between.
+        self.admission.refuse_late(came, served.lanes.count, served.recent)
+        clock = Stopwatch()
+        frame, asked, encode = decode()
+        clock.lap("decode")
+        with served.turn:
+            clock.lap("turn")
+            if left.is_set():
+                raise LeftError
             self.admission.refuse_late(came, served.lanes.count, served.recent)
-            clock = Stopwatch()
-            frame, asked, encode = decode()
-            clock.lap("decode")
             segmented = served.segment(frame, asked.fit, asked.void_below)
             clock.lap("segment")
-            reply = encode(segmented)
-            clock.lap("encode")
-            return reply, _stages(clock.laps_ms, segmented)
-
-        done = await in_thread(served.pool, work)
-        reply, stages = done.value
-        return reply, {"queue": done.waited_ms, **stages}
-
-    async def _in_turns(self, served: Served, decode: Decode, came: float) -> tuple[Reply, Stages]:
-        # Whoever has a lane computes: others' pictures are decoded and encoded beside it.
-        decoded = await in_thread(self._decoding, decode)
-        frame, asked, encode = decoded.value
-
-        def segment() -> Segmented:
-            self.admission.refuse_late(came, served.lanes.count, served.recent)
-            return served.segment(frame, asked.fit, asked.void_below)
-
-        segmented = await in_thread(served.pool, segment)
-        encoded = await in_thread(self._encoding, encode, segmented.value)
-        laps_ms = {"decode": decoded.took_ms, "segment": segmented.took_ms, "encode": encoded.took_ms}
-        waited_ms = sum(each.waited_ms for each in (decoded, segmented, encoded))
-        # Not of who has all cores to itself: nobody who waits will be as quick.
-        served.recent.add(sum(laps_ms.values()) / 1e3)
-        return encoded.value, {"queue": waited_ms, **_stages(laps_ms, segmented.value)}
+        reply = encode(segmented)
+        clock.lap("encode")
+        return reply, clock.laps_ms, segmented
 
 
 def server_timing(stages: Mapping[str, float]) -> str:
@@ -161,10 +147,11 @@ def server_timing(stages: Mapping[str, float]) -> str:
     return ", ".join(f"{name};dur={stages[name]:.2f}" for name in STAGES if name in stages)
 
 
-def _stages(laps_ms: Stages, segmented: Segmented) -> Stages:
-    # In place of the whole of `segment` its parts, where the backend tells them.
+def _stages(laps_ms: Stages, waited_ms: float, segmented: Segmented) -> Stages:
+    # Waited for a thread and for a lane. In place of the whole of `segment` its parts, where the backend tells them.
     parts = {name: segmented.parts_ms[name] for name in PARTS if name in segmented.parts_ms}
-    return {"decode": laps_ms["decode"], **(parts or {"segment": laps_ms["segment"]}), "encode": laps_ms["encode"]}
+    network = parts or {"segment": laps_ms["segment"]}
+    return {"decode": laps_ms["decode"], "queue": waited_ms + laps_ms["turn"], **network, "encode": laps_ms["encode"]}
 
 
 def ready_reply(is_ready: bool) -> Reply:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +68,12 @@ def memory_mib(pid: int, field: str) -> float:
     """What `/proc/PID/status` says: `VmRSS` now, `VmHWM` at most so far."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) / 1024
+
+
+def together_mib(pids: Iterable[int]) -> float:
+    """What processes hold together now, a page that several of them share counted once. Source: proc(5), Pss."""
+    texts = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")) / 1024
 
 
 def _main(engine: str, lanes: str, picture: str, *fake: str) -> None:

@@ -121,7 +121,7 @@ class Asking(FakeBackend):
         return super().segment(frame, out)
 
 
-def test_a_frame_is_alone_while_no_other_thread_has_a_lane():
+def test_a_frame_is_alone_while_no_other_thread_has_a_lane_nor_had_one_when_the_frame_before_began():
     first, second = Asking(SPEC), Asking(SPEC)
     with Lanes([first, second]) as lanes:
         with lanes.lane() as held, ThreadPoolExecutor(1) as pool:
@@ -129,7 +129,8 @@ def test_a_frame_is_alone_while_no_other_thread_has_a_lane():
             held.segment(gradient())
             pool.submit(lanes.segment, gradient()).result()
             held.segment(gradient())
-        assert (held.alone, other.alone) == ([True, True], [False])
+            held.segment(gradient())
+        assert (held.alone, other.alone) == ([True, False, True], [False])
 
 
 def test_a_frame_is_not_alone_while_another_waits_for_its_lane():
@@ -142,7 +143,8 @@ def test_a_frame_is_not_alone_while_another_waits_for_its_lane():
                 waiting.join(0.001)
             backend.segment(gradient())
         waiting.join()
-    assert backend.alone == [False, True]
+        lanes.segment(gradient())
+    assert backend.alone == [False, False, True]
 
 
 def test_a_warm_up_goes_both_ways_of_a_backend_that_has_two():
