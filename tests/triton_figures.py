@@ -155,8 +155,8 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"Over gRPC {cpu['model']:.1f} ms of these are the model's processes', {cpu['server']:.1f} Triton's, "
         f"{cpu['program']:.1f} the clients'. The {len(found['peak_mib'])} processes of the model took at most "
         f"{' and '.join(f'{each:.0f}' for each in found['peak_mib'])} MiB, Triton itself "
-        f"{found['server_peak_mib']:.0f}; together they hold {found['together_mib']:.0f}, pages that they share counted "
-        f"once. A program of `open_lanes` took at most {found['direct_peak_mib']:.0f}.",
+        f"{found['server_peak_mib']:.0f}; together they hold {found['together_mib']:.0f}, pages that they share "
+        f"counted once. A program of `open_lanes` took at most {found['direct_peak_mib']:.0f}.",
     ])  # fmt: skip
 
 

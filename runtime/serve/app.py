@@ -107,7 +107,7 @@ class Endpoint:
         body = b"" if upload.whole else await upload.body(int(announced) if announced else None)
         call = Call(headers, scope["query_string"].decode("latin-1"), scope.get("path_params", {}), body)
         try:
-            return await upload.unless_left(_awaited(handler, call))
+            return await upload.unless_left(handler(call))
         except asyncio.CancelledError:
             # By uvicorn, when the time for what was accepted is over.
             raise Refusal(
@@ -141,10 +141,6 @@ def headers_of(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in lines):
         found[name] = f"{found[name]}, {value}" if name in found else value
     return found
-
-
-async def _awaited(handler: Handler, call: Call) -> Reply:
-    return await handler(call)
 
 
 async def _send(reply: Reply, upload: Upload, send: Send) -> None:

@@ -5,7 +5,7 @@ A server that closes while its client still sends resets the connection, and the
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
 
 from runtime.serve.limits import MIB, Limits
@@ -26,13 +26,32 @@ class Uploads:
         """None yet."""
         self.limits = limits
         self.closed = False
-        self.reading: set[asyncio.Future[bytes]] = set()
+        self.reading: set[Ending] = set()
 
     def stop(self) -> None:
         """Take no more: what has not come by now is not accepted."""
         self.closed = True
         for each in self.reading:
-            each.cancel()
+            each.end()
+
+
+class Ending:
+    """Ends what the task that makes it waits for, which can tell that from a cancellation by others."""
+
+    def __init__(self) -> None:
+        """Of the task that runs."""
+        self._task, self.ended = asyncio.current_task(), False
+
+    def end(self, _: object = None) -> None:
+        """Cancel it, once; as a callback, too."""
+        task, self._task = self._task, None
+        if task is not None:
+            self.ended = True
+            task.cancel()
+
+    def over(self) -> None:
+        """It waits no more: whoever comes now is too late."""
+        self._task = None
 
 
 class Upload:
@@ -59,21 +78,23 @@ class Upload:
         uploads = self._uploads
         if uploads.closed or len(uploads.reading) >= self._limits.uploads:
             raise self._not_now()
-        reading = asyncio.ensure_future(self._all())
-        uploads.reading.add(reading)
+        ending = Ending()
+        late = asyncio.get_running_loop().call_later(max(0.0, self._until - time.monotonic()), ending.end)
+        uploads.reading.add(ending)
         try:
-            return await asyncio.wait_for(reading, max(0.0, self._until - time.monotonic()))
-        except asyncio.TimeoutError:
+            return await self._all()
+        except asyncio.CancelledError:
+            if not ending.ended:
+                raise
+            if uploads.closed:
+                self._until = time.monotonic() + STOPPING_S
+                raise self._not_now() from None
             self._until = time.monotonic() + LINGER_S
             raise Refusal(408, "slow", f"the body did not come within {self._limits.upload_s:g} s") from None
-        except asyncio.CancelledError:
-            if not uploads.closed:
-                raise
-            self._until = time.monotonic() + STOPPING_S
-            raise self._not_now() from None
         finally:
-            uploads.reading.discard(reading)
-            del reading
+            late.cancel()
+            ending.over()
+            uploads.reading.discard(ending)
 
     async def drop(self) -> None:
         """Read the rest and forget it, as long as its time lasts."""
@@ -82,25 +103,23 @@ class Upload:
         except (asyncio.TimeoutError, LeftError):
             return
 
-    async def unless_left(self, work: Coroutine[Any, Any, T]) -> T:
+    async def unless_left(self, work: Awaitable[T]) -> T:
         """What the work gives; it is cancelled when the client leaves. The body is whole.
 
         Raises:
             LeftError: it has left.
         """
-        doing = asyncio.ensure_future(work)
-        watching = asyncio.ensure_future(self._left())
+        ending, watching = Ending(), asyncio.ensure_future(self._left())
+        watching.add_done_callback(ending.end)
         try:
-            await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if doing.done():
-                return doing.result()
-            raise LeftError
+            return await work
+        except asyncio.CancelledError:
+            if ending.ended:
+                raise LeftError from None
+            raise
         finally:
+            ending.over()
             watching.cancel()
-            if not doing.done():
-                doing.cancel()
-                await asyncio.gather(doing, return_exceptions=True)
-            del doing, watching  # an error refers to this call, which would refer to it, and to a frame for long
 
     async def _all(self) -> bytes:
         parts: list[bytes] = []

@@ -9,7 +9,7 @@ from runtime.serve.engines import Engines, Named, Opening, opened
 from runtime.serve.limits import Limits
 from runtime.serve.options import limits_of, options_of
 from runtime.serve.recent import FEWEST
-from runtime.serve.replies import Refusal
+from runtime.serve.replies import LeftError, Refusal
 from runtime.serve.service import Service
 from tests.helpers.fake_backend import PICTURE, replaced_modules, write_fake_engine
 
@@ -70,3 +70,27 @@ def test_the_wait_is_bounded_by_itself_or_by_a_number_of_seconds(capsys):
         with pytest.raises(SystemExit):
             options_of(["--wait-seconds", wrong])
     assert "-1' is not a number of seconds, 0 to 86400, or auto" in capsys.readouterr().err
+
+
+def test_who_leaves_while_it_waits_for_a_lane_is_not_segmented(tmp_path, monkeypatch):
+    for name, module in replaced_modules().items():
+        monkeypatch.setitem(runtime_backend.MODULES, name, module)
+    served = opened(Named("street", write_fake_engine(tmp_path, delay_s=SECONDS)), Opening(lanes=1))
+    service = Service(Engines([served]), Limits(queue=2), NoMetrics())
+    before = served.lanes._backends[0].segmented
+
+    async def run():
+        first, second = (asyncio.ensure_future(service.segment("", {}, PICTURE)) for _ in range(2))
+        while not served.busy():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(SECONDS / 4)  # the second one is decoded by now
+        second.cancel()
+        with pytest.raises((asyncio.CancelledError, LeftError)):
+            await second
+        assert (await first).status == 200 and service.admission.taken == 0
+
+    try:
+        asyncio.run(run())
+        assert served.lanes._backends[0].segmented == before + 1
+    finally:
+        service.close()

@@ -130,6 +130,39 @@ def test_work_is_cancelled_when_its_client_leaves():
     asyncio.run(run())
 
 
+def test_who_leaves_just_when_the_work_is_done_is_too_late_to_end_what_follows():
+    async def run():
+        body, gone = upload(b""), asyncio.get_running_loop().create_future()
+
+        async def receive():
+            return await gone
+
+        async def work():
+            await asyncio.sleep(0)
+            gone.set_result({"type": "http.disconnect"})
+            await asyncio.sleep(0)  # it is seen, and what that calls is called next
+            return 7
+
+        body._receive = receive
+        assert await body.unless_left(work()) == 7
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_work_that_is_cancelled_by_others_is_no_client_that_left():
+    async def run():
+        for doing in (upload(b"", then="silence").unless_left(asyncio.sleep(30)),
+                      upload(b"a", then="silence").body(None)):  # fmt: skip
+            task = asyncio.ensure_future(doing)
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
 def test_work_whose_client_waits_gives_what_it_gives_or_raises():
     async def run():
         async def work():
