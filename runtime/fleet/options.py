@@ -33,8 +33,10 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
         parser.error(f"{options.inputs[0]}: does not exist{slip}")
     if options.word and options.item:
         parser.error(f"{options.word} is of all items: no --item beside it")
-    if options.word == MERGE and any(_is_run(each) for each in options.inputs):
-        parser.error(f"merge joins a run where it lies: merge -o {options.inputs[0]}")
+    if options.word == MERGE and (options.inputs or options.list):
+        # Inputs would be planned anew, by the options that are typed beside `merge`.
+        where = next(filter(_is_run, options.inputs), options.output)
+        parser.error(f"merge joins what was planned, where it lies, and takes no inputs: merge -o {where}")
     if options.word == PLAN and not (options.inputs or options.list):
         parser.error("plan lists inputs: name some")
     if options.word is None and options.item is None and not (options.inputs or options.list):

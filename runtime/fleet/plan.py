@@ -77,9 +77,9 @@ def _by_input(store: Store) -> dict[tuple[str, str, float], list[Item]]:
 
 
 def _items(given: Input, before: list[Item] | None, part_s: float) -> list[Item]:
-    if before and given.version:
-        return [item for item in before if item.place == str(given.place)] or _read(given, part_s)
-    return _read(given, part_s)
+    # What could not be read may be readable now, with the version that it had.
+    known = [item for item in before or () if item.version and item.sha256 and item.place == str(given.place)]
+    return known or _read(given, part_s)
 
 
 def _read(given: Input, part_s: float) -> list[Item]:
@@ -88,7 +88,7 @@ def _read(given: Input, part_s: float) -> list[Item]:
     if not scheme_of(given.address):
         return _of_file(given, Path(given.address), part_s)
     with scratch() as folder:
-        path = folder / given.place.name
+        path = folder / f"input{given.place.suffix}"  # a key's name may be longer than a disk takes
         try:
             fetch(given.address, path)
         except FrameError:  # whoever does it tells why

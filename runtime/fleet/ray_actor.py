@@ -14,6 +14,7 @@ from runtime.fleet.scratch import scratch
 from runtime.fleet.stores import Store, store_of
 from runtime.fleet.worker import Worker, row_name
 from runtime.media.frames import allow_pixels
+from runtime.texts import shown
 from runtime.threads import for_command, usable
 
 RUN = "plan/run"  # what tells a machine that sees the outputs from one that has another folder of that name
@@ -112,7 +113,7 @@ class OnRay:
             self._ledger.found.remote(identity)
             return ""
         if begun > MOST_BEGUN:
-            return worker.give_up(item, f"{item.input}: its worker was killed {MOST_BEGUN} times").error
+            return worker.give_up(item, f"{shown(item.input)}: its worker was killed {MOST_BEGUN} times").error
         return worker.do(item).error
 
     def _opened(self, store: Store) -> Worker:

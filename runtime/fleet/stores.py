@@ -1,5 +1,6 @@
 """Where inputs lie and outputs go: a folder, or a bucket through fsspec. A file is there whole, or not at all."""
 
+import hashlib
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
 PARTS = ".parts"  # of a folder: what is being written; on the same disk, so that a rename is all that remains
 PART = ".part"
 MOST_OF_A_REASON = 200  # characters
+MOST_OF_A_PART = 20
+MOST_NAME_BYTES = 255  # that a disk takes
 
 
 class Store(Protocol):
@@ -68,10 +71,9 @@ def store_of(address: str) -> Store:
         OutputError: an address of a kind that is not taken.
         LibraryError: fsspec, or what it needs for the address, is not installed.
     """
-    scheme = scheme_of(address)
-    if scheme in ("", "file"):
-        return Folder(Path(address.removeprefix("file://")))
-    if scheme not in BUCKETS:
+    if folder := folder_of(address):
+        return Folder(folder)
+    if scheme_of(address) not in BUCKETS:
         known = ", ".join(f"{name}://" for name in ("s3", "gs"))
         raise OutputError(f"{shown(address)}: a store of this kind is not taken; expected a folder, {known}")
     return Bucket(address)
@@ -81,6 +83,18 @@ def scheme_of(address: str) -> str:
     """`s3` of s3://BUCKET/NAME, in lower case; "" of a path."""
     found = SCHEME.match(address)
     return found[1].lower() if found else ""
+
+
+def folder_of(address: str) -> Path | None:
+    """The folder of this machine that a path or file:// names; None of any other address."""
+    if scheme_of(address) not in ("", "file"):
+        return None
+    return Path(_behind_scheme(address))
+
+
+def _behind_scheme(address: str) -> str:
+    found = SCHEME.match(address)
+    return address[found.end() :] if found else address
 
 
 class Folder:
@@ -221,16 +235,48 @@ def file_system(address: str) -> tuple[Any, str]:
     return fs, str(path).rstrip("/")
 
 
+def object_at(address: str) -> tuple[Any, str]:
+    """`file_system` of an object, whose key is as a path is: libraries take `a/../b` for `b`, which is another object.
+
+    Raises:
+        FrameError: it is not.
+        LibraryError: as `file_system`.
+    """
+    for part in _behind_scheme(address).removeprefix("/").split("/"):
+        if not _is_name(part):
+            what = (
+                f"its key has a part that no file or folder is called, {shown(part[:MOST_OF_A_PART]) or 'an empty one'}"
+            )
+            raise FrameError(f"{shown(address)}: {what}; copy it to another key")
+    return file_system(address)
+
+
+def place_of(key: str) -> Path:
+    """Where masks of an object go, which differs for each key and is never above the folder of masks."""
+    return Path(*(part if _is_name(part) else _in_place_of(part) for part in key.split("/")))
+
+
+def _is_name(part: str) -> bool:
+    # fsspec takes `::` for one address within another.
+    return (
+        part not in ("", ".", "..") and "::" not in part and "\0" not in part and len(part.encode()) <= MOST_NAME_BYTES
+    )
+
+
+def _in_place_of(part: str) -> str:
+    return f"%{hashlib.sha256(part.encode()).hexdigest()[:16]}"
+
+
 def fetch(address: str, target: Path) -> None:
     """Copy what is at an address to a local file, whole or not at all.
 
     Raises:
-        FrameError: it is not there, or cannot be read.
+        FrameError: it is not there, or cannot be read, or its key is none that `object_at` takes.
         LibraryError: as `file_system`.
     """
+    fs, path = object_at(address)
     part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART}")
     try:
-        fs, path = file_system(address)
         target.parent.mkdir(parents=True, exist_ok=True)
         fs.get_file(path, str(part))
         part.replace(target)

@@ -154,6 +154,8 @@ class Worker(ClosedOnExit):
             raise FrameError(f"{shown(item.input)}: is not what was listed: it is missing or has changed; run it again")
         path = self._here(item)
         try:
+            if not item.sha256:
+                _refuse_unlisted(item, path)
             return self._video(item, path) if item.is_video else self._picture(item, path)
         except FrameError as error:
             raise FrameError(_as_given(str(error), path, item)) from None
@@ -169,7 +171,7 @@ class Worker(ClosedOnExit):
         if not item.is_video:
             fetch(item.input, path := self._scratch / "pictures" / f"{item.id(self._asked)}{suffix}")
             return path
-        path = self._scratch / "videos" / f"{item.sha256}{suffix}"
+        path = self._scratch / "videos" / f"{item.sha256 or item.id(self._asked)}{suffix}"
         if not path.is_file():
             for old in sorted(path.parent.glob("*"), key=lambda each: each.stat().st_mtime_ns)[: -KEPT_FILES + 1]:
                 old.unlink()
@@ -241,6 +243,18 @@ def row_of(item: Item, asked: Asked, error: str, *, key: str = "", **told: Any) 
 def row_name(identity: str) -> str:
     """Where the row of an item lies below the folder of outputs, until it is joined."""
     return f"{ROWS}/{identity}.parquet"
+
+
+def _refuse_unlisted(item: Item, path: Path) -> None:
+    # Of bytes that nobody knows, masks could not be told from those of others. Why it was so is told while it lasts.
+    if item.is_video:
+        VideoReader(path).close()
+    else:
+        read_frame(path)
+    raise FrameError(
+        f"{shown(item.input)}: could not be read when it was listed, and can be now: list it again with `plan`, or run "
+        "all of it again"
+    )
 
 
 def _lost(made: Made) -> str:

@@ -26,7 +26,7 @@ class Shard(NamedTuple):
         return list(files[self.number - 1 :: self.shards])
 
 
-def inputs_of(given: Sequence[str], lists: Sequence[str], skip: Path, shard: Shard | None) -> list[FrameFile]:
+def inputs_of(given: Sequence[str], lists: Sequence[str], skip: Path | None, shard: Shard | None) -> list[FrameFile]:
     """The files to do, in their order.
 
     Args:

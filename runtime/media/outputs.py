@@ -221,6 +221,6 @@ def _outputs(stem: Path, saves: Sequence[str] | None, video: bool, overlay: str 
 def _identity(path: Path) -> tuple[int, int]:
     try:
         status = os.stat(path)  # noqa: PTH116 - twice as quick as Path.stat, and there may be 100,000
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, ValueError):  # a name that no disk takes, as an object may have, among them
         return (0, 0)
     return status.st_dev, status.st_ino

@@ -5,12 +5,14 @@ import re
 import pytest
 
 from runtime import cli
+from runtime.artifacts import sha256_of
 from runtime.errors import EngineError, LibraryError
 from runtime.fleet import main
 from runtime.fleet.ray_run import MOST_IN_BLOCK
-from tests.helpers.engines import built_engine
+from tests.helpers.engines import built_engine, changed
 from tests.helpers.fleet import fill, masks, results, told
 from tests.helpers.fleet_runs import all_gone, descendants, kill, listening, named, rows_there, running
+from tests.helpers.graphs import tiny_graph
 
 pytestmark = pytest.mark.fleet
 
@@ -154,3 +156,48 @@ def test_an_item_that_takes_its_worker_with_it_is_given_up(place, tmp_path, monk
     elsewhere = OnRay(packed(Offer((engine,))), ledger, setting._replace(run="another"))
     with pytest.raises(EngineError, match="does not see the outputs"):
         list(elsewhere._errors(items[2:3]))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with a few inputs, for what is about engines."""
+    fill(tmp_path / "in", pictures=3)
+    return tmp_path
+
+
+def test_of_several_engines_each_worker_takes_that_of_its_machine(small, monkeypatch):
+    import dataclasses
+
+    foreign, engine = built_engine(small / "foreign", seed=1), built_engine(small / "engines")
+    changed(foreign, target=dataclasses.replace(changed(foreign).target, device="another CPU"))
+    words = ("in", "-o", "out", "--part-seconds", "0.5", "--engine", str(foreign))
+    with running(small, *words) as run:
+        assert "no engine for this machine" in (said := run.ended([cli.FAILED])) and "another CPU" in said
+    assert rows_there(small / "out") == 0
+    with running(small, *words, str(engine)) as run:
+        assert "rows are of" not in run.ended()
+    monkeypatch.chdir(small)
+    main(["plan", "in", "-o", "alone", "--part-seconds", "0.5"])
+    main(["-o", "alone", "--item", "1/1", "--engine", str(engine)])
+    main(["merge", "-o", "alone"])
+    assert {row.engine for row in results(small / "out")} == {engine.stem}
+    assert told(results(small / "out")) == told(results(small / "alone"))
+    assert masks(small / "out") == masks(small / "alone")
+
+
+def test_a_worker_without_an_engine_of_its_machine_builds_one_of_the_graph(small):
+    import dataclasses
+
+    foreign = built_engine(small / "foreign", seed=1)
+    changed(foreign, target=dataclasses.replace(changed(foreign).target, device="another CPU"))
+    graph = small / "tiny.onnx"
+    graph.write_bytes(tiny_graph())
+    words = ["in", "-o", "out", "--engine", "foreign/" + foreign.name, "--graph", graph.name]
+    words += ["--precision", "fp32", "--backend", "openvino"]
+    with running(small, *words) as run:
+        run.ended()
+    rows = results(small / "out")
+    assert len(rows) == 4 and {row.graph_sha256 for row in rows} == {sha256_of(graph)}
+    assert len(masks(small / "out")) == 4
+    with running(small, *words) as run:  # known by the graph: neither Ray nor a build is begun
+        assert "4 items, 4 done before" in run.ended()

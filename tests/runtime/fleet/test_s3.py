@@ -11,6 +11,7 @@ from runtime.fleet import main
 from runtime.fleet.listing import listed
 from tests.helpers.buckets import fill_bucket, hold_runs_to_folder, hold_what_is_missing_to_a_line
 from tests.helpers.engines import built_engine
+from tests.helpers.fleet import results
 from tests.helpers.fleet_runs import running
 
 pytestmark = pytest.mark.fleet
@@ -88,3 +89,20 @@ def test_an_object_that_was_replaced_is_done_again(bucket, capsys):
         assert capsys.readouterr().out.startswith(f"{count} items done")
         if count == 0:
             fs.copy("archive/in/2.png", "archive/in/1.png")
+
+
+def test_a_key_that_is_a_path_of_another_object_is_a_row_with_its_error_and_has_no_masks_of_that_one(bucket, tmp_path):
+    fs, engine = bucket
+    keys = ("in/a/b/../../0.png", "in/../../../0.png", "in/a//1.png", "in//1.png", "in/./1.png")
+    other = (tmp_path / "in" / "1.png").read_bytes()
+    for key in keys:
+        fs.call_s3("put_object", Bucket="archive", Key=key, Body=other)
+    main(["plan", "s3://archive/in/", "-o", "out", "--part-seconds", "0"])
+    assert main(["-o", "out", "--item", "1/1", "--engine", str(engine)]) == cli.FAILED
+    assert main(["merge", "-o", "out"]) == cli.FAILED
+    rows = {row.input.removeprefix("s3://archive/"): row for row in results(tmp_path / "out")}
+    listed_by_server = {key for key in keys if key in rows}
+    assert len(listed_by_server) >= 3  # the server of the tests makes one key of some
+    assert all("its key has a part that no file or folder is called" in rows[key].error for key in listed_by_server)
+    assert all(row.outputs for key, row in rows.items() if key not in listed_by_server and not key.endswith("bad.png"))
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "engines", "out"}
