@@ -136,11 +136,12 @@ def sources_sha256(*sources: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, lasting: bool = True) -> Iterator[None]:
     """Hold the right to make `path`: a second maker says so and waits here, then finds it made. Freed even by a kill.
 
     Args:
         path: what is made; the lock is an empty file beside it, which stays.
+        lasting: False: where nothing was made, neither it nor a folder that was made for it stays.
 
     Raises:
         RuntimeError: this thread holds it already, and would wait for itself for ever.
@@ -153,8 +154,10 @@ def locked(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock
 
+    new = [] if lasting else [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock: Any = FileLock(path.parent / f".{path.name}.lock")
+    place = path.parent / f".{path.name}.lock"
+    lock: Any = FileLock(place)
     try:
         _acquire(lock, path)
     except OSError as error:
@@ -167,7 +170,14 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not lasting and not path.exists():
+            # While it is held: filelock takes no file that is gone, so that who waits has the next one to itself.
+            with suppress(OSError):
+                place.unlink()
         lock.release()
+        for folder in new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _acquire(lock: Any, path: Path) -> None:

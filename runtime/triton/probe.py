@@ -8,6 +8,7 @@ import http.client
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from runtime.json_values import TOLD, told, values_from_json
 from runtime.serve import v2
 from runtime.texts import shown
 from runtime.triton.golden import Golden, read_golden, refuse_other_mask
-from runtime.triton.places import model_folder, served_lanes, versions
+from runtime.triton.places import model_folder, served_lanes, served_version, versions
 
 URL, TIMEOUT_S = "http://127.0.0.1:8000", 10.0
 
@@ -73,16 +74,41 @@ def probed(asked: Asked, model: Path) -> str:
         The version, or versions while another one is loaded, that answered.
 
     Raises:
-        EngineError: a mask is wrong.
+        EngineError: a mask is wrong, or the version that answered has no golden frame that can be read.
         PipelineError: there is no answer, or an error.
     """
-    golden = {str(number): read_golden(engine) for number, engine in versions(model).items()}
-    frame = next(iter(golden.values())).frame if golden else np.zeros((0, 0, 3), np.uint8)
-    with ThreadPoolExecutor(served_lanes(model) or 1) as pool:
-        answers = list(pool.map(lambda _: inferred(asked, frame), range(served_lanes(model) or 1)))
-    for answer in answers:
-        _refuse_wrong(answer, golden, asked.name)
-    return ", ".join(sorted({answer.version for answer in answers}))
+    there, instances = versions(model), served_lanes(model) or 1
+    frame = _some_golden(model, there).frame
+    with ThreadPoolExecutor(instances) as pool:
+        found = set(pool.map(lambda _: _proven(asked, frame, there), range(instances)))
+    return ", ".join(sorted(found))
+
+
+def _some_golden(model: Path, there: dict[int, Path]) -> Golden:
+    # Of the version that is to be served. Where it is damaged, which the server may not have loaded, any: the answer
+    # tells which version is held to its own.
+    served = served_version(model)
+    order = sorted(there, key=lambda number: (number != served, -number))
+    for number in order:
+        with suppress(EngineError):
+            return read_golden(there[number])
+    if not order:
+        raise EngineError(f"{shown(model)} has no version")
+    return read_golden(there[order[0]])
+
+
+def _proven(asked: Asked, frame: np.ndarray, there: dict[int, Path]) -> str:
+    answer = inferred(asked, frame)
+    engines = {str(number): engine for number, engine in there.items()}
+    if answer.version not in engines:
+        raise EngineError(
+            f"{asked.name}: version {answer.version[:TOLD]} answered, the repository has {', '.join(engines)}"
+        )
+    golden = read_golden(engines[answer.version])
+    if not np.array_equal(golden.frame, frame):  # versions of other libraries decoded other pixels of the picture
+        return _proven(asked, golden.frame, there)
+    refuse_other_mask(answer.mask, golden, f"version {answer.version} of {asked.name}")
+    return answer.version
 
 
 def inferred(asked: Asked, frame: np.ndarray) -> Answer:
@@ -123,12 +149,6 @@ def _answer(data: bytes, length: str | None, where: str) -> Answer:
         return Answer(str(fields["model_version"]), np.frombuffer(data[end:], np.uint8).reshape(height, width))
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise EngineError(f"{where}: the answer holds no mask ({type(error).__name__}: {told(str(error))})") from None
-
-
-def _refuse_wrong(answer: Answer, golden: dict[str, Golden], name: str) -> None:
-    if answer.version not in golden:
-        raise EngineError(f"{name}: version {answer.version[:TOLD]} answered, the repository has {', '.join(golden)}")
-    refuse_other_mask(answer.mask, golden[answer.version], f"version {answer.version} of {name}")
 
 
 def _address(url: str) -> tuple[str, int]:

@@ -45,7 +45,7 @@ def add(repository: Path, name: str, engine: Path, lanes: int | None) -> Written
         LibraryError: its library is not installed.
     """
     model = repository / name
-    with locked(repository / name):
+    with locked(model, lasting=False):
         there = versions(model)
         version = next((number for number, own in there.items() if _is_same(own, engine)), None)
         is_new = version is None
@@ -137,13 +137,17 @@ def _golden(engine: Path, lanes: int) -> Golden:
 @contextmanager
 def _staged(model: Path) -> Iterator[Path]:
     # A folder that Triton takes for no version: its name is no number. What a killed command left is removed; of a
-    # living one there is none, as this one holds the lock.
-    model.mkdir(parents=True, exist_ok=True)
-    for left in model.glob(f"{LEFTOVER}*.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    # living one there is none, as this one holds the lock. A model without a version can keep Triton from starting.
+    left = list(model.glob(f"{LEFTOVER}*.part"))
+    is_ours = bool(left) or not model.exists()
     folder = model / f"{LEFTOVER}{secrets.token_hex(8)}.part"
-    folder.mkdir()
     try:
+        for each in left:
+            shutil.rmtree(each, ignore_errors=True)
+        folder.mkdir(parents=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if is_ours:
+            with suppress(OSError):  # it holds something
+                model.rmdir()

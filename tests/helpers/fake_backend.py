@@ -102,12 +102,18 @@ def open_engine(engine: bytes, manifest: EngineManifest) -> FakeBackend:
 
 
 def write_fake_engine(
-    folder: Path, *, name: str = "icnet-fp16", target: Target = TARGET, created: str = "2026-01-01", **settings: object
+    folder: Path,
+    *,
+    name: str = "icnet-fp16",
+    target: Target = TARGET,
+    created: str = "2026-01-01",
+    spec: ModelSpec = SPEC,
+    **settings: object,
 ) -> Path:
     """An engine whose bytes are the settings of the `FakeBackend` that it opens as."""
     engine = json.dumps(settings).encode()
     digest = hashlib.sha256(engine).hexdigest()
-    manifest = EngineManifest(SPEC, "fp16", {"f16": 1}, "openvino", target, "0" * 64, digest, created)
+    manifest = EngineManifest(spec, "fp16", {"f16": 1}, "openvino", target, "0" * 64, digest, created)
     write_engine(folder / f"{name}.engine", engine, manifest)
     return folder / f"{name}.engine"
 

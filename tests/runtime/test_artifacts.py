@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -130,6 +131,43 @@ def test_a_free_lock_is_taken_without_a_word_and_again_and_again(tmp_path, capsy
             pass
     assert capsys.readouterr().err == ""
     assert [path.name for path in (tmp_path / "deep").iterdir()] == [".engine.lock"]
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("error", [None, errno.ENOSYS, errno.ENOTSUP])
+def test_a_lock_that_shall_not_last_goes_with_its_folders_where_nothing_was_made(tmp_path, monkeypatch, error):
+    def no_flock(*_):
+        raise OSError(error, "no locks here")
+
+    if error is not None:
+        monkeypatch.setattr("fcntl.flock", no_flock)
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "deep" / "er" / "model", tmp_path / "there" / "model"):
+        with locked(path, lasting=False):
+            assert list(path.parent.iterdir()) != []
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
+def test_a_lock_that_shall_not_last_does_where_something_was_made(tmp_path):
+    path = tmp_path / "deep" / "model"
+    with locked(path, lasting=False):
+        path.mkdir()
+    assert sorted(each.name for each in path.parent.iterdir()) == [".model.lock", "model"]
+
+
+def test_who_waits_for_a_lock_that_goes_has_the_next_one_to_itself(tmp_path):
+    inside, most = [], []
+
+    def make(_):
+        with locked(tmp_path / "model", lasting=False):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.02)
+            inside.pop()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(8)))
+    assert most == [1] * 8 and list(tmp_path.iterdir()) == []
 
 
 def test_threads_of_one_program_wait_for_each_other(tmp_path):

@@ -1,17 +1,20 @@
 """The probe beside a server that speaks the V2 protocol, and others."""
 
 import json
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from runtime.errors import PipelineError
+from runtime.errors import EngineError, PipelineError
 from runtime.triton.command import main
-from runtime.triton.golden import read_golden
-from runtime.triton.places import ENGINE
+from runtime.triton.golden import Golden, bytes_from_golden, golden_path, read_golden
+from runtime.triton.places import ENGINE, versions
+from runtime.triton.repository import add
 
 
 @contextmanager
@@ -76,6 +79,49 @@ def test_one_wrong_or_failed_answer_of_several_is_enough(repository):
         with serving(lambda *_, left=answers: left.pop()) as url, pytest.raises(PipelineError, match=said) as caught:
             main(["probe", "--repository", str(repository), "--url", url])
         assert "\n" not in str(caught.value)
+
+
+def spoil(path):
+    path.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("spoilt_by", [Path.unlink, spoil])
+@pytest.mark.parametrize(("spoilt", "served"), [(1, 2), (2, 1)])
+def test_a_golden_frame_is_needed_of_the_version_that_answers_alone(
+    repository, engines, capsys, spoilt_by, spoilt, served
+):
+    # Also where the configuration names the spoilt one already, and the server has refused to load it.
+    add(repository, "street", engines[1], 1)
+    there = versions(repository / "street")
+    mask = read_golden(there[served]).mask
+    spoilt_by(golden_path(there[spoilt]))
+    with serving(lambda *_: answered(mask, str(served))) as url:
+        assert main(["probe", "--repository", str(repository), "--url", url]) == 0
+    assert capsys.readouterr().out == f"street version {served}: the mask of the golden frame is right\n"
+    with serving(lambda *_: answered(mask, str(spoilt))) as url, pytest.raises(EngineError, match=r"missing|damaged"):
+        main(["probe", "--repository", str(repository), "--url", url])
+
+
+def test_a_version_is_held_to_the_frame_of_its_own(repository, engines):
+    add(repository, "street", engines[1], 1)
+    there = versions(repository / "street")
+    golden = read_golden(there[1])
+    own = Golden(golden.frame ^ 1, golden.mask)
+    golden_path(there[1]).write_bytes(bytes_from_golden(own))
+    for served in (1, 2):
+        held = read_golden(there[served])
+
+        def answer(path, header, frame, served=served, held=held):
+            return answered(held.mask if frame == held.frame.tobytes() else held.mask ^ 1, str(served))
+
+        with serving(answer) as url:
+            assert main(["probe", "--repository", str(repository), "--url", url]) == 0
+
+
+def test_a_model_without_a_version_is_one_line(repository):
+    shutil.rmtree(repository / "street" / "1")
+    with pytest.raises(EngineError, match=r"street has no version$"):
+        main(["probe", "--repository", str(repository)])
 
 
 def test_no_server_is_one_line(repository):

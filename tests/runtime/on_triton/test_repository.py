@@ -116,6 +116,44 @@ def test_an_engine_that_is_refused_leaves_nothing_and_changes_nothing(repository
     assert files(repository) == before and len(list((repository / "street").iterdir())) == 2
 
 
+@pytest.fixture
+def refused(engines, tmp_path, monkeypatch):
+    """Engines that are refused at three places, and one that Ctrl-C refuses."""
+    unproven, damaged = (built_engine(tmp_path / name, seed=1) for name in ("unproven", "damaged"))
+    expected_path(unproven).unlink()
+    damaged.write_bytes(b"x")
+
+    def prove(own):
+        raise KeyboardInterrupt if read_manifest(own) == read_manifest(engines[0]) else EngineError("is wrong")
+
+    monkeypatch.setattr(repository_module, "prove", prove)
+    return [tmp_path / "none.engine", unproven, damaged, engines[1], engines[0]]
+
+
+def test_a_first_engine_that_is_refused_leaves_no_model_and_no_repository(refused, tmp_path):
+    for engine in refused:
+        with pytest.raises((EngineError, KeyboardInterrupt)):
+            add(tmp_path / "not" / "there", "new", engine, None)
+        assert not (tmp_path / "not").exists()
+
+
+def test_a_first_engine_that_is_refused_leaves_what_was_there(refused, repository):
+    (repository / "own").mkdir()
+    before = sorted(repository.rglob("*"))
+    for engine in refused:
+        for name in ("new", "own"):
+            with pytest.raises((EngineError, KeyboardInterrupt)):
+                add(repository, name, engine, None)
+    assert sorted(path for path in repository.rglob("*") if path.name != ".own.lock") == before
+
+
+def test_a_model_of_which_a_killed_command_left_a_part_alone_goes_with_it(refused, repository):
+    (repository / "new" / ".street-segmentation-00.part").mkdir(parents=True)
+    with pytest.raises(EngineError, match="is wrong"):
+        add(repository, "new", refused[3], None)
+    assert not (repository / "new").exists()
+
+
 def test_what_a_killed_command_left_is_no_version_and_is_removed(repository, engines):
     left = repository / "street" / ".street-segmentation-00.part"
     left.mkdir()

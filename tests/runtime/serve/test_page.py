@@ -1,5 +1,6 @@
 """The page in a headless Chromium, over engines made of NumPy."""
 
+import dataclasses
 import re
 import shutil
 import time
@@ -9,17 +10,19 @@ import cv2
 import numpy as np
 import pytest
 
-from runtime.labels import CAMVID
+from runtime.labels import CAMVID, CITYSCAPES, Label
 from runtime.media.frames import read_frame
 from runtime.samples import STREET
 from runtime.serve.page import PAGE, page_reply
-from tests.helpers.fake_backend import PICTURE, expected_mask, write_fake_engine
+from tests.helpers.fake_backend import PICTURE, SPEC, expected_mask, write_fake_engine
 from tests.helpers.fake_server import server
 from tests.helpers.pictures import gradient
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 FRAME = gradient()
+STRANGE = tuple(Label(f"class {i}", own.color) for i, own in enumerate(CAMVID))
+TOKEN = "a-token-of-many-letters"
 PATIENCE_S = 15.0
 
 
@@ -44,9 +47,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
+    """Engines of four lists of classes: `backwards` has those of the first two under other numbers."""
     folder = tmp_path_factory.mktemp("page")
-    engines = [write_fake_engine(folder, name=name) for name in ("street", "other")]
-    with server("--engine", engines[0], "--engine", engines[1], folder=folder) as found:
+    lists = {"street": CAMVID, "other": CAMVID, "backwards": CAMVID[::-1], "cityscapes": CITYSCAPES, "ids": STRANGE}
+    options: list[object] = []
+    for name, classes in lists.items():
+        options += ["--engine", write_fake_engine(folder, name=name, spec=dataclasses.replace(SPEC, classes=classes))]
+    with server(*options, folder=folder) as found:
         yield found
 
 
@@ -182,6 +189,77 @@ def test_two_engines_stand_side_by_side_and_what_differs_is_red(page):
     assert page.evaluate("colored(shown.seen[1], shown.seen[0])[1].data.every((value) => value === 0)")
 
 
+def beside(page, name):
+    """A picture through `street` and this engine: the second caption."""
+    upload(page)
+    page.wait_for_selector(".stack")
+    page.select_option("#beside", name)
+    until(page, f"shown.seen.length === 2 && shown.seen[1].engine.name === '{name}'")
+    return page.locator("figcaption").nth(1).text_content()
+
+
+@pytest.mark.serve
+def test_engines_that_number_their_classes_otherwise_are_compared_by_name(page):
+    caption, mask = beside(page, "backwards"), expected_mask(FRAME)
+    middle = len(CAMVID) // 2  # whose number is the same from either end
+    assert caption.endswith(f"; {100 * (mask != middle).mean():.2f} % of the pixels differ")
+    marks = page.evaluate("Array.from(colored(shown.seen[1], shown.seen[0])[1].data)")
+    assert np.array_equal(np.array(marks).reshape(*mask.shape, 4)[..., 3] == 255, mask != middle)
+    page.evaluate(f"shown.seen[1].mask = shown.seen[1].mask.map((id) => {len(CAMVID) - 1} - id); draw()")
+    assert page.locator("figcaption").nth(1).text_content().endswith("; 0.00 % of the pixels differ")
+
+
+@pytest.mark.serve
+def test_classes_that_one_engine_alone_knows_differ_and_are_counted(page):
+    caption, mask = beside(page, "cityscapes"), expected_mask(FRAME)
+    same = [own.name == other.name for own, other in zip(CAMVID, CITYSCAPES, strict=False)]
+    names, others = ({label.name for label in labels} for labels in (CAMVID, CITYSCAPES))
+    assert f"; {100 * (1 - np.array(same)[mask].mean()):.2f} % of the pixels differ, by the names" in caption
+    assert caption.endswith(f" {len(names ^ others)} stand in one list alone")
+
+
+@pytest.mark.serve
+def test_engines_without_a_class_in_common_are_not_compared(page):
+    assert beside(page, "ids").endswith("; not compared: no class of the two has the same name")
+    assert page.evaluate("colored(shown.seen[1], shown.seen[0])[1].data.every((value) => value === 0)")
+    seen = page.evaluate("Array.from(colored(shown.seen[1], shown.seen[0])[0].data)")
+    assert seen == page.evaluate("Array.from(colored(shown.seen[1], null)[0].data)")  # in its colours, not grey
+
+
+@pytest.mark.serve
+def test_each_of_two_engines_has_its_own_legend_and_its_own_name_under_the_cursor(page):
+    beside(page, "backwards")
+    mask = expected_mask(FRAME)
+    counts = np.bincount(mask.ravel(), minlength=len(CAMVID))
+    assert page.locator("#legend h3").all_text_contents() == ["street", "backwards"]
+    for i, labels in enumerate((CAMVID, CAMVID[::-1])):
+        lines = page.locator("#legend ul").nth(i).locator("li").all_text_contents()
+        expected = {f"{label.name}{100 * n / mask.size:.1f} %" for label, n in zip(labels, counts, strict=True) if n}
+        assert set(lines) == expected and len(lines) == len(expected)
+    box = page.locator(".stack").nth(1).bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+    x, y = page.evaluate("spot")
+    seen = mask[int(y * mask.shape[0]), int(x * mask.shape[1])]
+    names = dict.fromkeys([CAMVID[seen].name, CAMVID[::-1][seen].name])
+    assert page.locator("#under").text_content() == " | ".join(names)
+
+
+@pytest.mark.serve
+def test_the_point_and_the_focus_stay_while_frames_of_the_webcam_come(page):
+    page.click("#webcam")
+    page.locator(".stack").focus()
+    page.keyboard.press("ArrowRight")
+    for step in range(2, 5):
+        asked = page.evaluate("asking")
+        until(page, f"asking > {asked} + 2")
+        page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.className") == "stack"
+        assert page.evaluate("spot")[0] == pytest.approx(0.5 + 0.01 * step)
+        assert page.locator(".spot").count() == 1 and page.locator(".spot").is_visible()
+    assert page.locator("#under").text_content() in {label.name for label in CAMVID}
+    page.click("#webcam")
+
+
 @pytest.mark.serve
 def test_the_webcam_is_segmented_until_it_is_stopped(page):
     page.click("#webcam")
@@ -224,16 +302,65 @@ def test_a_picture_that_no_browser_shows_is_segmented_all_the_same(page):
     assert "does not show" in page.locator("figcaption").text_content()
 
 
-@pytest.mark.serve
-def test_a_token_is_asked_for_where_the_server_wants_one(browser, tmp_path):
-    (tmp_path / "token").write_text("a-token-of-many-letters\n")
+@pytest.fixture
+def locked(browser, tmp_path):
+    """The page of a server that wants a token, which nobody has given yet."""
+    (tmp_path / "token").write_text(TOKEN + "\n")
     engine = write_fake_engine(tmp_path)
     with server("--engine", engine, "--token-file", tmp_path / "token", folder=tmp_path) as found:
-        opened = browser.new_page()
+        context = browser.new_context(permissions=["camera"])
+        opened = context.new_page()
+        opened.set_default_timeout(15_000)
         opened.goto(f"http://127.0.0.1:{found.port}/")
-        opened.fill("#token", "a-token-of-many-letters")
-        opened.click("#token-use")
-        until(opened, "engines.length === 1")
-        opened.click("#sample")
-        opened.wait_for_selector(".stack")
-        opened.close()
+        until(opened, "!document.getElementById('token-row').hidden")
+        yield opened
+        context.close()
+
+
+WANTED = "document.getElementById('message').textContent === 'Give the token of this server.'"
+NOTHING_SAID = "document.getElementById('message').textContent === ''"
+
+
+def give(page, token):
+    page.fill("#token", token)
+    page.click("#token-use")
+
+
+@pytest.mark.serve
+def test_a_token_is_asked_for_where_the_server_wants_one(locked):
+    give(locked, TOKEN)
+    until(locked, "engines.length === 1")
+    locked.click("#sample")
+    locked.wait_for_selector(".stack")
+    assert not locked.locator("#token-row").is_visible()
+
+
+@pytest.mark.serve
+def test_what_is_asked_for_without_the_token_says_so_and_is_done_when_it_is_given(locked):
+    for ask in (lambda: locked.click("#webcam"), lambda: locked.click("#sample"), lambda: upload(locked)):
+        locked.evaluate("say('nothing yet')")
+        ask()
+        until(locked, WANTED)
+    assert locked.locator("#webcam").get_attribute("aria-pressed") == "false"
+    for wrong in ("another-token-of-many-letters", "ключ-от-чужой-двери"):
+        locked.evaluate("say('nothing yet')")
+        give(locked, wrong)
+        until(locked, "document.getElementById('message').textContent === WRONG_TOKEN")
+    give(locked, TOKEN)
+    locked.wait_for_selector(".stack")
+    assert np.array_equal(shown_mask(locked), expected_mask(FRAME))
+    assert locked.evaluate(NOTHING_SAID) and not locked.locator("#token-row").is_visible()
+    locked.click("#webcam")
+    until(locked, "document.getElementById('rate').textContent.includes('frames a second')")
+
+
+@pytest.mark.serve
+def test_a_token_that_is_no_longer_right_is_asked_for_again_and_the_picture_is_shown_anew(locked):
+    give(locked, TOKEN)
+    upload(locked)
+    locked.wait_for_selector(".stack")
+    locked.evaluate("token = ''; again()")
+    until(locked, WANTED)
+    asked = locked.evaluate("asking")
+    give(locked, TOKEN)
+    until(locked, f"asking > {asked} && {NOTHING_SAID}")
