@@ -17,10 +17,11 @@ from runtime import cli, infer, reference
 from runtime.arrays import host_arrays
 from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers
 from runtime.errors import LibraryError
+from runtime.fit import spec_with_fit
 from runtime.forks import Guard
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Preprocess, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Preprocess, Target
 from tests.helpers.pictures import gradient, lossless
 
 STAGES_MS = {"preprocess": 1.0, "network": 2.0, "postprocess": 4.0}
@@ -70,6 +71,9 @@ class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
 
     def close(self) -> None:
         self.closed = True
+    def refit(self, fit: Fit) -> None:
+        self.spec = spec_with_fit(self.spec, fit)
+
 
 
 def expected_mask(frame: np.ndarray) -> np.ndarray:
