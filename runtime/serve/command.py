@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         engines = _opened(options.engine or [named_from_text(str(chosen_engine()))], opening)
         service, swapper = Service(engines, limits, metrics), Swapper(engines, opening)
         desk = Desk(guard, Uploads(limits), metrics)
-        parts = Parts(application(routes_of(service, swapper, metrics), desk), service, swapper, desk.uploads)
+        parts = Parts(application(routes_of(service, swapper, metrics), desk), service, swapper, desk.uploads, metrics)
         cli.show(address_of(listener))
         sys.stdout.flush()
         return serve(parts, listener)

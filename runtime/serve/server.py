@@ -14,6 +14,7 @@ from runtime.errors import PipelineError
 from runtime.serve.connections import Connection
 from runtime.serve.limits import Limits
 from runtime.serve.service import Service
+from runtime.serve.metrics import Metrics
 from runtime.serve.swap import Swapper
 from runtime.serve.uploads import Uploads
 
@@ -35,6 +36,7 @@ class Parts(NamedTuple):
 
 def listening(host: str, port: int, limits: Limits) -> socket.socket:
     """A socket that listens; port 0: any that is free.
+    metrics: Metrics
 
     Raises:
         AddressError: it cannot; another program may have the port.
@@ -114,7 +116,7 @@ def _server(parts: Parts) -> Any:
     limits = parts.uploads.limits
 
     def connection(**given: Any) -> Connection:
-        return Connection(h11.H11Protocol(**given), limits)
+        return Connection(h11.H11Protocol(**given), limits, parts.metrics.count_early)
 
     # Garbage from the network is a 400 to who sent it, and no line in the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
