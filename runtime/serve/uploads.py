@@ -26,12 +26,13 @@ class Uploads:
         """None yet."""
         self.limits = limits
         self.closed = False
-        self.reading: set[asyncio.Future[bytes]] = set()
+        self.reading: set[asyncio.Future[Any]] = set()
+        self.dropping: set[asyncio.Future[Any]] = set()
 
     def stop(self) -> None:
-        """Take no more: what has not come by now is not accepted."""
+        """Take no more: what has not come by now is not accepted, and what is dropped is not waited for."""
         self.closed = True
-        for each in self.reading:
+        for each in self.reading | self.dropping:
             each.cancel()
 
 
@@ -77,10 +78,18 @@ class Upload:
 
     async def drop(self) -> None:
         """Read the rest and forget it, as long as its time lasts."""
+        uploads = self._uploads
+        dropping = asyncio.ensure_future(self._rest())
+        uploads.dropping.add(dropping)
         try:
-            await asyncio.wait_for(self._rest(), max(0.0, self._until - time.monotonic()))
+            await asyncio.wait_for(dropping, max(0.0, self._until - time.monotonic()))
         except (asyncio.TimeoutError, LeftError):
             return
+        except asyncio.CancelledError:
+            if not uploads.closed:
+                raise
+        finally:
+            uploads.dropping.discard(dropping)
 
     async def unless_left(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives; it is cancelled when the client leaves. The body is whole.
@@ -99,7 +108,8 @@ class Upload:
             watching.cancel()
             if not doing.done():
                 doing.cancel()
-                await asyncio.gather(doing, return_exceptions=True)
+                if not self._uploads.closed:  # a server that stops counts nobody any more, and the frame may hang
+                    await asyncio.gather(doing, return_exceptions=True)
             del doing, watching  # an error refers to this call, which would refer to it, and to a frame for long
 
     async def _all(self) -> bytes:
