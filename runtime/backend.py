@@ -157,6 +157,9 @@ class Backend(Protocol):
             float32 (1, classes * block**2, h, w), NCHW; see `ModelSpec`.
         """
 
+    def refit(self, fit: Fit) -> None:
+        """Lay the next frames in the network's input by this fit (`Preprocess.fit`), in place of the one before."""
+
     def close(self) -> None:
         """Free everything; a second call does nothing, nor does one in a forked child: the engine is its parent's.
 

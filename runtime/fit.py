@@ -5,7 +5,7 @@ import dataclasses
 import threading
 from typing import NamedTuple
 
-from runtime.spec import FITS, EngineManifest, Fit, Preprocess
+from runtime.spec import FITS, EngineManifest, Fit, ModelSpec, Preprocess
 
 # How many times wider than the network's a frame's shape may be, or narrower, before it is worth more unstretched:
 # measured, docs/accuracy.md, "Frames of another shape".
@@ -65,11 +65,18 @@ def with_fit(manifest: EngineManifest, fit: Fit | None) -> EngineManifest:
     """
     if fit is None:
         return manifest
+    return dataclasses.replace(manifest, spec=spec_with_fit(manifest.spec, fit))
+
+
+def spec_with_fit(spec: ModelSpec, fit: Fit) -> ModelSpec:
+    """The spec with another `Preprocess.fit`.
+
+    Raises:
+        ValueError: there is no such fit.
+    """
     if fit not in FITS:
         raise ValueError(f"fit is one of {', '.join(FITS)}, got {fit!r:.40}")
-    spec = manifest.spec
-    fitted = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, fit=fit))
-    return dataclasses.replace(manifest, spec=fitted)
+    return dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, fit=fit))
 
 
 class Shapes:

@@ -10,11 +10,12 @@ from runtime import reference
 from runtime.arrays import host_array
 from runtime.backend import ClosedOnExit, InGroups, PlainBuffers, Stopwatch, check_frame
 from runtime.errors import EngineError, LibraryError
+from runtime.fit import spec_with_fit
 from runtime.forks import Guard
 from runtime.kernels.copies import contiguous
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
-from runtime.spec import ANY, BackendName, EngineManifest, Target
+from runtime.spec import ANY, BackendName, EngineManifest, Fit, Target
 from runtime.threads import asked, count
 
 CUDA = "CUDAExecutionProvider"
@@ -100,6 +101,11 @@ class OnnxRuntimeBackend(InGroups, PlainBuffers, ClosedOnExit):
         check_frame(frame := host_array(frame))
         with self._guard:
             return self._infer([reference.preprocess(frame, self.spec.preprocess)])[:1].astype(np.float32)
+
+    def refit(self, fit: Fit) -> None:
+        """Each frame is laid by the spec; see `runtime.backend.Backend`."""
+        with self._guard:
+            self.spec = spec_with_fit(self.spec, fit)
 
     def close(self) -> None:
         """Free the session; see `runtime.backend.Backend`."""

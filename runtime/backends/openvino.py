@@ -15,12 +15,13 @@ from runtime.arrays import host_array
 from runtime.backend import Backend, ClosedOnExit, InGroups, PlainBuffers, Stopwatch, check_frame
 from runtime.cpu import cpu_features, cpu_name, max_isa
 from runtime.errors import EngineError, LibraryError
+from runtime.fit import spec_with_fit
 from runtime.forks import Guard
 from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, load_loops, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.signal_stack import own_signal_stack
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Precision, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Precision, Target
 from runtime.threads import bound, count
 
 DEVICE, CONVERTER = "CPU", "openvino.tools.ovc"
@@ -191,6 +192,13 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
             logits = self._infer([frame])[0]
             values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
             return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+    def refit(self, fit: Fit) -> None:
+        """The engine knows nothing of a frame's shape, its tables do; see `runtime.backend.Backend`."""
+        with self._guard:
+            self.spec = spec_with_fit(self.spec, fit)
+            self._resizer.refit(self.spec.preprocess)
+            self._segmenter.refit(self.spec)
 
     def close(self) -> None:
         """Free the engine and its buffers; see `runtime.backend.Backend`."""

@@ -19,6 +19,7 @@ from runtime.backends.tensorrt_confidence import Confident
 from runtime.backends.tensorrt_engine import Engine, jit_cache_path
 from runtime.cli import log
 from runtime.errors import EngineError, LibraryError
+from runtime.fit import spec_with_fit
 from runtime.forks import Guard
 from runtime.kernels import nvidia
 from runtime.kernels.copies import copy_frame, same_place
@@ -26,7 +27,7 @@ from runtime.kernels.cuda import Kernels, compiled
 from runtime.kernels.graph import NON_BLOCKING, Event, Graph
 from runtime.libraries import refusing
 from runtime.reference import check_size, overlay_shades
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Target
 
 LANES = 2  # while the copies of one frame run, the network computes another
 
@@ -249,6 +250,12 @@ class TensorRT(Confident, ClosedOnExit):
         with self._buffers_for(frame) as buffers:
             launches = (buffers.resize_normalize, *buffers.postprocess)
             return [time_kernel(launch, rounds, self._driver, self._kernels, self._stream) for launch in launches]
+
+    def refit(self, fit: Fit) -> None:
+        """The tables of the last frame's size go; see `Backend.refit`."""
+        with self._guard, self._current_of_open():
+            self._forget_frame()
+            self.spec = self._network.spec = spec_with_fit(self.spec, fit)
 
     def close(self) -> None:
         """Free the engine, its stream and all its memory; see `Backend.close`."""

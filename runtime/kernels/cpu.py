@@ -37,6 +37,10 @@ class FrameResizer:
         self._shape: tuple[int, ...] = ()
         compiled_loops()  # a second where nothing is kept: at the opening, not in the first frame
 
+    def refit(self, preprocess: Preprocess) -> None:
+        """The next frames lie as this one's fit says; the network's size is the same."""
+        self._preprocess, self._shape = preprocess, ()
+
     def resize(self, frame: np.ndarray) -> np.ndarray:
         """`reference.fit_frame`.
 
@@ -81,6 +85,10 @@ class Segmenter:
         self._threads = count()
         self._spec, self._block, self._upsample = spec, spec.block, spec.upsample
         self._key: tuple[object, ...] = ()
+
+    def refit(self, spec: ModelSpec) -> None:
+        """The next frames lay as this one's fit says; else it is the same."""
+        self._spec, self._key = spec, ()
 
     def segment(self, logits: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
         """`reference.postprocess` for logits that have their channels last.

@@ -16,7 +16,7 @@ from runtime.media.outputs import Look, Seen
 from runtime.media.pipeline import Clock, Passage, Stage
 from runtime.media.stats import Counting, Counts
 from runtime.reference import voided
-from runtime.spec import ModelSpec
+from runtime.spec import Fit, ModelSpec
 from runtime.threads import count
 
 MOST_WORKERS = 8
@@ -65,9 +65,18 @@ def ahead_of(lanes: int) -> int:
     return 1 if lanes == 1 else 1 + 2 * lanes
 
 
-def segment_with(lanes: Lanes, frame: np.ndarray, void_below: int | None = None) -> Segmented:
-    """The mask of one frame from the next free lane; with its confidence where `Look.void_below` asks for it."""
+def segment_with(lanes: Lanes, frame: np.ndarray, void_below: int | None = None, fit: Fit | None = None) -> Segmented:
+    """The mask of one frame from the next free lane; with its confidence where `Look.void_below` asks for it.
+
+    Args:
+        lanes: the engine.
+        frame: uint8 (H, W, 3) RGB.
+        void_below: pixels of less confidence are of no class.
+        fit: how it lies in the network's input, and the next frames of that lane; None: as the last one did.
+    """
     with lanes.lane() as backend:
+        if fit is not None and fit != backend.spec.preprocess.fit:
+            backend.refit(fit)
         seen = Seen(backend.segment(frame)) if void_below is None else Seen(*backend.confidence(frame))
         # A copy: the backend's own is overwritten by the next frame.
         parts_ms = dict(backend.stages_ms)

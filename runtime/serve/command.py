@@ -28,25 +28,26 @@ def main(argv: Sequence[str]) -> int:
     """
     options = options_of(argv)
     limits, metrics = limits_of(options), Metrics()
-    guard = _guard(options)
     with ExitStack() as stack:
         listener = stack.enter_context(listening(options.host, options.port, limits))
+        guard = _guard(options, listener.getsockname()[0])
         stack.enter_context(for_command(options.threads))
         opening = Opening(options.lanes, options.fit, options.require_signed, options.threads)
         engines = _opened(options.engine or [named_from_text(str(chosen_engine()))], opening)
         service, swapper = Service(engines, limits, metrics), Swapper(engines, opening)
         desk = Desk(guard, Uploads(limits), metrics)
-        parts = Parts(application(routes_of(service, swapper, metrics), desk), service, swapper, desk.uploads)
+        parts = Parts(application(routes_of(service, swapper, metrics), desk), service, swapper, desk.uploads, metrics)
         cli.show(address_of(listener))
         sys.stdout.flush()
         return serve(parts, listener)
 
 
-def _guard(options: argparse.Namespace) -> Guard:
+def _guard(options: argparse.Namespace, address: str) -> Guard:
+    # By the address that is listened on: a name, such as this machine's, may be of any.
     tokens = (options.token_file, options.admin_token_file)
     token, admin_token = (path and token_from_file(path) for path in tokens)
-    names, loopback = options.allow_host, is_loopback(options.host)
-    return Guard(loopback=loopback, names=names, token=token, admin_token=admin_token)
+    names = [*options.allow_host, options.host]
+    return Guard(loopback=is_loopback(address), names=names, token=token, admin_token=admin_token)
 
 
 def _opened(named: list[Named], opening: Opening) -> Engines:

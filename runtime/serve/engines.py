@@ -48,7 +48,7 @@ class Named(NamedTuple):
 class Served:
     """An engine that is open. `users`, `retired` and `recent` are the event loop's; the rest is for any thread."""
 
-    def __init__(self, named: Named, manifest: EngineManifest, lanes: Lanes, opening: Opening) -> None:
+    def __init__(self, named: Named, manifest: EngineManifest, lanes: Lanes) -> None:
         """Take over the lanes: `close` closes them."""
         self.name, self.path = named
         self.manifest, self.spec, self.lanes = manifest, lanes.spec, lanes
@@ -56,9 +56,7 @@ class Served:
         self.pool = ThreadPoolExecutor(lanes.count + 2 * workers(), f"work-{self.name}")
         self.turn = threading.Semaphore(lanes.count)
         self.users, self.retired, self.recent = 0, False, Recent()
-        self._opening = opening
-        self._of_fit: dict[Fit, Lanes] = {lanes.spec.preprocess.fit: lanes}
-        self._opening_one, self._counting = threading.Lock(), threading.Lock()
+        self._counting = threading.Lock()
         self._since: dict[int, float] = {}  # when the frames in a lane went in, by thread
 
     def segment(self, frame: np.ndarray, fit: Fit | None, void_below: int | None) -> Segmented:
@@ -67,7 +65,7 @@ class Served:
         with self._counting:
             self._since[own] = monotonic()
         try:
-            return segment_with(self._lanes_for(fit, frame), frame, void_below)
+            return segment_with(self.lanes, frame, void_below, self._fit_for(fit, frame))
         finally:
             with self._counting:
                 del self._since[own]
@@ -84,21 +82,15 @@ class Served:
     def close(self) -> None:
         """Finish what is in the lanes, then free everything."""
         self.pool.shutdown()
-        for lanes in self._of_fit.values():
-            lanes.close()
+        self.lanes.close()
 
-    def _lanes_for(self, fit: Fit | None, frame: np.ndarray) -> Lanes:
-        # An engine is opened once more for another fit, and not before a frame lies elsewhere by it.
+    def _fit_for(self, fit: Fit | None, frame: np.ndarray) -> Fit:
+        # A lane that changes its fit makes its tables anew: not where the frame lies as by the engine's own.
         own = self.spec.preprocess
         size = frame.shape[0], frame.shape[1]
         if fit is None or box_of(replace(own, fit=fit), *size) == box_of(own, *size):
-            return self.lanes
-        with self._opening_one:
-            if fit not in self._of_fit:
-                opening = self._opening._replace(fit=fit, lanes=self.lanes.count)
-                opened = opened_lanes(self.path, opening, self.manifest)
-                self._of_fit[fit] = opened
-            return self._of_fit[fit]
+            return own.fit
+        return fit
 
 
 class Engines:
@@ -166,7 +158,7 @@ def opened(named: Named, opening: Opening) -> Served:
         EngineError, LibraryError: see `runtime.lanes.open_lanes`.
     """
     manifest = read_manifest(named.path)
-    served = Served(named, manifest, opened_lanes(named.path, opening, manifest), opening)
+    served = Served(named, manifest, opened_lanes(named.path, opening, manifest))
     # Loops of overlays and confidences are compiled or loaded with their first call, which costs up to a second.
     has_confidence = served.spec.upsample != "nearest"
     segmented = segment_with(served.lanes, read_frame(STREET), 0 if has_confidence else None)

@@ -3,6 +3,7 @@
 import hmac
 import re
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from runtime.errors import PipelineError
@@ -15,8 +16,9 @@ LEAST_TOKEN, MOST_TOKEN = 16, 4096  # characters
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address to listen on, as a user gives it, is this machine's own."""
-    return bool(LOOPBACK.fullmatch(f"[{address}]" if ":" in address else address))
+    """Whether an address that a socket listens on is this machine's own."""
+    found = ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
 
 
 class TokenError(PipelineError):
@@ -59,7 +61,7 @@ class Guard:
         # A browser always names a host: who names none is no page's script, but a probe that speaks HTTP/1.0.
         if self._loopback and "host" in headers and not self._is_called_by(host):
             # A name of elsewhere may be made to point here: its page would read what this machine's own may.
-            known = " or ".join(["127.0.0.1", "localhost", *sorted(self._names)])
+            known = " or ".join(dict.fromkeys(["127.0.0.1", "localhost", *sorted(self._names)]))
             raise Refusal(403, "host", f"this server is called by {known}, not by {host[:100]!r} (--allow-host)")
         if origin and origin.partition("://")[2] != host:
             raise Refusal(403, "origin", f"a page of {origin[:100]!r} may not ask this server")

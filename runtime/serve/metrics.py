@@ -62,6 +62,11 @@ class Metrics:
         if reason:
             self._refused.labels(reason).inc()
 
+    def count_early(self, code: int, reason: str) -> None:
+        """Count what was answered before there was a request: a connection too many, or no HTTP."""
+        self._requests.labels("none", str(code)).inc()
+        self._refused.labels(reason).inc()
+
     def done(self, engine: str, stages_ms: Mapping[str, float]) -> None:
         """Count a frame, and its times."""
         self._frames.labels(engine).inc()

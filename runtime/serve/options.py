@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from runtime import cli
@@ -17,7 +18,8 @@ from runtime.signature import add_require_signed
 
 DESCRIPTION = "`python -m runtime.serve`: masks over HTTP, on this machine's own address unless another is asked for."
 HOST, PORT = "127.0.0.1", 8000
-HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 AUTO = "auto"  # of --wait-seconds
 MOST_BODY_MIB, MOST_SECONDS, MOST_REQUESTS = 4096, 86400, 65536
 
@@ -28,7 +30,8 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--engine", type=named_from_text, action="append", metavar="[NAME=]FILE", help="served under its name, by "
         "default the file's; several times for several (default: this machine's newest)")  # fmt: skip
-    add("--host", default=HOST, help="address to listen on; 0.0.0.0 is all of this machine's (default: %(default)s)")
+    add("--host", type=_address, default=HOST, help="address to listen on; 0.0.0.0 is all of this machine's "
+        "(default: %(default)s)")  # fmt: skip
     add("--allow-host", type=_host_name, action="append", default=[], metavar="NAME", help="another name that it is "
         "called by on 127.0.0.1, as a proxy of this machine hands it on; several times for several")  # fmt: skip
     add("--port", type=_port, default=PORT, help="0: any that is free, which is printed (default: %(default)s)")
@@ -63,7 +66,12 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("connections", _whole(1, MOST_REQUESTS), own.connections, "that are open; more are a 503"),
         ("send-seconds", _whole(1, MOST_SECONDS), round(own.send_s), "for a client to take some of its answer"),
         ("stall-seconds", _whole(1, MOST_SECONDS), round(own.stall_s), "of one frame; longer, and it is not ready"),
-        ("grace-seconds", _whole(1, MOST_SECONDS), round(own.grace_s), "after SIGTERM, for what was accepted"),
+        (
+            "grace-seconds",
+            _whole(1, MOST_SECONDS),
+            round(own.grace_s),
+            "after SIGTERM, for what was accepted; then it ends",
+        ),
     ):
         parser.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=f"{what} (default: {default})")
     parser.add_argument("--wait-seconds", type=_wait_from_text, metavar="N", help="for a lane; who waited longer is a "
@@ -87,6 +95,16 @@ def _wait_from_text(text: str) -> float | None:
         if 0 <= (seconds := cli.number_from_text(text)) <= MOST_SECONDS:
             return seconds
     raise argparse.ArgumentTypeError(f"{text[:50]!r} is not a number of seconds, 0 to {MOST_SECONDS}, or {AUTO}")
+
+
+def _address(text: str) -> str:
+    # Numbers that are no whole address ("", "0", "127.1") the system reads in ways of its own: as all addresses, say.
+    with suppress(ValueError):
+        ip_address(text)
+        return text
+    if not HOST_NAME.fullmatch(text) or NUMBER.fullmatch(text.rpartition(".")[2]):
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is no address to listen on, such as {HOST}, 0.0.0.0 or ::1")
+    return text
 
 
 def _host_name(text: str) -> str:

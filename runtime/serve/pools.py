@@ -17,7 +17,11 @@ class Timed(NamedTuple):
 
 
 async def in_thread(
-    pool: ThreadPoolExecutor, work: Callable[..., Any], *given: Any, left: threading.Event | None = None
+    pool: ThreadPoolExecutor,
+    work: Callable[..., Any],
+    *given: Any,
+    left: threading.Event | None = None,
+    ends: Callable[[], bool] = lambda: False,
 ) -> Timed:
     """Do the work in a thread of the pool.
 
@@ -29,6 +33,7 @@ async def in_thread(
         work: called with what is given.
         given: see there.
         left: set when it is cancelled, for work that can stop earlier.
+        ends: whether the server does: then nobody counts any more, and the work may hang.
     """
     asked = perf_counter()
     future = pool.submit(_timed, asked, work, given)
@@ -38,7 +43,7 @@ async def in_thread(
     except asyncio.CancelledError:
         if left is not None:
             left.set()
-        if not future.cancel():
+        if not future.cancel() and not ends():
             await asyncio.wait([waiting])
         raise
     finally:

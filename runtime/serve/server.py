@@ -3,21 +3,26 @@
 import asyncio
 import importlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from runtime.cli import DONE, INTERRUPTED
 from runtime.errors import PipelineError
 from runtime.serve.connections import Connection
 from runtime.serve.limits import Limits
+from runtime.serve.metrics import Metrics
 from runtime.serve.service import Service
 from runtime.serve.swap import Swapper
 from runtime.serve.uploads import Uploads
 
 BACKLOG = 256
+STOPS = (signal.SIGTERM, signal.SIGINT)
+SIGNALLED = 128  # and its number: what a shell makes of a process that a signal ended
+CLOSING_S = 1.0  # to send the last answers and to free the engines, when the time for what was accepted is over
 
 
 class AddressError(PipelineError):
@@ -31,6 +36,7 @@ class Parts(NamedTuple):
     service: Service
     swapper: Swapper
     uploads: Uploads
+    metrics: Metrics
 
 
 def listening(host: str, port: int, limits: Limits) -> socket.socket:
@@ -66,6 +72,8 @@ def address_of(listener: socket.socket) -> str:
 def serve(parts: Parts, listener: socket.socket) -> int:
     """Serve until SIGTERM or Ctrl-C; what was accepted by then is answered. SIGHUP looks for new engines.
 
+    A second signal ends the process at once, as does a frame that hangs when the time for what was accepted is over.
+
     Returns:
         the exit code: 0 after SIGTERM, 130 after Ctrl-C.
     """
@@ -79,9 +87,11 @@ async def _serve(parts: Parts, listener: socket.socket) -> int:
     def stop(number: int) -> None:
         parts.service.admission.closed = True
         parts.uploads.stop()
-        server.force_exit = bool(ended)  # the second time: at once
         server.should_exit = True
         ended.append(number)
+        for again in STOPS:
+            # Not as the system does it by default: a container's first process is left alone by that.
+            signal.signal(again, lambda number, _: _end(SIGNALLED + number))
 
     reloads: set[asyncio.Task[None]] = set()
 
@@ -92,15 +102,24 @@ async def _serve(parts: Parts, listener: socket.socket) -> int:
 
     _on_signals(stop, reload)
     await server.serve(sockets=[listener])
-    await asyncio.get_running_loop().run_in_executor(None, _close, parts)
-    return INTERRUPTED if ended[:1] == [signal.SIGINT] else DONE
+    code = INTERRUPTED if ended[:1] == [signal.SIGINT] else DONE
+    closing = asyncio.get_running_loop().run_in_executor(None, _close, parts)
+    await asyncio.wait({closing, *server.server_state.tasks}, timeout=CLOSING_S)
+    if not closing.done():
+        _end(code)  # a frame hangs: what ends in good order waits for its thread
+    await closing
+    return code
 
 
 def _on_signals(stop: Callable[[int], None], reload: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         loop.add_signal_handler(number, stop, number)
     loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _end(code: int) -> NoReturn:
+    os._exit(code)
 
 
 def _close(parts: Parts) -> None:
@@ -114,7 +133,7 @@ def _server(parts: Parts) -> Any:
     limits = parts.uploads.limits
 
     def connection(**given: Any) -> Connection:
-        return Connection(h11.H11Protocol(**given), limits)
+        return Connection(h11.H11Protocol(**given), limits, parts.metrics.count_early)
 
     # Garbage from the network is a 400 to who sent it, and no line in the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

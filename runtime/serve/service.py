@@ -111,7 +111,8 @@ class Service:
     async def _done(self, served: Served, decode: Decode) -> Reply:
         with self.admission.place() as came, self.engines.used(served):
             crowded, left = served.users > served.lanes.count, threading.Event()
-            done = await in_thread(served.pool, self._work, served, decode, came, left, left=left)
+            work = partial(self._work, served, decode, came, left)
+            done = await in_thread(served.pool, work, left=left, ends=lambda: self.admission.closed)
             reply, laps_ms, segmented = done.value
             if crowded:
                 # Not of who has all cores to itself: nobody who waits will be as quick.

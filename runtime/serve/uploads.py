@@ -27,11 +27,12 @@ class Uploads:
         self.limits = limits
         self.closed = False
         self.reading: set[Ending] = set()
+        self.dropping: set[Ending] = set()
 
     def stop(self) -> None:
-        """Take no more: what has not come by now is not accepted."""
+        """Take no more: what has not come by now is not accepted, and what is dropped is not waited for."""
         self.closed = True
-        for each in self.reading:
+        for each in self.reading | self.dropping:
             each.end()
 
 
@@ -78,29 +79,20 @@ class Upload:
         uploads = self._uploads
         if uploads.closed or len(uploads.reading) >= self._limits.uploads:
             raise self._not_now()
-        ending = Ending()
-        late = asyncio.get_running_loop().call_later(max(0.0, self._until - time.monotonic()), ending.end)
-        uploads.reading.add(ending)
         try:
-            return await self._all()
-        except asyncio.CancelledError:
-            if not ending.ended:
-                raise
+            return await self._in_time(self._all(), uploads.reading)
+        except TimeoutError:
             if uploads.closed:
                 self._until = time.monotonic() + STOPPING_S
                 raise self._not_now() from None
             self._until = time.monotonic() + LINGER_S
             raise Refusal(408, "slow", f"the body did not come within {self._limits.upload_s:g} s") from None
-        finally:
-            late.cancel()
-            ending.over()
-            uploads.reading.discard(ending)
 
     async def drop(self) -> None:
         """Read the rest and forget it, as long as its time lasts."""
         try:
-            await asyncio.wait_for(self._rest(), max(0.0, self._until - time.monotonic()))
-        except (asyncio.TimeoutError, LeftError):
+            await self._in_time(self._rest(), self._uploads.dropping)
+        except (TimeoutError, LeftError):
             return
 
     async def unless_left(self, work: Awaitable[T]) -> T:
@@ -120,6 +112,22 @@ class Upload:
         finally:
             ending.over()
             watching.cancel()
+
+    async def _in_time(self, work: Awaitable[T], among: set[Ending]) -> T:
+        # What it gives; a TimeoutError when its time is over, or who stops these has ended it.
+        ending = Ending()
+        late = asyncio.get_running_loop().call_later(max(0.0, self._until - time.monotonic()), ending.end)
+        among.add(ending)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if ending.ended:
+                raise TimeoutError from None
+            raise
+        finally:
+            late.cancel()
+            ending.over()
+            among.discard(ending)
 
     async def _all(self) -> bytes:
         parts: list[bytes] = []

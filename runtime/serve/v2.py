@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from runtime.errors import FrameError
-from runtime.json_values import told, values_from_json
+from runtime.json_values import MOST_VALUES, told, values_from_json
 from runtime.media.outputs import Seen
 from runtime.serve.answers import class_values
 from runtime.serve.asked import Asked, values_of
@@ -104,7 +104,9 @@ def inference_from_body(body: bytes, header_length: str | None, spec: ModelSpec)
     try:
         fields = values_from_json(body[:length])
     except ValueError as error:
-        raise _wrong(f"the JSON of the request: {error}") from None
+        # Of so many bytes most are a frame's numbers.
+        instead = f": send {FRAME} as binary data (binary_data_size)" if length > MOST_VALUES else ""
+        raise _wrong(f"the JSON of the request: {error}{instead}") from None
     given = _dict(fields, "the request")
     parameters = _dict(given.get("parameters", {}), "parameters")
     tensor = _only_input(given.get("inputs"))

@@ -122,7 +122,7 @@ def opened(path: Path, name: str, opening: Opening, pb: Any) -> Served:
     golden, manifest = read_golden(path), read_manifest(path)
     refuse_wrong_way(pb, golden.frame)
     refuse_wrong_way(pb, golden.mask)
-    served = Served(Named(name, path), manifest, opened_lanes(path, opening, manifest), opening)
+    served = Served(Named(name, path), manifest, opened_lanes(path, opening, manifest))
     try:
         refuse_other_mask(mask_of(served, golden.frame), golden, f"version {path.parent.name} of {name}")
     except EngineError:

@@ -127,7 +127,7 @@ def _write(model: Path, version: int, engine: Path, lanes: int) -> None:
 
 def _golden(engine: Path, lanes: int) -> Golden:
     manifest, opening, frame = read_manifest(engine), opening_of(lanes), read_frame(STREET)
-    served = Served(Named("golden", engine), manifest, opened_lanes(engine, opening, manifest), opening)
+    served = Served(Named("golden", engine), manifest, opened_lanes(engine, opening, manifest))
     try:
         return Golden(frame, mask_of(served, frame))
     finally:

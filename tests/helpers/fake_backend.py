@@ -17,10 +17,11 @@ from runtime import cli, infer, reference
 from runtime.arrays import host_arrays
 from runtime.backend import ClosedOnExit, OneByOne, PlainBuffers
 from runtime.errors import LibraryError
+from runtime.fit import spec_with_fit
 from runtime.forks import Guard
 from runtime.labels import CAMVID
 from runtime.manifest import write_engine
-from runtime.spec import BackendName, EngineManifest, ModelSpec, Preprocess, Target
+from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Preprocess, Target
 from tests.helpers.pictures import gradient, lossless
 
 STAGES_MS = {"preprocess": 1.0, "network": 2.0, "postprocess": 4.0}
@@ -36,12 +37,13 @@ CHOSEN = "engine icnet-fp16: icnet, 64x128, fp16 on openvino\n"  # what a comman
 class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
     """Classes that follow from the pixels alone."""
 
-    def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True) -> None:
+    def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0, tells_stages: bool = True, late_from: int = 0) -> None:
+        """Each frame takes `delay_s`, from that of number `late_from` on."""
         self.spec = spec
         self.stages_ms = dict(STAGES_MS) if tells_stages else {}
         self.segmented = 0
         self.closed = False
-        self._delay_s = delay_s
+        self._delay_s, self._late_from = delay_s, late_from
         self._guard = Guard("a fake engine")
 
     def _refuse_closed(self) -> None:
@@ -50,7 +52,8 @@ class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
 
     def segment(self, frame: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         frame, _ = host_arrays(frame, out)
-        time.sleep(self._delay_s)
+        if self.segmented >= self._late_from:
+            time.sleep(self._delay_s)
         self.segmented += 1
         mask = expected_mask(frame)
         if out is None:
@@ -67,6 +70,9 @@ class FakeBackend(OneByOne, PlainBuffers, ClosedOnExit):
 
     def logits(self, frame: np.ndarray) -> np.ndarray:
         return np.zeros((1, len(self.spec.classes) * 4, 8, 16), np.float32)
+
+    def refit(self, fit: Fit) -> None:
+        self.spec = spec_with_fit(self.spec, fit)
 
     def close(self) -> None:
         self.closed = True

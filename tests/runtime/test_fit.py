@@ -109,6 +109,21 @@ def test_another_fit_than_the_engines_is_the_references(tmp_path, backend):
                 assert np.array_equal(engine.segment(frame), expected)
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_an_open_engine_takes_another_fit_from_the_next_frame_on(tmp_path, backend):
+    path, frame = built_engine(tmp_path, backend=backend), kernel_cases.frames(60, 20)["noise"]
+    with open_backend(path) as engine:
+        for fit in ("pad", "stretch", "auto", "pad"):
+            engine.refit(fit)
+            assert engine.spec.preprocess.fit == fit
+            with open_backend(path, fit=fit) as other:
+                assert np.array_equal(engine.segment(frame), other.segment(frame))
+                for found, expected in zip(engine.confidence(frame), other.confidence(frame), strict=True):
+                    assert np.array_equal(found, expected)
+        with pytest.raises(ValueError, match="got 'crop'"):
+            engine.refit("crop")
+
+
 def test_the_fit_of_lanes_is_the_one_asked_and_another_word_is_refused(tmp_path):
     path = built_engine(tmp_path, backend="openvino")
     with open_lanes(path, 2, fit="pad") as lanes:

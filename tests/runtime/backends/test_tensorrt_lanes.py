@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from runtime import reference
 from runtime.backends import tensorrt, tensorrt_library
 from runtime.backends.tensorrt_buffers import NetworkBuffers
 from runtime.errors import EngineError, LibraryError
@@ -13,7 +14,7 @@ from runtime.kernels import nvidia
 from runtime.kernels.cuda import Kernels
 from runtime.kernels.graph import Event
 from runtime.lanes import SharesEngine
-from tests.helpers.imitated_gpu import GPU, expected, frame
+from tests.helpers.imitated_gpu import GPU, expected, frame, logits_of
 
 BACKENDS = ("tensorrt", "tensorrt-rtx")
 
@@ -135,3 +136,15 @@ def test_a_gpu_that_tensorrt_rtx_lists_is_taken(imitated, monkeypatch):
     gpu.trt.ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM86")
     monkeypatch.setattr(nvidia, "gpu", lambda: GPU._replace(capability="8.6"))
     gpu.open().close()
+
+
+def test_an_open_engine_takes_another_fit_from_the_next_frame_on(imitated):
+    gpu, image = imitated(precision="fp32"), frame(37, 20)
+    with gpu.open() as backend:
+        for fit in ("stretch", "pad", "stretch"):
+            backend.refit(fit)
+            wanted = reference.segment(backend.logits(image), backend.spec, image.shape[:2])
+            for _ in range(3):  # the second one of a size is a graph
+                np.testing.assert_array_equal(backend.segment(image), wanted)
+            values = reference.preprocess(image, backend.spec.preprocess)
+            np.testing.assert_array_equal(backend.logits(image), logits_of(values, "fp32", 1, False))

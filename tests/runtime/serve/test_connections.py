@@ -20,6 +20,9 @@ class Inner:
     def connection_made(self, transport):
         self.connections.add(self)
 
+    def send_400_response(self, message):
+        raise AssertionError(message)
+
     def data_received(self, data):
         self.conn.trailing_data = (data, False)
 
@@ -38,8 +41,9 @@ class Transport:
         self.closed = True
 
 
-def connected(connections=None):
-    connection, transport = Connection(Inner(set() if connections is None else connections), LIMITS), Transport()
+def connected(connections=None, counted=None):
+    inner, count = Inner(set() if connections is None else connections), [] if counted is None else counted
+    connection, transport = Connection(inner, LIMITS, lambda *what: count.append(what)), Transport()
     connection.connection_made(transport)
     return connection, transport
 
@@ -78,10 +82,10 @@ def test_one_connection_too_many_is_told_so_and_what_it_sends_is_dropped_until_i
     monkeypatch.setattr("runtime.serve.connections.LINGER_S", 0.05)
 
     async def run():
-        connections = set()
-        first, _ = connected(connections)
-        second, transport = connected(connections)
-        assert transport.written == FULL and not transport.closed
+        connections, counted = set(), []
+        first, _ = connected(connections, counted)
+        second, transport = connected(connections, counted)
+        assert transport.written == FULL and not transport.closed and counted == [(503, "connections")]
         second.data_received(b"POST / HTTP/1.1")
         assert second._inner.conn.trailing_data == (b"", False)
         await asyncio.sleep(0.1)

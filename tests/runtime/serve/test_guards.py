@@ -38,8 +38,8 @@ def test_a_proxy_of_this_machine_hands_on_the_name_that_is_allowed():
 
 
 def test_this_machines_own_addresses_are_known_as_they_are_listened_on():
-    assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "127.0.0.2")))
-    assert not any(map(is_loopback, ("0.0.0.0", "::", "::2", "192.168.1.1", "127.0.0.1.evil.org")))
+    assert all(map(is_loopback, ("127.0.0.1", "::1", "127.0.0.2", "::ffff:127.0.0.1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "::2", "192.168.1.1", "::ffff:192.168.1.1", "fe80::1%eth0")))
 
 
 def test_a_page_of_another_site_may_not_ask():

@@ -122,6 +122,17 @@ def test_ipv6_is_this_machine_too_where_it_is_listened_on(tmp_path):
         connection.close()
 
 
+def test_a_name_that_is_this_machines_own_address_is_held_to_it_too(tmp_path):
+    with server("--engine", write_fake_engine(tmp_path), "--host", "localhost", folder=tmp_path) as found:
+        for host, status in (("localhost", 200), ("127.0.0.1", 200), ("evil.org", 403)):
+            assert found.ask("GET", "/engines", headers={"Host": host}).status == status
+
+
+def test_a_host_that_was_forgotten_does_not_open_the_server_to_all(tmp_path):
+    with pytest.raises(RuntimeError, match="is no address to listen on"), server("--host", "", folder=tmp_path):
+        pass
+
+
 def _binds_to_ipv6():
     with suppress(OSError), socket.socket(socket.AF_INET6) as one:
         one.bind(("::1", 0))

@@ -2,7 +2,6 @@
 
 import http.client
 import select
-import signal
 import socket
 import threading
 import time
@@ -144,6 +143,46 @@ def test_what_is_no_http_or_nearly_is_refused_and_the_next_is_answered(running, 
     assert running.segment(PICTURE).status == 200
 
 
+NO_HTTP = 'streetseg_requests_total{code="400",route="none"}'
+CHUNKED = b"HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        (b"POST /nix ", b"", b"404"),
+        (b"POST /segment ", b"Origin: http://evil.org\r\n", b"403"),
+        (b"GET /segment ", b"", b"405"),
+        (b"POST /engine ", b"", b"403"),
+    ],
+)
+def test_garbage_behind_an_answer_costs_nobody_the_answer_and_the_log_no_line(running, request_line, headers, status):
+    before, said = metrics(running).get(NO_HTTP, 0), running.log.read_text()
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
+        rude.sendall(request_line + CHUNKED + headers + b"\r\n")
+        answer = rude.recv(4096)
+        assert answer.split(b" ")[1] == status
+        rude.sendall(b"xyz\r\n")
+        rude.sendall(b"and more of it" * 1000)
+        while rude.recv(4096):
+            pass
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
+        rude.sendall(request_line + CHUNKED + headers + b"\r\nxyz\r\n")  # at once: the answer has not begun
+        assert rude.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert running.segment(PICTURE).status == 200
+    assert running.log.read_text() == said
+    assert metrics(running)[NO_HTTP] == before + 1
+
+
+def test_a_400_of_what_is_no_request_is_counted(running):
+    before = metrics(running).get(NO_HTTP, 0)
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as rude:
+        rude.sendall(b"no HTTP at all\r\n\r\n")
+        answer = rude.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b'{"error": "what came is no HTTP/1.1"}')
+    assert metrics(running)[NO_HTTP] == before + 1
+
+
 def test_one_connection_takes_one_request_after_the_other(running):
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=20)
     for _ in range(3):
@@ -164,6 +203,7 @@ def test_metrics_count_requests_frames_refusals_and_stages(running):
         assert after[name] == before.get(name, 0) + 1
     assert after["streetseg_in_flight"] == after["streetseg_queue"] == 0 and after["streetseg_ready"] == 1
     assert sum(name.startswith("streetseg_engine_info{") for name in after) == 2
+    assert after["process_resident_memory_bytes"] > 0
 
 
 def metrics(found):
@@ -245,51 +285,6 @@ def test_who_waited_too_long_is_not_worked_for(tmp_path):
         assert found.segment(PICTURE).status == 200
 
 
-def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow):
-    with ThreadPoolExecutor(2) as pool:
-        going = [pool.submit(slow.segment, PICTURE) for _ in range(2)]
-        until_in_flight(slow, 2)
-        assert slow.end() == 0
-        assert [np.array_equal(decoded(each.result().body), MASK) for each in going] == [True, True]
-    with pytest.raises(ConnectionRefusedError):
-        slow.ask("GET", "/v2/health/ready")
-
-
-def test_neither_slow_senders_nor_slow_readers_keep_it_from_ending(tmp_path):
-    engine = write_fake_engine(tmp_path)
-    large = np.zeros((2000, 3000, 3), np.uint8)
-    with server("--engine", engine, "--grace-seconds", 1, folder=tmp_path) as found:
-        sender = socket.create_connection(("127.0.0.1", found.port), timeout=20)
-        sender.sendall(b"POST /segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
-        reader = socket.socket()
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        reader.connect(("127.0.0.1", found.port))
-        head = f"Host: localhost\r\nX-Frame-Size: 2000x3000\r\nContent-Length: {large.size}\r\n\r\n"
-        reader.sendall(f"POST /segment?as=raw HTTP/1.1\r\n{head}".encode() + large.tobytes())
-        reader.recv(1, socket.MSG_PEEK)
-        start = time.monotonic()
-        assert found.end() == 0 and time.monotonic() - start < 10
-        assert sender.recv(4096).startswith(b"HTTP/1.1 503 ")
-        assert "Traceback" not in found.log.read_text()
-        sender.close()
-        reader.close()
-
-
-def test_what_is_not_done_when_its_time_is_over_is_told_so(tmp_path):
-    engine = write_fake_engine(tmp_path, delay_s=2.5)
-    with server("--engine", engine, "--grace-seconds", 1, folder=tmp_path) as found, ThreadPoolExecutor(1) as pool:
-        going = pool.submit(found.segment, PICTURE)
-        until_in_flight(found, 1)
-        assert found.end() == 0
-        assert going.result().status == 503 and "stopped" in going.result().values["error"]
-        assert "Traceback" not in found.log.read_text()
-
-
-def test_ctrl_c_ends_it_as_it_ends_every_command(slow):
-    assert slow.end(signal.SIGINT) == 130
-    assert "Traceback" not in slow.log.read_text()
-
-
 def test_a_process_that_is_killed_is_not_ready_any_more(slow):
     slow.process.kill()
     slow.process.wait()
@@ -324,11 +319,15 @@ def test_headers_that_do_not_come_and_connections_over_the_bound_end(tmp_path, m
     with server("--engine", engine, "--connections", 2, folder=tmp_path) as found:
         held = [socket.create_connection(("127.0.0.1", found.port), timeout=20) for _ in range(2)]
         time.sleep(0.2)
-        assert found.segment(b"").status == 503
+        full = found.segment(b"")
+        assert full.status == 503 and "too many connections" in full.values["error"]
         for one in held:
             one.close()
         time.sleep(0.2)
         assert found.segment(PICTURE).status == 200
+        counted = metrics(found)
+        assert counted['streetseg_requests_total{code="503",route="none"}'] == 1
+        assert counted['streetseg_refused_total{reason="connections"}'] == 1
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from runtime.serve.engines import Engines, Named, Opening, named_from_text, open
 from runtime.serve.replies import Refusal
 from runtime.serve.swap import Swapper, swap_from_body
 from runtime.signature import sign_engine, signature_path, write_keys
+from runtime.spec import FITS
 from tests.helpers.engines import built_engine, changed
 from tests.helpers.fake_backend import PICTURE
 from tests.helpers.fake_server import server
@@ -181,22 +182,40 @@ def test_a_key_holds_for_new_engines_too(folder, swapping):
     assert signature_path(folder / "b.engine").is_file()
 
 
-def test_another_fit_is_opened_when_a_frame_lies_elsewhere_by_it_and_not_before(folder, swapping):
-    wide = np.ascontiguousarray(np.tile(read_frame(STREET)[:60], (1, 2, 1)))
-
+def test_another_fit_changes_tables_where_a_frame_lies_elsewhere_by_it_and_not_else(swapping):
     async def work(engines, swapper):
         served = engines.find("")
         size = served.spec.preprocess.height, served.spec.preprocess.width
-        same = np.zeros((*size, 3), np.uint8)
-        served.segment(same, "pad", None)
-        assert set(served._of_fit) == {served.spec.preprocess.fit}
-        found = {fit: served.segment(wide, fit, None).seen.mask for fit in ("stretch", "pad")}
-        for fit, mask in found.items():
-            with open_backend(folder / "a.engine", fit=fit) as engine:
-                assert np.array_equal(mask, engine.segment(wide))
-        assert not np.array_equal(found["stretch"], found["pad"])
+        (backend,) = served.lanes._backends
+        served.segment(np.zeros((*size, 3), np.uint8), "pad", None)
+        assert backend.spec.preprocess.fit == served.spec.preprocess.fit == "stretch"
+        served.segment(wide_frame(), "pad", None)
+        assert backend.spec.preprocess.fit == "pad" and served.spec.preprocess.fit == "stretch"
 
     swapping(work)
+
+
+def test_an_engine_whose_file_is_overwritten_serves_on_with_every_fit(folder, swapping):
+    wide, expected = wide_frame(), {}
+    for fit in FITS:
+        with open_backend(folder / "a.engine", fit=fit) as engine:
+            expected[fit] = engine.segment(wide)
+    assert not np.array_equal(expected["stretch"], expected["pad"])
+
+    async def work(engines, swapper):
+        damage(folder / "a.engine")
+        with pytest.raises(Refusal, match="damaged"):
+            manifest_path(folder / "a.engine").write_bytes(manifest_path(folder / "b.engine").read_bytes())
+            await swapper.replace("", None)
+        for fit in (*FITS, *FITS[::-1]):
+            assert np.array_equal(engines.find("").segment(wide, fit, None).seen.mask, expected[fit])
+        assert np.array_equal(engines.find("").segment(wide, None, None).seen.mask, expected["stretch"])
+
+    swapping(work)
+
+
+def wide_frame():
+    return np.ascontiguousarray(np.tile(read_frame(STREET)[:60], (1, 2, 1)))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,18 @@ def test_a_large_mask_is_not_written_as_numbers():
         reply_to(asked, "street", Seen(np.zeros((1100, 1000), np.uint8)))
 
 
+def test_a_large_frame_comes_as_bytes_and_not_as_numbers():
+    side = 577
+    frame = np.zeros((side, side, 3), np.uint8)
+    assert inference_from_body(*request(frame, binary=False), SPEC).frame.shape == frame.shape
+    frame = np.zeros((side, side + 1, 3), np.uint8)
+    assert inference_from_body(*request(frame), SPEC).frame.shape == frame.shape
+    for body in (request(frame, binary=False)[0], b"[" + b"0," * (9 << 20)):
+        with pytest.raises(Refusal, match="send frame as binary data") as caught:
+            inference_from_body(body, None, SPEC)
+        assert caught.value.status == 400 and len(str(caught.value)) < 200
+
+
 WRONG_FIELDS = [
     ({"inputs": []}, "list of one"),
     ({"inputs": [{"name": "image", "datatype": "UINT8"}]}, "'frame' of 'UINT8'"),
