@@ -26,14 +26,18 @@ def test_the_page_names_the_machine_and_the_weights_of_every_part():
     assert {each for each in map(conditions, found["runs"]) if each not in text} == set()
     other = json.loads(json.dumps(found))
     other["runs"][0]["parts"].remove("cpu")
-    other["runs"][1]["parts"].append("cpu")
-    last_row = f" The last row: {conditions(found['runs'][1])}."
+    other["runs"].insert(1, {**found["runs"][0], "parts": ["cpu"], "measured": "2027-01-01"})
+    last_row = f" The last row: {conditions(other['runs'][1])}."
     assert last_row in serve_figures.as_markdown(other) and last_row not in text
 
 
 def again(monkeypatch, *parts):
     """What is left of the figures after a rerun of some parts, on another machine with another engine; and before."""
     before = json.loads(FIGURES[0].read_text())
+    own = run_of(before, "cpu")
+    if own["parts"] != ["cpu"]:  # of two runs, as figures are of which some parts were measured again
+        own["parts"].remove("cpu")
+        before["runs"].append({**own, "parts": ["cpu"], "measured": "2026-01-01"})
     here = {**run_of(before, "throughput")["machine"], "cpu": "another"}
     engine = {**run_of(before, "throughput")["engine"], "weights_sha256": "0" * 64, "onnx_sha256": "1" * 64}
     for name, given in (("machine", here), ("engine_facts", engine), ("read_manifest", None), ("today", "2027-01-01")):

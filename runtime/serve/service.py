@@ -113,6 +113,7 @@ class Service:
             crowded, left = served.users > served.lanes.count, threading.Event()
             work = partial(self._work, served, decode, came, left)
             done = await in_thread(served.pool, work, left=left, ends=lambda: self.admission.closed)
+            reply: Reply
             reply, laps_ms, segmented = done.value
             if crowded:
                 # Not of who has all cores to itself: nobody who waits will be as quick.

@@ -17,7 +17,6 @@ PLACES = {
     "avx2-time-icnet-fp32": ("int8", "What it brings"),
     "bench-icnet-int8-vnni": ("benchmarks", "Frame to mask"),
     "calibration-icnet": ("int8", "Which method"),
-    "fleet-cost": ("fleet", "What an hour of video costs"),
     "gate-trial": ("gate", "Tried for real"),
     "kinds-amx-icnet": ("int8", "CPUs without VNNI"),
     "kinds-avx2-icnet": ("int8", "CPUs without VNNI"),
@@ -30,8 +29,6 @@ PLACES = {
     "rivals-icnet-int8-avx2": ("benchmarks", "Beside all of them"),
     "scaling-icnet-int8": ("benchmarks", "More threads, more pixels"),
     "sensitivity-icnet": ("int8", "Which layers cost what"),
-    "serving-icnet-int8": ("serving", "What it costs"),
-    "triton": ("triton", "What it costs"),
     "views-icnet-fp16": ("history", None),
     "views-icnet-int8": ("history", None),
 }
