@@ -78,6 +78,7 @@ def test_every_mask_was_equal_and_every_refusal_arrived(path):
     found = json.loads(path.read_text())
     assert len(found["masks"]) >= 10 and all(found["masks"].values())
     assert sorted(found["hostile"]["got"].values()) == [400, 400, 408, 413]
+    assert max(found["hostile"]["times_idle"].values()) <= 1.2
     waits = found["overload"]["waits"]
     for flooded in (*waits.values(), found["even"]):
         assert set(flooded["statuses"]) == {"200", "503"}
@@ -90,7 +91,7 @@ def test_every_mask_was_equal_and_every_refusal_arrived(path):
 def test_it_measures(tmp_path, monkeypatch):
     pytest.importorskip("tritonclient.http", reason="tritonclient is not installed: make test-serve does")
     small = {"PAIRS": 1, "LONE": 2, "OVERLOAD_S": 1.0, "FLOODS": 1, "UPLOAD_S": 1, "CHEAP_FRAMES": 5, "SETTLE_S": 0.3}
-    small |= {"LONE_PAIRS": 1, "EVEN_S": 0.05}
+    small |= {"LONE_PAIRS": 1, "EVEN_S": 0.05, "TURNS": 1}
     for name, value in small.items():
         monkeypatch.setattr(serve_figures, name, value)
     found = json.loads(json.dumps(serve_figures.measured(built_engine(tmp_path), 2, 1, 3)))

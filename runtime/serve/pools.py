@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 
 class Timed(NamedTuple):
-    """What the work gave, how long it waited for a thread, and how long it took."""
+    """What the work gave, how long it waited for a thread, how long it took, and until that was seen."""
 
     value: Any
     waited_ms: float
     took_ms: float
+    late_ms: float = 0.0
 
 
 async def in_thread(
@@ -39,7 +40,8 @@ async def in_thread(
     future = pool.submit(_timed, asked, work, given)
     waiting = asyncio.wrap_future(future)
     try:
-        return await asyncio.shield(waiting)
+        done: Timed = await asyncio.shield(waiting)
+        return done._replace(late_ms=(perf_counter() - asked) * 1e3 - done.waited_ms - done.took_ms)
     except asyncio.CancelledError:
         if left is not None:
             left.set()

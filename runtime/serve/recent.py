@@ -14,19 +14,26 @@ class Recent:
     def __init__(self) -> None:
         """None yet."""
         self._last_s: deque[float] = deque(maxlen=KEPT)
+        self._beside_s: deque[float] = deque(maxlen=KEPT)
         self._least_mean_s, self._slow_s = inf, 0.0
 
-    def add(self, seconds: float) -> None:
-        """Keep the time of one."""
+    def add(self, seconds: float, beside: float = 0.0) -> None:
+        """Keep the time of one.
+
+        Args:
+            seconds: without its wait.
+            beside: what it waited for the event loop when it was done, which it has before, too: of a server that
+                refuses hundreds of others a second.
+        """
         self._last_s.append(seconds)
+        self._beside_s.append(seconds + 2 * beside)
         count = len(self._last_s)
         if count >= FEWEST:
-            ordered = sorted(self._last_s)
-            mean = sum(ordered) / count
-            variance = sum((each - mean) ** 2 for each in ordered) / count
+            mean = sum(self._last_s) / count
+            variance = sum((each - mean) ** 2 for each in self._last_s) / count
             # Of a mean that one outlier makes, two errors leave less than nothing: every wait would be too long.
             self._least_mean_s = max(mean - ERRORS * sqrt(variance / count), mean / 2)
-            self._slow_s = ordered[int(SLOW * count)]
+            self._slow_s = sorted(self._beside_s)[int(SLOW * count)]
 
     def longest_wait_s(self, places_a_lane: float) -> float:
         """After which wait a slow request is still answered within `places_a_lane` mean times; inf: not known yet.

@@ -117,7 +117,8 @@ class Service:
             reply, laps_ms, segmented = done.value
             if crowded:
                 # Not of who has all cores to itself: nobody who waits will be as quick.
-                served.recent.add(sum(laps_ms[name] for name in ("decode", "segment", "encode")) / 1e3)
+                own_ms = sum(laps_ms[name] for name in ("decode", "segment", "encode"))
+                served.recent.add(own_ms / 1e3, done.late_ms / 1e3)
         stages = _stages(laps_ms, done.waited_ms, segmented)
         self._metrics.done(served.name, stages)
         sha = served.manifest.engine_sha256[:12]

@@ -111,6 +111,14 @@ def test_a_bound_is_of_the_least_mean_less_what_a_slow_one_takes_but_not_less_th
     assert 9 * least_mean_of(seconds) / 2 == pytest.approx(recent.longest_wait_s(9))
 
 
+def test_what_requests_wait_for_the_event_loop_is_left_of_the_bound_twice():
+    quick, busy = Recent(), Recent()
+    for _ in range(KEPT):
+        quick.add(1.0)
+        busy.add(1.0, 0.25)
+    assert quick.longest_wait_s(9) - busy.longest_wait_s(9) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("outlier_s", [0.3, 0.5, 60.0])
 def test_one_outlier_takes_no_more_than_half_of_the_mean_and_nobody_is_late_at_once(outlier_s):
     recent, seconds = Recent(), [0.02] * (FEWEST - 1) + [outlier_s]

@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,6 +20,17 @@ def test_work_in_a_thread_tells_how_long_it_waited_and_took():
         one, other = await first, await second
         assert one.value is True and one.took_ms >= 40
         assert other.value == 7 and other.waited_ms >= 40
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(run(pool))
+
+
+def test_how_late_the_loop_sees_that_it_is_done_is_told():
+    async def run(pool):
+        going = asyncio.ensure_future(in_thread(pool, lambda: 7))
+        await asyncio.sleep(0)
+        time.sleep(0.1)  # the loop is busy
+        assert 50 <= (await going).late_ms < 1000
 
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(run(pool))
