@@ -47,10 +47,10 @@ from tests.runtime.serve.test_bodies import bomb
 MARK = "<!-- serving: made by `python -m tests.serve_figures` -->"
 SIZE = (720, 960)  # of the picture that is sent
 CLIENTS, QUEUE = 4, 16
-OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 3
+OVERLOAD, OVERLOAD_S, FLOODS = 10, 8.0, 5
 WAITS = ("auto", "0")  # of --wait-seconds, the default first
 EVEN_S = 0.25  # of every frame of an engine whose frames take equally long
-PAIRS, LONE = 9, 4  # of processes; frames of a round, one after the other
+PAIRS, LONE = 15, 4  # of processes; frames of a round, one after the other
 LONE_PAIRS = 3
 PARTS = ("masks", "lone_by_lanes", "throughput", "cpu", "hostile", "overload", "even")
 UPLOADERS, READERS, KILLED = 24, 12, 20
