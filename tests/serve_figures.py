@@ -22,7 +22,6 @@ import numpy as np
 from runtime.artifacts import write_atomically
 from runtime.backend import open_backend
 from runtime.cli import DONE, count_from_text, lanes_from_text, log, one_of, run
-from runtime.errors import EngineError
 from runtime.manifest import read_manifest
 from runtime.measure.bench.tables import rewrite
 from runtime.measure.fingerprint import engine_facts, machine, software, today
@@ -30,9 +29,10 @@ from runtime.media.frames import read_frame
 from runtime.samples import STREET
 from tests.helpers.fake_backend import write_fake_engine
 from tests.helpers.fake_server import Server, server
-from tests.helpers.runs import comparable, conditions, run_of, unlike, with_parts
+from tests.helpers.runs import conditions, run_of, unlike, with_parts
 from tests.helpers.serve_direct import cpu_s, direct, memory_mib
 from tests.helpers.serve_load import (
+    flood,
     good,
     killed_clients,
     slow_readers,
@@ -40,7 +40,7 @@ from tests.helpers.serve_load import (
     too_large,
     too_slow,
 )  # fmt: skip
-from tests.helpers.serve_overload import overload
+from tests.helpers.serve_overload import overload, told
 from tests.runtime.serve.test_answers import decoded, mask_of
 from tests.runtime.serve.test_bodies import bomb
 
@@ -63,15 +63,9 @@ CHEAP_FRAMES = 200  # of the engine that costs next to nothing
 def measured(
     engine: Path, lanes: int, rounds: int, frames: int, parts: Sequence[str] = PARTS, before: Mapping[str, Any] = {}
 ) -> dict[str, Any]:
-    """These parts, as JSON values, beside those that were measured before, each with the run that it is from.
-
-    Raises:
-        EngineError: of `overload`, where the frames a second that it multiplies are of another machine or engine.
-    """
+    """These parts, as JSON values, beside those that were measured before, each with the run that it is from."""
     run_ = {"machine": machine(), "software": software(), "engine": engine_facts(engine, read_manifest(engine))}
     run_ |= {"measured": today(), "lanes": lanes}
-    if "overload" in parts and "throughput" not in parts:
-        _check_rate(before, run_)
     with TemporaryDirectory() as place:
         folder = Path(place)
         picture = folder / "street.jpg"
@@ -86,23 +80,13 @@ def measured(
             "throughput": lambda: throughput(engine, lanes, folder, rounds, frames),
             "cpu": lambda: cpu(picture, folder, lanes, rounds),
             "hostile": lambda: hostile(engine, lanes, folder, data, frames),
-            "overload": lambda: too_many(
-                engine, lanes, folder, data, {**before, **found}["throughput"]["server_per_s"]
-            ),
+            "overload": lambda: too_many(engine, lanes, folder, data, frames),
             "even": lambda: too_many_even(lanes, folder, data),
         }
         for name in (name for name in PARTS if name in parts):
             found[name] = ways[name]()
             log(f"{name} is measured")
     return with_parts(before, run_, found)
-
-
-def _check_rate(before: Mapping[str, Any], run_: Mapping[str, Any]) -> None:
-    if "throughput" not in before or not comparable(run_of(before, "throughput"), run_):
-        raise EngineError(
-            f"overload offers {OVERLOAD} times the frames a second that throughput found, and there are none of this "
-            "machine, graph and lanes; add throughput to --parts"
-        )
 
 
 @contextmanager
@@ -264,11 +248,15 @@ def _after(bad: Callable[[], None]) -> Iterator[None]:
     yield
 
 
-def too_many(engine: Path, lanes: int, folder: Path, data: bytes, per_s: float) -> dict[str, Any]:
-    """Ten times what it can do, by --wait-seconds, in turns."""
+def too_many(engine: Path, lanes: int, folder: Path, data: bytes, frames: int) -> dict[str, Any]:
+    """Ten times what it can do beside so many clients, by --wait-seconds, in turns."""
+    places_a_lane = (QUEUE + lanes) / lanes
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(engine, lanes, folder, "--wait-seconds", wait)) for wait in WAITS]
-        found = overload(servers, data, OVERLOAD * per_s, OVERLOAD_S, FLOODS, (QUEUE + lanes) / lanes)
+        # Those who are refused take the cores, too: what it does for four clients it cannot do then.
+        per_s = frames / good(servers[0], data, frames, CLIENTS)
+        per_s = told(flood(servers[0], data, OVERLOAD * per_s, OVERLOAD_S), OVERLOAD_S, places_a_lane)["accepted_per_s"]
+        found = overload(servers, data, OVERLOAD * per_s, OVERLOAD_S, FLOODS, places_a_lane)
     return {"queue": QUEUE, "waits": dict(zip(WAITS, found, strict=True))}
 
 

@@ -1,9 +1,7 @@
 import json
-import re
 
 import pytest
 
-from runtime.errors import EngineError
 from runtime.measure.bench.tables import between_marks
 from tests import serve_figures
 from tests.helpers.engines import built_engine
@@ -43,7 +41,7 @@ def again(monkeypatch, *parts):
     for name, given in (("machine", here), ("engine_facts", engine), ("read_manifest", None), ("today", "2027-01-01")):
         monkeypatch.setattr(serve_figures, name, lambda *_, given=given: given)
     for name in ("masks", "lone_by_lanes", "throughput", "cpu", "hostile", "too_many", "too_many_even"):
-        monkeypatch.setattr(serve_figures, name, lambda *_, name=name: {"new": name, "server_per_s": 1.0})
+        monkeypatch.setattr(serve_figures, name, lambda *_, name=name: {"new": name})
     return before, serve_figures.measured(None, 2, 1, 1, parts, before)
 
 
@@ -64,13 +62,6 @@ def test_a_rerun_of_some_parts_leaves_the_others_their_machine_engine_and_date(m
 def test_a_run_whose_parts_were_all_measured_again_is_gone(monkeypatch):
     before, found = again(monkeypatch, *serve_figures.PARTS)
     assert [run["measured"] for run in found["runs"]] == ["2027-01-01"] and len(before["runs"]) > 1
-
-
-def test_what_is_offered_is_not_taken_from_another_machine_or_engine(monkeypatch):
-    with pytest.raises(EngineError, match=re.escape("add throughput to --parts")):
-        again(monkeypatch, "overload", "even")
-    _, found = again(monkeypatch, "overload", "throughput")
-    assert run_of(found, "overload") == run_of(found, "throughput")
 
 
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)

@@ -45,9 +45,3 @@ def unlike(found: Mapping[str, Any], part: str, other: str, what: str) -> str:
     """A sentence that tells what a part was measured on and of, where that is not what another one's is."""
     own = conditions(run_of(found, part))
     return "" if own == conditions(run_of(found, other)) else f" {what}: {own}."
-
-
-def comparable(run: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a rate of one run is a rate of the other: machine, graph and lanes are the same."""
-    facts = [(each["machine"], each["engine"]["onnx_sha256"], each["lanes"]) for each in (run, other)]
-    return facts[0] == facts[1]
