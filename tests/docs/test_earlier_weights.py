@@ -22,8 +22,6 @@ PLACES = {
     "kinds-avx2-icnet": ("int8", "CPUs without VNNI"),
     "pairs-icnet": ("int8", "CPUs with VNNI"),
     "pairs-nncf-icnet": ("int8", "CPUs with VNNI"),
-    "rivals-ddrnet23-slim-int8": ("benchmarks", "Beside all of them"),
-    "rivals-fast-scnn-int8": ("benchmarks", "Beside all of them"),
     "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
     "rivals-icnet-int8": ("benchmarks", "Beside all of them"),
     "rivals-icnet-int8-avx2": ("benchmarks", "Beside all of them"),

@@ -248,6 +248,7 @@ def of_rivals(name):
     return {path: (found["times_floor"], found["times_slower"]) for path, found in paths.items()}
 
 
+MOBILE = "deeplabv3plus-mobilenetv2"
 GOALS = (
     ("ICNet INT8, AVX-512 VNNI: over the floor", "icnet-int8", "engine", 0),
     ("ICNet INT8, AVX-512 VNNI: NNCF's time over ours", "icnet-int8", "nncf", 1),
@@ -261,6 +262,14 @@ GOALS = (
     ("DDRNet-23-slim INT8: NNCF's time over ours", "ddrnet23-slim-int8", "nncf", 1),
     ("Fast-SCNN INT8: time of OpenVINO as it comes over ours", "fast-scnn-int8", "openvino", 1),
     ("Fast-SCNN INT8: NNCF's time over ours", "fast-scnn-int8", "nncf", 1),
+    ("PIDNet-S INT8: time of OpenVINO as it comes over ours", "pidnet-s-int8", "openvino", 1),
+    ("PIDNet-S INT8: NNCF's time over ours", "pidnet-s-int8", "nncf", 1),
+    ("`fast-scnn-mmseg` INT8: time of OpenVINO as it comes over ours", "fast-scnn-mmseg-int8", "openvino", 1),
+    ("`fast-scnn-mmseg` INT8: NNCF's time over ours", "fast-scnn-mmseg-int8", "nncf", 1),
+    ("DeepLabV3+ MobileNetV2 INT8: time of OpenVINO as it comes over ours", f"{MOBILE}-int8", "openvino", 1),
+    ("DeepLabV3+ MobileNetV2 INT8: NNCF's time over ours", f"{MOBILE}-int8", "nncf", 1),
+    ("ICNet INT8, AMX: NNCF's time over ours", "icnet-int8-amx", "nncf", 1),
+    ("ICNet INT8, AMX: onnxruntime FP32's time over ours, in that run", "icnet-int8-amx", "onnxruntime", 1),
 )
 
 
@@ -289,13 +298,15 @@ def test_every_goal_is_held_to_a_figure():
 
 
 def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
-    said = {"icnet-fp16": (8, 6), "icnet-int8-avx2": (6, 4)}
+    said = {"icnet-fp16": (8, 6), "icnet-int8-avx2": (6, 4), "icnet-int8-amx": (10, 4)}
+    said |= {f"{name}-int8": (8, 0) for name in ("pidnet-s", "fast-scnn-mmseg", MOBILE)}  # without weights
     for found in FIGURES.glob("rivals-*.json"):
         document = peer_document(found)
-        given = document["rounds"], document["accuracy"]["frames"]
+        given = document["rounds"], (document["accuracy"] or {"frames": 0})["frames"]
         assert given == said.get(found.stem.removeprefix("rivals-"), (8, 4)), found.stem
     text = " ".join(page("benchmarks").split())
-    assert 'RIVALS_OPTIONS="--rounds 8 --frames 4"`; 6 rounds for AVX2 alone, 6 frames for ICNet\'s FP16.' in text
+    others = "6 rounds for AVX2 alone, 10 for ICNet with AMX, 6 frames for ICNet's FP16."
+    assert f'RIVALS_OPTIONS="--rounds 8 --frames 4"`; {others}' in text
     assert "Below they are 4, and 6 of ICNet's FP16" in text
 
 
