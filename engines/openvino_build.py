@@ -11,7 +11,7 @@ from engines.built import Built
 from engines.openvino_colours import read_rgb
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
-from engines.openvino_pairs import fuse_sums, merge_pairs
+from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, core, executed_types, execution_type
 from runtime.cli import log
@@ -107,6 +107,7 @@ def compiled_model(
         else:
             merge_pairs(model)
             fuse_sums(model)
+            drop_relus(model)
         take_off_means(shifted)
     view_windows(model)
     return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))

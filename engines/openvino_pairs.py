@@ -67,6 +67,24 @@ def fuse_sums(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def drop_relus(model: Any) -> None:
+    """Leave out activations that change nothing: of what is quantized from zero on, and read by nothing else.
+
+    Args:
+        model: an openvino.Model whose pairs are merged; it is changed.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Relu" and (after := _past_converts(node)) and all(map(_is_from_zero, after)):
+            node.output(0).replace(node.input_value(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _is_from_zero(node: Any) -> bool:
+    return node.get_type_name() == "FakeQuantize" and not any(
+        values_of(node.input_value(index)).any() for index in (1, 3)
+    )
+
+
 def _merge(pair: Pair, ends: list[Any], *, is_positive: bool) -> None:
     step = float(values_of(ends[0].input_value(1)).reshape(()))
     low, high = 0 if is_positive else -(BYTE // 2) - 1, BYTE // 2

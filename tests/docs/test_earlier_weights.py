@@ -25,7 +25,6 @@ PLACES = {
     "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
     "rivals-icnet-int8": ("benchmarks", "Beside all of them"),
     "rivals-icnet-int8-avx2": ("benchmarks", "Beside all of them"),
-    "scaling-icnet-int8": ("benchmarks", "More threads, more pixels"),
     "sensitivity-icnet": ("int8", "Which layers cost what"),
     "views-icnet-fp16": ("history", None),
     "views-icnet-int8": ("history", None),

@@ -8,7 +8,7 @@ import pytest
 from openvino import opset13
 
 from engines.openvino_layout import is_constant
-from engines.openvino_pairs import LEVELS, fuse_sums, merge_pairs
+from engines.openvino_pairs import LEVELS, drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import sums_saturate
 from runtime.backends.openvino import DEVICE, compile_options, core
 from tests.engines.test_openvino_sums import EXACT, LAYERS, STEP, UNPADDED, model_of, off, pair, relu, result, weight
@@ -144,3 +144,31 @@ def test_a_convolution_is_not_quantized_for_a_sum_that_is_not(is_rounded, count)
     assert fused(model) == 0
     quantizers = [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
     assert sum(not is_constant(node.input_value(0)) for node in quantizers) == count
+
+
+def relus(model):
+    merge_pairs(model)
+    drop_relus(model)
+    return sum(node.get_type_name() == "Relu" for node in model.get_ordered_ops())
+
+
+def test_what_is_quantized_from_zero_on_needs_no_activation_before_and_has_the_same_values():
+    dropped, kept = model_of("convolution", relu), model_of("convolution", relu)
+    merge_pairs(kept)
+    assert (relus(dropped), relus(model_of("convolution", lambda x: opset13.relu(x).output(0)))) == (0, 1)
+    np.testing.assert_array_equal(result(dropped), result(kept))
+
+
+def read_twice(x):
+    activated = opset13.relu(x).output(0)
+    return opset13.add(pair(activated), opset13.multiply(activated, np.float32(0.5))).output(0)
+
+
+def signed(x):
+    ends = [opset13.constant(np.float32(end)) for end in (-128 * STEP, 127 * STEP) * 2]
+    return opset13.fake_quantize(opset13.relu(x), *ends, 256).output(0)
+
+
+@pytest.mark.parametrize("layer", [read_twice, signed])
+def test_an_activation_that_changes_what_follows_stays(layer):
+    assert relus(model_of("convolution", layer)) == 1
