@@ -30,7 +30,7 @@ BEYOND_BYTES = 64
 # What makes a file the same bytes wherever it is written: no random numbers, and threads that are not the machine's.
 REPEATABLE = {"fflags": "+bitexact"}
 REPEATABLE_FFV1 = {"level": "3", "slices": "4"}
-# With AVX-512 x264 165 gave other bytes for the same frames in 1 of 60 to 100 files, in a process that has OpenVINO in
+# With AVX-512 x264 165 gave other bytes for the same frames in 1 of 50 to 100 files, in a process that has OpenVINO in
 # it, by its tree of macroblocks; none of 540 files without the tree, nor of 540 held to AVX2. 150 overlays of 720x960
 # take 1666 KB so at 38.1 dB, and 1485 KB at 37.8 dB with the tree and crf 20.
 REPEATABLE_X264 = {**X264, "crf": "22", "x264-params": "mbtree=0"}
