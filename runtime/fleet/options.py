@@ -21,19 +21,13 @@ DESCRIPTION = """`python -m runtime.fleet INPUT... -o DIR`: masks of many pictur
 `plan INPUT...` lists the items and does none; `--item K/N` does a share of them here, without Ray; `merge` joins the
 rows of such shares."""
 PLAN, MERGE = "plan", "merge"
-OF_A_PLAN = ("save", "alpha", "colors", "fit", "part_seconds")  # what items are, and what is made of them
 PART_S, MOST_PART_S = 60.0, 86400.0
 
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
     """The options of one run, `word` the `plan` or `merge` that it begins with; what contradicts itself is usage."""
     parser = _parser()
-    defaults = {name: parser.get_default(name) for name in OF_A_PLAN}
-    parser.set_defaults(**dict.fromkeys(defaults))
     options = parser.parse_args(argv)
-    given = [name for name in defaults if getattr(options, name) is not None]
-    for name in defaults.keys() - set(given):
-        setattr(options, name, defaults[name])
     options.word = options.inputs.pop(0) if options.inputs[:1] in ([PLAN], [MERGE]) else None
     if options.word is None and options.inputs[:1] and (slip := _slip(options.inputs[0])):
         parser.error(f"{options.inputs[0]}: does not exist{slip}")
@@ -47,9 +41,6 @@ def options_of(argv: Sequence[str]) -> argparse.Namespace:
         parser.error("plan lists inputs: name some")
     if options.word is None and options.item is None and not (options.inputs or options.list):
         parser.error("name inputs: files, folders, globs, or s3://BUCKET/PREFIX/")
-    if given and not (options.inputs or options.list):
-        option = f"--{given[0].replace('_', '-')}"
-        parser.error(f"{option} is the plan's, which lies there: for another one, plan INPUT... {option} ...")
     return options
 
 

@@ -20,13 +20,3 @@ def test_a_path_that_does_not_exist_and_is_near_a_word_is_that_word_misspelt(giv
     assert f"{given}: does not exist (did you mean " in capsys.readouterr().err
     (tmp_path / given).mkdir()
     assert options_of([given]).inputs == [given]
-
-
-@pytest.mark.parametrize("words", [("--save", "ids"), ("--sav=color",), ("--alpha", "0.5"), ("--part-seconds", "60")])
-@pytest.mark.parametrize("does", [("--item", "1/2"), ("merge",)])
-def test_what_the_plan_says_is_not_said_again_and_passed_over(words, does, capsys):
-    with pytest.raises(SystemExit):
-        options_of([*does, "-o", "out", *words])
-    assert "is the plan's, which lies there: for another one, plan INPUT... --" in capsys.readouterr().err
-    assert options_of([*does, "-o", "out"]).save == ("ids",)
-    assert options_of(["plan", "in", *words]).alpha == 0.5
