@@ -46,7 +46,8 @@ def hold_rows(found: list[Row], expected: list[Row]) -> None:
     assert [row.id for row in found] == [row.id for row in expected]
     for ours, theirs in zip(told(found), told(expected), strict=True):
         fields = dataclasses.asdict(ours), dataclasses.asdict(theirs)
-        assert {name: value for name, value in fields[0].items() if value != fields[1][name]} == {}, ours.input
+        other = {name: (value, fields[1][name]) for name, value in fields[0].items() if value != fields[1][name]}
+        assert not other, f"{ours.input}: {other}"
 
 
 def masks(folder: Path) -> dict[str, bytes]:
