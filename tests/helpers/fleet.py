@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime import cli
+from runtime.fleet import main
 from runtime.fleet.rows import OF_A_RUN, Row, rows_from_bytes
 from tests.helpers.pictures import gradient, lossless
 from tests.helpers.videos import moving, write_video
@@ -28,6 +30,16 @@ def fill(
     if bad:
         (folder / "bad.png").write_bytes(b"no picture" * 10)
     return folder
+
+
+def plan(*words: str, out: str = "out") -> None:
+    """List the items of `in`, of the current folder."""
+    assert main(["plan", "in", "-o", out, "--part-seconds", "0.5", *words]) == cli.DONE
+
+
+def do(engine: Path, item: str = "1/1", *words: str, out: str = "out") -> int:
+    """Do a share of what was planned; the exit code."""
+    return main(["-o", out, "--item", item, "--engine", str(engine), *words])
 
 
 def results(folder: Path) -> list[Row]:

@@ -155,11 +155,12 @@ def test_a_lock_that_shall_not_last_does_where_something_was_made(tmp_path):
     assert sorted(each.name for each in path.parent.iterdir()) == [".model.lock", "model"]
 
 
-def test_who_waits_for_a_lock_that_goes_has_the_next_one_to_itself(tmp_path):
+@pytest.mark.parametrize("lasting", [True, False])
+def test_threads_of_one_program_wait_for_each_other_also_where_the_lock_goes(tmp_path, lasting):
     inside, most = [], []
 
     def make(_):
-        with locked(tmp_path / "model", lasting=False):
+        with locked(tmp_path / "engine", lasting=lasting):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.02)
@@ -167,22 +168,7 @@ def test_who_waits_for_a_lock_that_goes_has_the_next_one_to_itself(tmp_path):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(make, range(8)))
-    assert most == [1] * 8 and list(tmp_path.iterdir()) == []
-
-
-def test_threads_of_one_program_wait_for_each_other(tmp_path):
-    inside, most = [], []
-
-    def make(_):
-        with locked(tmp_path / "engine"):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.02)
-            inside.pop()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(make, range(8)))
-    assert most == [1] * 8
+    assert most == [1] * 8 and bool(list(tmp_path.iterdir())) is lasting
 
 
 def test_a_maker_that_would_wait_for_itself_is_told_so(tmp_path):

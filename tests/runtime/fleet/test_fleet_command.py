@@ -19,15 +19,10 @@ from runtime.media.frames import read_frame
 from runtime.media.video import VideoReader
 from runtime.proof import expected_path
 from tests.helpers.engines import built_engine, changed
-from tests.helpers.fleet import FRAMES, PICTURES, fill, masks, results, told
+from tests.helpers.fleet import FRAMES, PICTURES, do, fill, masks, plan, results, told
 from tests.helpers.fleet_runs import rows_there, running
 from tests.helpers.graphs import tiny_graph
 from tests.helpers.videos import damage, moving, read_video, write_video
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    return built_engine(tmp_path_factory.mktemp("engines"))
 
 
 @pytest.fixture
@@ -35,14 +30,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "in")
     return tmp_path
-
-
-def plan(*words, out="out"):
-    assert main(["plan", "in", "-o", out, "--part-seconds", "0.5", *words]) == cli.DONE
-
-
-def do(engine, item="1/1", *words, out="out"):
-    return main(["-o", out, "--item", item, "--engine", str(engine), *words])
 
 
 def done_by(capsys) -> int:

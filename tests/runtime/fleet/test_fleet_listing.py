@@ -8,7 +8,6 @@ from runtime import cli
 from runtime.errors import FrameError, OutputError
 from runtime.fleet import main
 from runtime.fleet.listing import listed, refuse_wrong
-from tests.helpers.engines import built_engine
 from tests.helpers.fleet import fill, masks, results
 
 fsspec = pytest.importorskip("fsspec", reason="the extra fleet brings it")
@@ -26,11 +25,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     fsspec.filesystem("memory").store.clear()
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    return built_engine(tmp_path_factory.mktemp("engines"))
 
 
 def touch(*paths):

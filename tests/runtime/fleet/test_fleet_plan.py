@@ -6,15 +6,9 @@ from runtime import cli
 from runtime.artifacts import sha256_of
 from runtime.errors import FrameError
 from runtime.fleet import main, plan, worker
-from tests.helpers.engines import built_engine
 from tests.helpers.fleet import FRAMES, fill, masks, results
 
 fsspec = pytest.importorskip("fsspec", reason="the extra fleet brings it")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    return built_engine(tmp_path_factory.mktemp("engines"))
 
 
 @pytest.fixture

@@ -7,15 +7,9 @@ import pytest
 from runtime import cli
 from runtime.errors import FrameError
 from runtime.fleet import main, worker
-from tests.helpers.engines import built_engine
-from tests.helpers.fleet import PICTURES, fill, masks, results, told
+from tests.helpers.fleet import PICTURES, do, fill, masks, plan, results, told
 
 ALL = ("--save", "ids,color,overlay")
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    return built_engine(tmp_path_factory.mktemp("engines"))
 
 
 @pytest.fixture
@@ -24,14 +18,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "in")
     return tmp_path
-
-
-def plan(*words, out="out"):
-    assert main(["plan", "in", "-o", out, "--part-seconds", "0.5", *words]) == cli.DONE
-
-
-def do(engine, item="1/1", *words, out="out"):
-    return main(["-o", out, "--item", item, "--engine", str(engine), *words])
 
 
 def merge(out="out"):

@@ -18,14 +18,6 @@ pytestmark = pytest.mark.serve
 HANGS = 2  # frames that an engine does before one hangs: those that open it
 
 
-@pytest.fixture
-def slow(tmp_path):
-    """A server of one lane in which a frame takes two seconds, with one place beside it."""
-    engine = write_fake_engine(tmp_path, delay_s=2.0)
-    with server("--engine", engine, "--lanes", 1, "--queue", 1, folder=tmp_path) as found:
-        yield found
-
-
 def test_after_sigterm_what_was_accepted_is_answered_and_the_exit_code_is_0(slow):
     with ThreadPoolExecutor(2) as pool:
         going = [pool.submit(slow.segment, PICTURE) for _ in range(2)]

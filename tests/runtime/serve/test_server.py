@@ -36,14 +36,6 @@ def running(tmp_path_factory):
         assert found.log.read_text().count("error") == 0
 
 
-@pytest.fixture
-def slow(tmp_path):
-    """A server of one lane in which a frame takes two seconds, with one place beside it."""
-    engine = write_fake_engine(tmp_path, delay_s=2.0)
-    with server("--engine", engine, "--lanes", 1, "--queue", 1, folder=tmp_path) as found:
-        yield found
-
-
 def test_a_picture_gives_the_mask_bit_for_bit_in_every_form(running):
     assert np.array_equal(decoded(running.segment(PICTURE).body), MASK)
     raw = running.segment(PICTURE, Accept="application/octet-stream")
