@@ -10,8 +10,8 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,12 +70,14 @@ def run_on_ray(store: Store, todo: Sequence[Item], asked: Asked, offer: Offer, o
             workers=math.ceil(workers / machines), max_pixels=options.max_pixels,
         )  # fmt: skip
         log(f"{workers} worker{'s' * (workers > 1)} on {machines} machine{'s' * (machines > 1)}")
-        rows = watched(_rows(ray, todo, setting, files, workers, options), PATIENCE_S)
-        for row in progress(rows, "segment", len(todo), "item"):
-            _refuse_fatal(row)
+        # Closed before Ray is: what Ray ends without its server, it tells as an exception that is ignored.
+        rows = _rows(ray, todo, setting, files, workers, options)
+        with closing(rows), closing(watched(rows, PATIENCE_S)) as told:
+            for row in progress(told, "segment", len(todo), "item"):
+                _refuse_fatal(row)
 
 
-def watched(rows: Iterator[T], patience_s: float) -> Iterator[T]:
+def watched(rows: Iterator[T], patience_s: float) -> Generator[T, None, None]:
     """The rows; where none comes for so long, a line that says so, and what may be the reason."""
     came, over = threading.Event(), threading.Event()
 
@@ -101,7 +103,9 @@ def block_of(items: int, workers: int) -> int:
     return max(1, min(MOST_IN_BLOCK, items // (workers * BLOCKS_A_WORKER)))
 
 
-def _rows(ray: Any, todo: Sequence[Item], setting: Setting, files: Any, workers: int, options: Any) -> Iterator[Any]:
+def _rows(
+    ray: Any, todo: Sequence[Item], setting: Setting, files: Any, workers: int, options: Any
+) -> Generator[Any, None, None]:
     import io
 
     # The ledger lives where this process does: it is lost with it alone.

@@ -191,7 +191,8 @@ class Worker(ClosedOnExit):
         segmented = segment_with(self._lanes, frame)
         done = time.perf_counter()
         outputs = self._outputs(item)
-        self._look.write_pictures(outputs, frame, segmented.seen, item.key(self._asked, self._manifest.engine_sha256))
+        mark = item.key(self._asked, self._manifest.engine_sha256)
+        self._look.write_pictures(outputs, frame, segmented.seen, mark, repeatable=True)
         stages_s = {"decode": decoded - began, "segment": done - decoded, "encode": time.perf_counter() - done}
         milliseconds = {name: 1e3 * seconds for name, seconds in stages_s.items()} | segmented.parts_ms
         mask: np.ndarray = segmented.seen.mask

@@ -127,17 +127,18 @@ def _pixels_from_text(text: str) -> int:
     return int(text)
 
 
-def write_png(path: str | Path, pixels: np.ndarray, mark: str = "") -> None:
+def write_png(path: str | Path, pixels: np.ndarray, mark: str = "", *, repeatable: bool = False) -> None:
     """Write a PNG, all of it or nothing.
 
     Args:
         pixels: uint8 (H, W), or (H, W, 3) RGB.
         mark: what `runtime.media.marks` finds it by.
+        repeatable: see `png_from_pixels`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    data = png_from_pixels(pixels)
+    data = png_from_pixels(pixels, repeatable=repeatable)
     _write(path, marked_png(data, mark) if mark else data)
 
 

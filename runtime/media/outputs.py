@@ -63,8 +63,17 @@ class Look(NamedTuple):
             blended[void] = frame[void]
         return blended
 
-    def write_pictures(self, outputs: dict[str, Path], frame: np.ndarray, seen: Seen, told: str = "") -> None:
-        """Write each of `outputs`: a kind -> where, as JPEG where that ends so, else as PNG; `told` is their mark.
+    def write_pictures(
+        self, outputs: dict[str, Path], frame: np.ndarray, seen: Seen, told: str = "", *, repeatable: bool = False
+    ) -> None:
+        """Write each of `outputs`, as JPEG where its name ends so, else as PNG.
+
+        Args:
+            outputs: a kind -> where.
+            frame: uint8 (H, W, 3) RGB.
+            seen: in it.
+            told: their mark.
+            repeatable: of PNGs, see `png_from_pixels`.
 
         Raises:
             OutputError: one cannot be written.
@@ -74,7 +83,7 @@ class Look(NamedTuple):
             if path.suffix == OVERLAY_SUFFIX["jpeg"]:
                 write_jpeg(path, pixels, told, self.quality)
             else:
-                write_png(path, pixels, told)
+                write_png(path, pixels, told, repeatable=repeatable)
 
 
 def outputs_of(
