@@ -107,7 +107,7 @@ def compiled_model(
         else:
             merge_pairs(model)
             fuse_sums(model)
-            drop_relus(model)
+        drop_relus(model)
         take_off_means(shifted)
     view_windows(model)
     return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))

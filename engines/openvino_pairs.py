@@ -68,10 +68,10 @@ def fuse_sums(model: Any) -> None:
 
 
 def drop_relus(model: Any) -> None:
-    """Leave out activations that change nothing: of what is quantized from zero on, and read by nothing else.
+    """Leave out activations that change nothing: of what is cut off or quantized from zero on, and read by nothing else.
 
     Args:
-        model: an openvino.Model whose pairs are merged; it is changed.
+        model: an openvino.Model whose pairs are merged or whose sums are kept; it is changed.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Relu" and (after := _past_converts(node)) and all(map(_is_from_zero, after)):
@@ -80,6 +80,8 @@ def drop_relus(model: Any) -> None:
 
 
 def _is_from_zero(node: Any) -> bool:
+    if node.get_type_name() == "Clamp":
+        return float(node.get_attributes()["min"]) == 0
     return node.get_type_name() == "FakeQuantize" and not any(
         values_of(node.input_value(index)).any() for index in (1, 3)
     )
