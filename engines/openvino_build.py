@@ -10,7 +10,7 @@ from openvino.preprocess import PrePostProcessor
 from engines.built import Built
 from engines.openvino_colours import read_rgb
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
-from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
+from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import keep_sums, sums_saturate
 from runtime.backends.openvino import DEVICE, TYPE_NAMES, compile_options, core, executed_types, execution_type
@@ -98,7 +98,7 @@ def compiled_model(
     """
     if spec.batch_free:
         model.reshape([1, *list(model.input(0).partial_shape)[1:]])
-    model = _with_frame_input(model, spec, logits_type(spec, execution))
+    model = _with_frame_input(model, spec, logits_type(execution))
     read_in_blocks(model)
     if precision == "int8":
         shifted = quantize_frame(model)
@@ -154,13 +154,13 @@ def refuse_other_precision(name: str, executed: dict[str, int], wanted: str, wit
         raise EngineError(f"the engine of {name} was to run in {wanted}, but of its weighted layers run {found}")
 
 
-def logits_type(spec: ModelSpec, execution: str) -> Any:
+def logits_type(execution: str) -> Any:
     """The openvino.Type that logits leave the engine in.
 
-    Logits in blocks have the frame's own size. Where the last layer writes them in BF16, an INT8 one too, they stay so:
-    as float32 they are the same values, for a pass over the largest map of the network.
+    Where the last layer writes them in BF16, an INT8 one too, they stay so: as float32 they are the same values, for a
+    pass over one of the largest maps.
     """
-    return openvino.Type.bf16 if execution == "bf16" and spec.block > 1 else openvino.Type.f32
+    return openvino.Type.bf16 if execution == "bf16" else openvino.Type.f32
 
 
 def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
@@ -180,5 +180,10 @@ def _with_frame_input(model: Any, spec: ModelSpec, output: Any) -> Any:
     if any(gain != 1):
         convert.scale([float(1 / g) for g in gain])
     steps.output().model().set_layout(openvino.Layout("NCHW"))
-    steps.output().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(output)
-    return steps.build()
+    steps.output().tensor().set_layout(openvino.Layout("NHWC"))
+    if output != openvino.Type.bf16:
+        steps.output().tensor().set_element_type(output)
+    built = steps.build()
+    if output == openvino.Type.bf16:
+        write_bf16(built)
+    return built

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
-from openvino import opset13
+from openvino import layout_helpers, opset13
 
 from runtime.cli import log
 
@@ -118,6 +118,25 @@ def view_windows(model: Any) -> None:
             _view_channels_last(node)
         elif node.get_output_size() and len(node.get_output_partial_shape(0)) == 6:
             _turn_constants(node)
+    model.validate_nodes_and_infer_types()
+
+
+def write_bf16(model: Any) -> None:
+    """Let the logits leave in BF16, as the plugin leaves out to cast them that computed them so.
+
+    It does right before the result alone, and would bring a cast before a transpose: the rows of all frames are viewed
+    as below one another in between. Elsewhere it copies the map.
+
+    Args:
+        model: an openvino.Model of one output (N, H, W, C); it is (N * H, W, C) then.
+
+    Source: `isSuitableConvert` in OpenVINO's intel_cpu/src/transformations/snippets/x64/pass/snippets_mark_skipped.cpp.
+    """
+    (result,) = model.get_results()
+    n, height, width, channels = result.get_input_shape(0)
+    layout_helpers.set_layout(model.output(0), openvino.Layout("..."))
+    rows = _reshape(result.input_value(0), (n * height, width, channels))
+    result.input(0).replace_source_output(opset13.convert(rows, "bf16").output(0))
     model.validate_nodes_and_infer_types()
 
 

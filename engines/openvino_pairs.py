@@ -26,7 +26,7 @@ from engines.openvino_sums import BYTE, Pair, readers, signed_pairs
 
 # Of what is quantized before these codes are left after them: moved, or the largest of some.
 MOVES = ("Convert", "Reshape", "Transpose", "Slice", "MaxPool", "Squeeze", "Unsqueeze", "DepthToSpace")
-ACTIVATIONS = ("Relu", "Clamp")
+ACTIVATIONS = ("Relu", "Clamp", "PRelu")
 # What is added is rounded to so many levels, as many as float32 has integers, over so many times the range of the
 # codes: to 1/256 of a step, and cut off where nothing is. An odd number, so that zero is one of them; the plugin makes
 # bytes of those numbers alone that it knows, 256 and 65536 among them.

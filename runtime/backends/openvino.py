@@ -261,6 +261,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         watch.lap("network")
         output = request.get_output_tensor()
         logits: np.ndarray = output.data  # NumPy has no bfloat16: OpenVINO gives it as float16 of the same bits
+        logits = logits.reshape(len(images), -1, *logits.shape[-2:])  # BF16 has the frames' rows below one another
         return logits.view(np.uint16) if output.element_type == openvino.Type.bf16 else logits
 
 

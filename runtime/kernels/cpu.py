@@ -150,18 +150,18 @@ class Segmenter:
         if self._labels.shape == mask.shape and self._is_whole:
             self._label(loops, logits, mask, pairs=pairs)
         elif logits.dtype == np.uint16:
-            in_bands(threads, rows, loops.mask_pairs_bf16, _flat(logits), *self._between, mask)
+            loop = loops.mask_pairs_bf16 if pairs else loops.mask_pixels_bf16
+            in_bands(threads, rows, loop, _flat(logits), *self._between, mask)
         else:
             in_bands(threads, rows, loops.mask_pairs if pairs else loops.mask_pixels, logits, *self._between, mask)
         return mask
 
     def _compilable(self, logits: np.ndarray) -> tuple[np.ndarray, bool]:
-        # Loops are written for pixels in float32, and for blocks of 2 as they come: other logits become pixels.
-        if self._block == 2:
-            return logits, True
+        # Loops are written for pixels and for blocks of 2: other logits become pixels, in float32.
+        if self._block <= 2:
+            return np.ascontiguousarray(logits), self._block == 2
         values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-        if self._block > 1:
-            values = reference.unblock(values.transpose(2, 0, 1)[None], self._block)[0].transpose(1, 2, 0)
+        values = reference.unblock(values.transpose(2, 0, 1)[None], self._block)[0].transpose(1, 2, 0)
         return np.ascontiguousarray(values), False
 
     def _prepare(self, loops: ModuleType, logits: np.ndarray, block: int, height: int, width: int) -> None:
@@ -185,7 +185,11 @@ class Segmenter:
         self._between = (self._labels, *cells, scratch)
 
     def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
-        if logits.dtype == np.uint16:
+        if logits.dtype == np.uint16 and not pairs:
+            scratch = self._between[-1]
+            rows = scratch.rows, scratch.row_bits
+            in_bands(self._threads, len(logits), loops.label_pixels_bf16, _flat(logits), *rows, mask)
+        elif logits.dtype == np.uint16:
             quads = logits.view(np.uint64)  # the four logits of a block and a class in each
             in_bands(self._threads, len(logits), loops.label_tiles, quads, *self._tiles, mask)
         else:
@@ -204,8 +208,8 @@ def load_loops(spec: ModelSpec) -> None:
     small = replace(spec, preprocess=replace(spec.preprocess, height=side, width=side))
     FrameResizer(small.preprocess).resize(np.zeros((side + 1, side + 1, 3), np.uint8))
     shape = (LOADED, LOADED, len(spec.classes) * spec.block**2)
-    # Logits of blocks of two may come as bfloat16's bits, which have loops of their own.
-    for kind in (np.float32, np.uint16) if spec.block == 2 else (np.float32,):
+    # Logits may come as bfloat16's bits, which have loops of their own.
+    for kind in (np.float32, np.uint16) if spec.block <= 2 else (np.float32,):
         for pixels in (side, side + 1):  # of the network's own size, and of another
             Segmenter(small).segment(np.zeros(shape, kind), pixels, pixels)
 

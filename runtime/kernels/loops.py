@@ -79,6 +79,13 @@ def label_pixels(band, start, stop, logits, labels):
         _label_pixels(logits[y], EXACT, labels[y])
 
 
+def label_pixels_bf16(band, start, stop, logits, rows, bits, labels):
+    """`label_pixels` of bfloat16 logits, uint16 (h, w * C): one row at a time is float32, `Scratch.rows`."""
+    for y in range(start, stop):
+        _widen(logits[y], bits[band, 0])
+        _label_pixels(rows[band, 0], EXACT, labels[y])
+
+
 def label_pairs(band, start, stop, logits, labels):
     """The same in blocks of 2: float32 (h, w, C * 4) -> uint8 (h * 2, w * 2)."""
     for y in range(start, stop):
@@ -205,17 +212,35 @@ def mask_pixels(band, start, stop, logits, labels, down, across, scratch, mask):
         labels: uint8 (h, w), written here.
         down, across: Cells.
     """
-    last_row, last = labels.shape[0] - 1, labels.shape[1] - 1
     _label_pixels(logits[start], MARGIN, labels[start])
     for i in range(start, stop):
-        below = min(i + 1, last_row)
+        below = min(i + 1, labels.shape[0] - 1)
         if below > i:
             _label_pixels(logits[below], MARGIN, labels[below])
-        for n in range(_fill_row(band, i, labels, down, across, scratch, mask)):
-            j = scratch.cells[band, n]
-            right = min(j + 1, last)
-            corners = logits[i, j], logits[i, right], logits[below, j], logits[below, right]
-            _paint(corners, scratch.classes[band], i, j, down, across, mask)
+        _mask_pixels(band, i, logits[i], logits[below], labels, down, across, scratch, mask)
+
+
+def mask_pixels_bf16(band, start, stop, logits, labels, down, across, scratch, mask):
+    """`mask_pixels` of bfloat16 logits, uint16 (h, w * C): two rows at a time are float32."""
+    rows, bits = scratch.rows[band], scratch.row_bits[band]
+    _widen(logits[start], bits[start % 2])
+    _label_pixels(rows[start % 2], MARGIN, labels[start])
+    for i in range(start, stop):
+        below = min(i + 1, labels.shape[0] - 1)
+        if below > i:
+            _widen(logits[below], bits[below % 2])
+            _label_pixels(rows[below % 2], MARGIN, labels[below])
+        _mask_pixels(band, i, rows[i % 2], rows[below % 2], labels, down, across, scratch, mask)
+
+
+def _mask_pixels(band, i, upper, under, labels, down, across, scratch, mask):
+    # The cells below one row of logits.
+    last = labels.shape[1] - 1
+    for n in range(_fill_row(band, i, labels, down, across, scratch, mask)):
+        j = scratch.cells[band, n]
+        right = min(j + 1, last)
+        corners = upper[j], upper[right], under[j], under[right]
+        _paint(corners, scratch.classes[band], i, j, down, across, mask)
 
 
 def mask_pairs(band, start, stop, logits, labels, down, across, scratch, mask):
@@ -357,10 +382,10 @@ def overlay_rows(frame, mask, keep, shades, line, out):
 
 # Each after those that it calls.
 LOOPS = (
-    _across, _between, resize_rows, _floor, _largest, _label_pixels, label_pixels, _second, _doubted, _label_pairs,
-    label_pairs, _ordered, _largest_of_tile, _unpair, label_tiles, _code_cells, _fill_cells, _fill_row, _candidates,
-    _paint, mask_pixels, _widen, _gather, _mask_pairs, mask_pairs, mask_pairs_bf16,
-    overlay_rows,
+    _across, _between, resize_rows, _floor, _largest, _label_pixels, label_pixels, _widen, label_pixels_bf16, _second,
+    _doubted, _label_pairs, label_pairs, _ordered, _largest_of_tile, _unpair, label_tiles, _code_cells, _fill_cells,
+    _fill_row, _candidates, _paint, _mask_pixels, mask_pixels, mask_pixels_bf16, _gather, _mask_pairs, mask_pairs,
+    mask_pairs_bf16, overlay_rows,
 )  # fmt: skip
 
 
