@@ -69,11 +69,12 @@ class Engine {
         auto* input = const_cast<uint8_t*>(resizer_.resize(frame, height, width));  // OpenVINO does not write to it
         request_.set_input_tensor(ov::Tensor(ov::element::u8, {1, rows, columns, 3}, input));
         request_.infer();
-        const ov::Tensor logits = request_.get_output_tensor();  // (1, rows, columns, channels)
-        const ov::Shape shape = logits.get_shape();
-        if (shape.size() != 4 || shape[3] != manifest_.classes.size() * manifest_.block * manifest_.block)
+        const ov::Tensor logits = request_.get_output_tensor();  // (rows, columns, channels), of one frame
+        ov::Shape shape = logits.get_shape();
+        if (shape.size() == 4 && shape[0] == 1) shape.erase(shape.begin());
+        if (shape.size() != 3 || shape[2] != manifest_.classes.size() * manifest_.block * manifest_.block)
             throw Refused("the engine's logits have another shape than its manifest says; build it again");
-        const int h = int(shape[1]), w = int(shape[2]);
+        const int h = int(shape[0]), w = int(shape[1]);
         if (logits.get_element_type() == ov::element::f32)
             segmenter_.segment(logits.data<const float>(), h, w, height, width, mask);
         else if (logits.get_element_type() == ov::element::bf16)

@@ -125,11 +125,27 @@ def _to_do(job: Job, options: argparse.Namespace) -> list[Item]:
 
 def _planned(options: argparse.Namespace, store: Store) -> tuple[list[Item], Asked]:
     if not (options.inputs or options.list):
-        return kept(store)
+        items, asked = kept(store)
+        _refuse_other(options, items, asked)
+        return items, asked
     inputs = listed(options.inputs, options.list, options.output)
     refuse_wrong(inputs, options.output, options.save)
     asked = Asked(options.save, options.alpha, options.colors, options.fit or "")
     return planned(inputs, store, options.part_seconds, asked), asked
+
+
+def _refuse_other(options: argparse.Namespace, items: list[Item], asked: Asked) -> None:
+    # What was planned is done as it was planned: an option that says otherwise would be passed over.
+    plan = {"save": asked.saves, "alpha": asked.alpha, "colors": asked.colors, "fit": asked.fit or None}
+    plan |= {"part_seconds": items[0].part_s} if items else {}
+    for name in options.given:
+        if name in plan and getattr(options, name) != plan[name]:
+            option, planned_as = f"--{name.replace('_', '-')}", plan[name]
+            told = ",".join(planned_as) if isinstance(planned_as, tuple) else planned_as
+            raise OutputError(
+                f"{option} is {told or 'as the engine says'} in the plan at {shown(options.output)}: leave {option} "
+                f"out, or plan INPUT... {option} ... first"
+            )
 
 
 def _offer(options: argparse.Namespace) -> Offer:

@@ -21,13 +21,22 @@ DESCRIPTION = """`python -m runtime.fleet INPUT... -o DIR`: masks of many pictur
 `plan INPUT...` lists the items and does none; `--item K/N` does a share of them here, without Ray; `merge` joins the
 rows of such shares."""
 PLAN, MERGE = "plan", "merge"
+OF_A_PLAN = ("save", "alpha", "colors", "fit", "part_seconds")  # what items are, and what is made of them
 PART_S, MOST_PART_S = 60.0, 86400.0
 
 
 def options_of(argv: Sequence[str]) -> argparse.Namespace:
-    """The options of one run, `word` the `plan` or `merge` that it begins with; what contradicts itself is usage."""
+    """The options of one run; what contradicts itself is usage.
+
+    `word` is the `plan` or `merge` that it begins with, `given` those `OF_A_PLAN` that are typed.
+    """
     parser = _parser()
+    defaults = {name: parser.get_default(name) for name in OF_A_PLAN}
+    parser.set_defaults(**dict.fromkeys(defaults))
     options = parser.parse_args(argv)
+    options.given = tuple(name for name in OF_A_PLAN if getattr(options, name) is not None)
+    for name in defaults.keys() - set(options.given):
+        setattr(options, name, defaults[name])
     options.word = options.inputs.pop(0) if options.inputs[:1] in ([PLAN], [MERGE]) else None
     if options.word is None and options.inputs[:1] and (slip := _slip(options.inputs[0])):
         parser.error(f"{options.inputs[0]}: does not exist{slip}")

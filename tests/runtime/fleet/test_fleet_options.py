@@ -20,3 +20,10 @@ def test_a_path_that_does_not_exist_and_is_near_a_word_is_that_word_misspelt(giv
     assert f"{given}: does not exist (did you mean " in capsys.readouterr().err
     (tmp_path / given).mkdir()
     assert options_of([given]).inputs == [given]
+
+
+def test_which_options_of_the_plan_are_typed_is_known():
+    assert options_of(["plan", "in"]).given == ()
+    options = options_of(["merge", "-o", "out", "--sav=color", "--part-seconds", "60"])
+    assert (options.given, options.save, options.part_seconds) == (("save", "part_seconds"), ("color",), 60)
+    assert (options.alpha, options.colors, options.fit) == (0.5, "own", None)
