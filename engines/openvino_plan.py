@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from engines.openvino_build import compiled_model, fastest_type
+from engines.openvino_build import fastest_model
 from engines.planned import Kernel, Map, Plan
 from runtime.backends.openvino import TYPE_NAMES, core
 from runtime.backends.openvino_layers import frame_nodes, layer_of
@@ -23,10 +23,8 @@ def plan(onnx: bytes, name: str, spec: ModelSpec, precision: Precision) -> Plan:
     Raises:
         EngineError: OpenVINO refuses the graph.
     """
-    plugins = core()
-    wanted = fastest_type(precision, plugins)
     with refusing(EngineError, f"OpenVINO refuses the graph {name}", line=-1):
-        model = compiled_model(plugins.read_model(onnx, b""), spec, precision, wanted, {"PERF_COUNT": "YES"})
+        model, _ = fastest_model(core().read_model(onnx, b""), spec, precision, {"PERF_COUNT": "YES"})
         times = _times_ms(model)
         graph = model.get_runtime_model()
         nodes = frame_nodes(graph)

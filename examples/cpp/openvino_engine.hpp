@@ -19,8 +19,9 @@ inline std::string execution_type(const std::string& precision, const std::vecto
     const auto has = [](const std::vector<std::string>& all, const std::string& one) {
         return std::find(all.begin(), all.end(), one) != all.end();
     };
-    const std::vector<std::string> below_bf16 = {"sse41", "avx", "avx2", "avx2_vnni"};
-    const std::vector<std::string> below_fp16 = {"avx512_core", "avx512_core_vnni", "avx512_core_bf16"};
+    const std::vector<std::string> below_bf16 = {"sse41", "avx", "avx2", "avx2_vnni", "avx512_core",
+                                                 "avx512_core_vnni"};
+    const std::vector<std::string> below_fp16 = {"avx512_core_bf16"};
     const bool bf16 = has(capabilities, "BF16") && !has(below_bf16, cap);
     const bool fp16 = has(capabilities, "FP16") && !has(below_bf16, cap) && !has(below_fp16, cap);
     if (precision == "fp32" || !(bf16 || fp16)) return "f32";
@@ -28,6 +29,19 @@ inline std::string execution_type(const std::string& precision, const std::vecto
     const bool ends = cap.size() >= amx.size() && cap.compare(cap.size() - amx.size(), amx.size(), amx) == 0;
     const bool matrices = has(cpu_features(), amx) && (cap.empty() || ends);
     return fp16 && (matrices || !bf16) ? "f16" : "bf16";
+}
+
+// What an engine's float layers run as, and its maps are kept as, as runtime.backends.openvino.execution_of.
+inline std::string execution_of(const Manifest& manifest, const std::vector<std::string>& capabilities) {
+    const auto all_in = [&](const char* type) { return manifest.executed.size() == 1 && manifest.executed.count(type); };
+    if (manifest.precision == "fp16" && all_in("fp32")) return "f32";
+    const std::string wanted = execution_type(manifest.precision, capabilities), cap = max_isa();
+    const std::vector<std::string> features = cpu_features(), below_avx512 = {"sse41", "avx", "avx2", "avx2_vnni"};
+    const auto has = [](const std::vector<std::string>& all, const std::string& one) {
+        return std::find(all.begin(), all.end(), one) != all.end();
+    };
+    const bool keeps_bf16 = has(features, "avx512f") && !has(below_avx512, cap);
+    return wanted == "f32" && all_in("int8") && keeps_bf16 ? "bf16" : wanted;
 }
 
 // How many weighted layers an engine runs in each type, from its execution graph.
@@ -92,10 +106,7 @@ class Engine {
     // The plugin's options, which an exported engine forgets: runtime.backends.openvino.compile_options.
     ov::AnyMap options(int threads) {
         const auto capabilities = core_.get_property("CPU", ov::device::capabilities);
-        // Where a CPU computes faster in FP32 its engine of FP16 says so.
-        const bool faster = manifest_.precision == "fp16" && manifest_.executed.size() == 1 &&
-                            manifest_.executed.count("fp32");
-        const auto runs_as = faster ? "f32" : execution_type(manifest_.precision, capabilities);
+        const auto runs_as = execution_of(manifest_, capabilities);
         ov::AnyMap made = {{"INFERENCE_PRECISION_HINT", runs_as},
                            {"PERFORMANCE_HINT", "LATENCY"},
                            {"NUM_STREAMS", "1"}};

@@ -4,7 +4,7 @@ import importlib
 import io
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
@@ -30,10 +30,12 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 LANES = 2
 # How OpenVINO's execution graph names types, and how we do.
 TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types. OpenVINO asks the CPU alone for its
-# types: told BF16 under such a cap, it may end the process.
-BELOW_BF16 = ("sse41", "avx", "avx2", "avx2_vnni")
-BELOW_FP16 = (*BELOW_BF16, "avx512_core", "avx512_core_vnni", "avx512_core_bf16")
+# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types, or under the last two of BF16 one that
+# imitates it in five times FP32's time. OpenVINO asks the CPU alone for its types: told BF16 under the others, it may end
+# the process.
+BELOW_AVX512 = ("sse41", "avx", "avx2", "avx2_vnni")
+BELOW_BF16 = (*BELOW_AVX512, "avx512_core", "avx512_core_vnni")
+BELOW_FP16 = (*BELOW_BF16, "avx512_core_bf16")
 
 
 def this_target(backend: BackendName) -> Target:
@@ -47,6 +49,8 @@ def this_target(backend: BackendName) -> Target:
 
 def execution_type(precision: Precision, capabilities: list[str]) -> str:
     """What `fp16` runs as on this CPU; weights and activations of other precisions are as the graph says.
+
+    What an engine runs as: `execution_of`.
 
     FP16 convolutions need AMX-FP16 to be faster than BF16 ones: without it, 16-bit means BF16 wherever the CPU has it.
 
@@ -64,6 +68,31 @@ def execution_type(precision: Precision, capabilities: list[str]) -> str:
         return "f32"
     matrices = "amx_fp16" in cpu_features() and (not cap or cap.endswith("amx_fp16"))
     return "f16" if fp16 and (matrices or not bf16) else "bf16"
+
+
+def execution_of(precision: Precision, executed: Collection[str], capabilities: list[str]) -> str:
+    """What an engine's float layers run as, and what its maps are kept as between passes.
+
+    Where a CPU computes faster in FP32 an engine of FP16 says so (`engines.openvino_half`). One whose weighted layers
+    are all in INT8 keeps the maps that are none in BF16 on every CPU with AVX-512: of the instructions of BF16 only
+    those are missing that multiply.
+
+    Args:
+        precision: of its graph.
+        executed: the types that its weighted layers run in, as `executed_types` gives them.
+        capabilities: as of `execution_type`.
+
+    Source: `hasBF16HardwareSupport` in OpenVINO's intel_cpu/src/utils/precision_support.cpp.
+    """
+    if precision == "fp16" and set(executed) == {"fp32"}:
+        return "f32"
+    wanted = execution_type(precision, capabilities)
+    return "bf16" if wanted == "f32" and set(executed) == {"int8"} and keeps_bf16() else wanted
+
+
+def keeps_bf16() -> bool:
+    """Whether OpenVINO keeps maps in BF16 here, with instructions for it or with AVX-512's."""
+    return "avx512f" in cpu_features() and max_isa() not in BELOW_AVX512
 
 
 def core() -> Any:
@@ -277,10 +306,8 @@ def compiled_engine(engine: bytes, manifest: EngineManifest, lanes: int = 1) -> 
     except ImportError as error:
         raise LibraryError(f"OpenVINO does not load ({error}): pip install openvino") from None
     with refusing(EngineError, "OpenVINO refuses the engine", line=-1):
-        wanted = execution_type(manifest.precision, plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
-        # Where a CPU computes faster in FP32 its engine says so (`engines.openvino_half`).
-        if manifest.precision == "fp16" and set(manifest.executed) == {"fp32"}:
-            wanted = "f32"
+        capabilities = plugins.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        wanted = execution_of(manifest.precision, manifest.executed, capabilities)
         compiled = plugins.import_model(io.BytesIO(engine), DEVICE, compile_options(wanted, lanes))
         executed = executed_types(compiled)
     taken = compiled.input(0).partial_shape[0]

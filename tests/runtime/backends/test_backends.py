@@ -185,7 +185,9 @@ def test_channel_order_and_mean_are_applied_once(tmp_path, order):
         (["FP32", "FP16"], ("asimd",), "", "f16"),
         (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX_FP16", "f16"),
         (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_AMX", "bf16"),
-        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE", "bf16"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE", "f32"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_VNNI", "f32"),
+        (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX512_CORE_BF16", "bf16"),
         (["FP32", "BF16", "FP16"], ("amx_bf16", "amx_fp16"), "AVX2_VNNI", "f32"),
         (["FP32", "BF16", "INT8"], ("amx_bf16",), "avx2", "f32"),
         (["FP32", "FP16"], (), "AVX512_CORE_BF16", "f32"),
@@ -196,6 +198,26 @@ def test_fp16_runs_as_the_fastest_16_bit_type_that_the_library_may_use(monkeypat
     monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
     found = {precision: openvino_backend.execution_type(precision, capabilities) for precision in PRECISIONS}
     assert found == {"fp32": "f32", "fp16": fp16, "int8": fp16}
+
+
+@pytest.mark.parametrize(
+    ("precision", "executed", "features", "cap", "found"),
+    [
+        ("int8", ["int8"], ("avx512f", "avx512_vnni"), "", "bf16"),
+        ("int8", ["int8"], ("avx512f", "avx512_vnni"), "AVX512_CORE_VNNI", "bf16"),
+        ("int8", ["int8"], ("avx512f", "avx512_vnni"), "AVX2", "f32"),
+        ("int8", ["int8"], ("avx2",), "", "f32"),
+        ("int8", ["int8", "fp32"], ("avx512f", "avx512_vnni"), "", "f32"),
+        ("fp16", ["fp32"], ("avx512f",), "", "f32"),
+        ("fp32", ["fp32"], ("avx512f",), "", "f32"),
+    ],
+)
+def test_maps_are_kept_in_bf16_where_all_is_multiplied_in_int8(monkeypatch, precision, executed, features, cap, found):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    monkeypatch.setattr(openvino_backend, "cpu_features", lambda: features)
+    assert openvino_backend.execution_of(precision, executed, ["FP32", "INT8"]) == found
+    with_bf16 = openvino_backend.execution_of(precision, executed, ["FP32", "BF16", "INT8"])
+    assert with_bf16 == ("bf16" if precision == "int8" and not cap else found)
 
 
 @pytest.mark.parametrize("package", ["runtime", "engines"])
