@@ -12,6 +12,7 @@ from engines.openvino_colours import read_rgb
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
+from engines.openvino_prelus import share_of_fused
 from engines.openvino_sums import keep_sums, sums_saturate
 from runtime.backends.openvino import (
     DEVICE,
@@ -131,7 +132,8 @@ def compiled_model(
             keep_sums(model, whole=whole)
         else:
             merge_pairs(model)
-            fuse_sums(model)
+            has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops())
+            fuse_sums(model, prelus=has_prelus and share_of_fused(execution) < 1)
         drop_relus(model)
         take_off_means(shifted)
     view_windows(model)

@@ -26,7 +26,7 @@ from engines.openvino_sums import BYTE, Pair, readers, signed_pairs
 
 # Of what is quantized before these codes are left after them: moved, or the largest of some.
 MOVES = ("Convert", "Reshape", "Transpose", "Slice", "MaxPool", "Squeeze", "Unsqueeze", "DepthToSpace")
-ACTIVATIONS = ("Relu", "Clamp", "PRelu")
+ACTIVATIONS = ("Relu", "Clamp")
 # What is added is rounded to so many levels, as many as float32 has integers, over so many times the range of the
 # codes: to 1/256 of a step, and cut off where nothing is. An odd number, so that zero is one of them; the plugin makes
 # bytes of those numbers alone that it knows, 256 and 65536 among them.
@@ -49,26 +49,28 @@ def merge_pairs(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
-def fuse_sums(model: Any) -> None:
+def fuse_sums(model: Any, *, prelus: bool = False) -> None:
     """Let convolutions add the quantized skip that they are added to, where what follows is quantized alone.
 
     Where it is not, a skip that was quantized for the sum is left as it is.
 
     Args:
         model: an openvino.Model whose pairs are merged; it is changed.
+        prelus: sums before a PReLU, too (`engines.openvino_prelus`).
     """
+    activations = (*ACTIVATIONS, "PRelu") if prelus else ACTIVATIONS
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Add":
             continue
-        if not _is_quantized(node):
+        if not _is_quantized(node, activations):
             _leave(node)
-        elif found := _residual(node):
+        elif found := _residual(node, activations):
             _round(node, found)
     model.validate_nodes_and_infer_types()
 
 
 def drop_relus(model: Any) -> None:
-    """Leave out activations that change nothing: of what is cut off or quantized from zero on, and read by nothing else.
+    """Leave out activations that change nothing: of what is cut off or quantized from zero on, and is not read else.
 
     Args:
         model: an openvino.Model whose pairs are merged or whose sums are kept; it is changed.
@@ -110,10 +112,10 @@ def _is_scale(node: Any, high: float) -> bool:
     return scale.size == 1 and bool(np.isclose(scale.item() * (BYTE // 2), high, rtol=1e-3))
 
 
-def _is_quantized(add: Any) -> bool:
+def _is_quantized(add: Any, activations: tuple[str, ...]) -> bool:
     # Whether a sum, or what an activation makes of it, is read as bytes alone.
     after = _past_converts(add)
-    if [node.get_type_name() in ACTIVATIONS for node in after] == [True]:
+    if [node.get_type_name() in activations for node in after] == [True]:
         after = _past_converts(after[0])
     return bool(after) and all(node.get_type_name() == "FakeQuantize" for node in after)
 
@@ -131,13 +133,13 @@ class _Residual(NamedTuple):
     most: float  # of what is added to it, or made of the sum
 
 
-def _residual(add: Any) -> _Residual | None:
+def _residual(add: Any, activations: tuple[str, ...]) -> _Residual | None:
     if add.get_input_shape(0) != add.get_input_shape(1):
         return None
-    activations = _past_converts(add)
-    if [node.get_type_name() in ACTIVATIONS for node in activations] != [True]:
+    behind = _past_converts(add)
+    if [node.get_type_name() in activations for node in behind] != [True]:
         return None
-    after = _past_converts(activations[0])
+    after = _past_converts(behind[0])
     if not after or any(node.get_type_name() != "FakeQuantize" for node in after):
         return None
     for index in (0, 1):

@@ -30,9 +30,9 @@ WEIGHTED = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 LANES = 2
 # How OpenVINO's execution graph names types, and how we do.
 TYPE_NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
-# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types, or under the last two of BF16 one that
-# imitates it in five times FP32's time. OpenVINO asks the CPU alone for its types: told BF16 under the others, it may end
-# the process.
+# Caps of oneDNN (runtime.cpu.max_isa) under which there is no code for these types, or, under the last two of BF16,
+# convolutions that take five times FP32's time. OpenVINO asks the CPU alone for its types: told BF16 under the others,
+# it may end the process.
 BELOW_AVX512 = ("sse41", "avx", "avx2", "avx2_vnni")
 BELOW_BF16 = (*BELOW_AVX512, "avx512_core", "avx512_core_vnni")
 BELOW_FP16 = (*BELOW_BF16, "avx512_core_bf16")

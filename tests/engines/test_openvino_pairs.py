@@ -70,44 +70,53 @@ def convolved(x, channels=64):
     return opset13.convolution(x, weight((channels, x.get_shape()[1], 1, 1)), *UNPADDED).output(0)
 
 
-def residual(skip_of=lambda x: x, after=lambda x: pair(x, 10.0)):
+def prelu(x):
+    return opset13.prelu(x, opset13.constant(np.linspace(-0.2, 0.6, x.get_shape()[1], dtype=np.float32)))
+
+
+def residual(skip_of=lambda x: x, after=lambda x: pair(x, 10.0), activation=opset13.relu):
     """Two quantized convolutions, their sum with what the first reads, what is done to it, and a layer behind."""
 
     def before(x):
         first = pair(opset13.relu(convolved(pair(x), 64)).output(0), 0.5)
         inner = pair(opset13.relu(convolved(first, 16)).output(0), 2.0)
-        summed = opset13.relu(opset13.add(skip_of(first), convolved(inner, 64))).output(0)
+        summed = activation(opset13.add(skip_of(first), convolved(inner, 64)).output(0)).output(0)
         return convolved(after(summed), 16)
 
     return model_of("convolution", before)
 
 
-def fused(model):
+def fused(model, *, prelus=False):
     merge_pairs(model)
-    fuse_sums(model)
+    fuse_sums(model, prelus=prelus)
     levels = [
         node.get_attributes()["levels"] for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"
     ]
     return levels.count(LEVELS)
 
 
-def test_a_residual_sum_keeps_its_values():
-    merged, model = residual(), residual()
+EITHER = pytest.mark.parametrize("activation", [opset13.relu, prelu], ids=["ReLU", "PReLU"])
+
+
+@EITHER
+def test_a_residual_sum_keeps_its_values(activation):
+    merged, model = residual(activation=activation), residual(activation=activation)
     merge_pairs(merged)
-    assert fused(model) == 1
+    assert fused(model, prelus=True) == 1
     expected = result(merged)
     assert np.sqrt(np.mean((result(model) - expected) ** 2)) < SUMMED * expected.std()
 
 
-def test_a_residual_sum_is_part_of_its_convolution():
+@EITHER
+def test_a_residual_sum_is_part_of_its_convolution(activation):
     def elementwise(model):
         graph = core().compile_model(model, DEVICE, compile_options("f32")).get_runtime_model()
         kinds = Counter(node.get_rt_info()["layerType"].astype(str) for node in graph.get_ops())
         return kinds["Subgraph"] + kinds["Eltwise"]
 
-    merged, model = residual(), residual()
+    merged, model = residual(activation=activation), residual(activation=activation)
     merge_pairs(merged)
-    assert fused(model) == 1
+    assert fused(model, prelus=True) == 1
     assert elementwise(model) == elementwise(merged) - 1
 
 
@@ -117,8 +126,9 @@ def test_a_residual_sum_is_part_of_its_convolution():
         residual(after=lambda x: x),
         residual(skip_of=lambda x: opset13.reduce_mean(x, [2, 3], True).output(0)),
         residual(after=lambda x: pair(opset13.multiply(x, np.float32(2)).output(0))),
+        residual(activation=prelu),
     ],
-    ids=["read unquantized", "broadcast", "scaled in between"],
+    ids=["read unquantized", "broadcast", "scaled in between", "PReLU where a pass is faster"],
 )
 def test_a_sum_that_is_read_otherwise_is_left_as_it_is(model):
     assert fused(model) == 0
