@@ -56,7 +56,7 @@ def fuse_sums(model: Any, *, prelus: bool = False) -> None:
 
     Args:
         model: an openvino.Model whose pairs are merged; it is changed.
-        prelus: sums before a PReLU, too (`engines.openvino_prelus`).
+        prelus: sums before a PReLU, too, which not every CPU is faster with.
     """
     activations = (*ACTIVATIONS, "PRelu") if prelus else ACTIVATIONS
     for node in model.get_ordered_ops():

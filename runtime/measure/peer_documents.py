@@ -45,6 +45,8 @@ class Peers(Struct):
     accuracy: Accuracy | None
     paths: dict[Line, Peer]
     failed: dict[Line, Line]
+    # Of each round; None: measured before December 2026, when a path's median was held to the best round of all.
+    reached_by_round: list[dict[Line, Positive]] | None = None
 
     def __post_init__(self) -> None:
         if ENGINE not in self.paths:

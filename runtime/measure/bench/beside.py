@@ -95,24 +95,29 @@ def figures(
         executed: layers by type, of the paths that say so.
     """
     per_s = reached(found[ROOF].stages_ms)
+    by_round = [reached([stages]) for stages in found[ROOF].stages_ms]
     rows = {name: samples[i] for i, name in enumerate(found)}
     paths = {}
     for name, turn in found.items():
         if name == ROOF or turn.failed:
             continue
         kind = computed_in(name, executed.get(name, {}), per_s)
-        middle = percentiles(rows[name])
         paths[name] = {
             **_times(rows[name], turn.stages_ms),
             "peak_mib": turn.peak_mib,
             "precision": kind,
             "times_slower": float(np.median(rows[name] / rows[ENGINE])),
-            "times_floor": middle["p50"] / floor_ms(gmac, per_s[kind]) if kind in per_s else None,
+            "times_floor": _over_floor(rows[name], [floor_ms(gmac, of[kind]) for of in by_round if kind in of]),
             "same_as_fp32": _same(turn, found.get(FP32_MASK)),
             "miou": None if turn.matrix is None else _share(mean_iou(turn.matrix)),
         }
     failed = {name: " ".join(turn.failed.split())[:300] for name, turn in found.items() if turn.failed}
-    return {"reached": per_s, "paths": paths, "failed": failed}
+    return {"reached": per_s, "reached_by_round": by_round, "paths": paths, "failed": failed}
+
+
+def _over_floor(samples_ms: np.ndarray, floors_ms: Sequence[float]) -> float | None:
+    # In the round that both were measured in: what slows a machine for a while slows both.
+    return float(np.median(samples_ms / np.array(floors_ms))) if floors_ms else None
 
 
 def _times(samples_ms: np.ndarray, stages: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -387,16 +387,3 @@ def test_another_save_and_look_are_asked_of_every_share(here, engine):
     assert do(engine) == cli.DONE and main(["merge", "-o", "out"]) == cli.DONE
     names = [output.kind for row in results(here / "out") for output in row.outputs]
     assert {names.count(kind) for kind in ("ids", "color", "overlay")} == {len(results(here / "out"))}
-
-
-OTHER = [("--save", "color"), ("--alpha", "0.7"), ("--colors", "cityscapes"), ("--fit", "pad"), ("--part-seconds", "2")]
-
-
-def test_an_option_that_is_not_as_planned_is_refused_beside_a_plan(here, engine):
-    plan("--save", "ids,color")
-    for words in OTHER:
-        for does in (["--item", "1/1", "--engine", str(engine)], ["merge"]):
-            with pytest.raises(OutputError, match=f"{words[0]} is .* in the plan at out: leave"):
-                main([*does, "-o", "out", *words])
-    assert not (here / "out" / "masks").exists()
-    assert do(engine, "1/1", "--save", "ids,color", "--alpha", "0.5", "--part-seconds", "0.5") == cli.DONE

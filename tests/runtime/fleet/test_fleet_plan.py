@@ -1,10 +1,10 @@
-"""Inputs that could not be read when they were listed: read again, and no mask of bytes that nobody knows."""
+"""What is planned: inputs that could not be read then are read again, and options of the plan are not passed over."""
 
 import pytest
 
 from runtime import cli
 from runtime.artifacts import sha256_of
-from runtime.errors import FrameError
+from runtime.errors import FrameError, OutputError
 from runtime.fleet import main, plan, worker
 from tests.helpers.fleet import FRAMES, fill, masks, results
 
@@ -95,3 +95,17 @@ def test_why_an_input_cannot_be_read_is_told_where_that_is_still_so(here, engine
     monkeypatch.setattr(type(memory), "get_file", staticmethod(refuse))
     assert do(engine, "out") == cli.FAILED
     assert "1.png: cannot be read (Access Denied)" in capsys.readouterr().err
+
+
+OTHER = [("--save", "color"), ("--alpha", "0.7"), ("--colors", "cityscapes"), ("--fit", "pad"), ("--part-seconds", "2")]
+
+
+def test_an_option_that_is_not_as_planned_is_refused_beside_a_plan(here, engine):
+    main(["plan", "in", "-o", "out", "--part-seconds", "0.5", "--save", "ids,color"])
+    for words in OTHER:
+        for does in (["--item", "1/1", "--engine", str(engine)], ["merge"]):
+            with pytest.raises(OutputError, match=f"{words[0]} is .* in the plan at out: leave"):
+                main([*does, "-o", "out", *words])
+    assert not (here / "out" / "masks").exists()
+    same = ("--save", "ids,color", "--alpha", "0.5", "--part-seconds", "0.5")
+    assert main(["-o", "out", "--item", "1/1", "--engine", str(engine), *same]) == cli.DONE
