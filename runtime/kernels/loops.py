@@ -239,8 +239,7 @@ def _mask_pixels(band, i, upper, under, labels, down, across, scratch, mask):
     for n in range(_fill_row(band, i, labels, down, across, scratch, mask)):
         j = scratch.cells[band, n]
         right = min(j + 1, last)
-        corners = upper[j], upper[right], under[j], under[right]
-        _paint(corners, scratch.classes[band], i, j, down, across, mask)
+        _paint((upper[j], upper[right], under[j], under[right]), scratch.classes[band], i, j, down, across, mask)
 
 
 def mask_pairs(band, start, stop, logits, labels, down, across, scratch, mask):
