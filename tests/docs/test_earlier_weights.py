@@ -23,8 +23,6 @@ PLACES = {
     "pairs-icnet": ("int8", "CPUs with VNNI"),
     "pairs-nncf-icnet": ("int8", "CPUs with VNNI"),
     "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
-    "rivals-icnet-int8": ("benchmarks", "Beside all of them"),
-    "rivals-icnet-int8-avx2": ("benchmarks", "Beside all of them"),
     "sensitivity-icnet": ("int8", "Which layers cost what"),
     "views-icnet-fp16": ("history", None),
     "views-icnet-int8": ("history", None),
