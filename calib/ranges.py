@@ -91,10 +91,10 @@ def collect(model: onnx.ModelProto, names: Sequence[str], inputs: Iterable[np.nd
     sums: dict[str, np.ndarray] = {}
     count = 0
     for values in inputs:
-        found = session.run(list(names), {frame: values})
         count += 1
         sums[frame] = sums.get(frame, 0) + values.mean(axis=(0, 2, 3), dtype=np.float64)
-        for name, tensor in zip(names, found, strict=True):
+        # Nothing else holds them: those of a large network are many gigabytes, and the next frame's come beside them.
+        for name, tensor in zip(names, session.run(list(names), {frame: values}), strict=True):
             try:
                 histograms[name].add(tensor)
             except ValueError as error:
