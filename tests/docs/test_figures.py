@@ -268,6 +268,8 @@ GOALS = (
     ("`fast-scnn-mmseg` INT8: NNCF's time over ours", "fast-scnn-mmseg-int8", "nncf", 1),
     ("DeepLabV3+ MobileNetV2 INT8: time of OpenVINO as it comes over ours", f"{MOBILE}-int8", "openvino", 1),
     ("DeepLabV3+ MobileNetV2 INT8: NNCF's time over ours", f"{MOBILE}-int8", "nncf", 1),
+    ("PSPNet50 INT8: time of OpenVINO as it comes over ours", "pspnet50-int8", "openvino", 1),
+    ("PSPNet50 INT8: NNCF's time over ours", "pspnet50-int8", "nncf", 1),
     ("ICNet INT8, AMX: NNCF's time over ours", "icnet-int8-amx", "nncf", 1),
     ("ICNet INT8, AMX: onnxruntime FP32's time over ours, in that run", "icnet-int8-amx", "onnxruntime", 1),
 )
@@ -300,6 +302,7 @@ def test_every_goal_is_held_to_a_figure():
 def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
     said = {"icnet-fp16": (8, 6), "icnet-int8-avx2": (6, 4), "icnet-int8-amx": (10, 4)}
     said |= {f"{name}-int8": (8, 0) for name in ("pidnet-s", "fast-scnn-mmseg", MOBILE)}  # without weights
+    said |= {"pspnet50-int8": (4, 0)}
     for found in FIGURES.glob("rivals-*.json"):
         document = peer_document(found)
         given = document["rounds"], (document["accuracy"] or {"frames": 0})["frames"]
