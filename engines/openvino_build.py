@@ -10,7 +10,14 @@ from openvino.preprocess import PrePostProcessor
 from engines.built import Built
 from engines.openvino_colours import read_rgb
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
-from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows, write_bf16
+from engines.openvino_layout import (
+    multiply_channels_last,
+    quantize_frame,
+    read_in_blocks,
+    take_off_means,
+    view_windows,
+    write_bf16,
+)
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import keep_sums, sums_saturate
 from engines.openvino_turns import share_of_time
@@ -151,6 +158,7 @@ def compiled_model(
         drop_relus(model)
         take_off_means(shifted)
     view_windows(model)
+    multiply_channels_last(model)
     return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
 
 

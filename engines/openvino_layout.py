@@ -121,6 +121,27 @@ def view_windows(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def multiply_channels_last(model: Any) -> None:
+    """Multiply a map (N, C, H, W) by a matrix (W, K) where its columns lie in memory: as (K, W) by (N, H, W, C).
+
+    Pyramids pool by such products. With the channels first the plugin copies the whole map for them.
+
+    Args:
+        model: an openvino.Model; it is changed.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "MatMul" or not is_constant(node.input_value(1)):
+            continue
+        maps, matrix, how = node.input_value(0), node.input_value(1), node.get_attributes()
+        ranks = len(maps.get_partial_shape()), len(matrix.get_partial_shape())
+        if ranks != (4, 2) or how["transpose_a"] or is_constant(maps):
+            continue
+        last = opset13.transpose(maps, np.array(CHANNELS_LAST))
+        product = opset13.matmul(matrix, last, not how["transpose_b"], False)
+        _replace(node, opset13.transpose(product, np.array(CHANNELS_FIRST)))
+    model.validate_nodes_and_infer_types()
+
+
 def write_bf16(model: Any) -> None:
     """Let the logits leave in BF16, as the plugin leaves out to cast them that computed them so.
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from engines import openvino_build
 from engines.build import read_spec
-from engines.openvino_layout import quantize_frame, read_in_blocks, take_off_means, view_windows
+from engines.openvino_layout import multiply_channels_last, quantize_frame, read_in_blocks, take_off_means, view_windows
 from engines.openvino_sums import keep_sums, sums_saturate
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
@@ -313,3 +313,43 @@ def test_no_map_of_a_network_is_copied_to_change_its_layout(name, shipped):
     assert moved(engine) == (
         2 if name == "icnet" else 0
     )  # to the pyramid's products, which take channels first, and back
+
+
+def multiplied(transpose_b):
+    matrix = opset13.constant(values((5, WIDTH) if transpose_b else (WIDTH, 5), 1))
+    weight = opset13.constant(values((64, 3, 3, 3), 2))
+
+    def read(planes):
+        maps = opset13.convolution(planes, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+        summed = opset13.reduce_mean(opset13.relu(maps), np.array([1]), True)
+        return opset13.add(
+            opset13.matmul(opset13.relu(maps), matrix, False, transpose_b),
+            opset13.matmul(summed, matrix, False, transpose_b),
+        )
+
+    return on_frame(read)
+
+
+@pytest.mark.parametrize("transpose_b", [False, True])
+def test_products_of_maps_with_the_channels_last_are_the_same(transpose_b):
+    plain, last = multiplied(transpose_b), multiplied(transpose_b)
+    multiply_channels_last(last)
+    frame = np.random.default_rng(3).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
+    engines = [core().compile_model(model, DEVICE, compile_options("f32")) for model in (plain, last)]
+    expected, found = (engine([frame])[0] for engine in engines)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
+    read = [node.input_value(1).get_node() for node in last.get_ops() if node.get_type_name() == "MatMul"]
+    assert [each.get_type_name() for each in read] == ["Transpose"] * 2
+
+
+@pytest.mark.parametrize("other", ["a matrix of the frame", "maps turned"])
+def test_other_products_stay_as_they_are(other):
+    def read(planes):
+        if other == "maps turned":
+            return opset13.matmul(planes, opset13.constant(values((HEIGHT, 5))), True, False)
+        return opset13.matmul(planes, opset13.transpose(planes, np.array([0, 1, 3, 2])), False, False)
+
+    model = on_frame(read)
+    names = [node.get_friendly_name() for node in model.get_ordered_ops()]
+    multiply_channels_last(model)
+    assert [node.get_friendly_name() for node in model.get_ordered_ops()] == names
