@@ -21,6 +21,8 @@ HALF_STEP = float(np.finfo(np.float16).smallest_subnormal)
 
 CHANNELS_LAST, CHANNELS_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 CASTS = ("Convert", "Transpose")
+# What may lie between a convolution and a product of its map.
+BETWEEN = (*CASTS, "Reshape", "FakeQuantize", "Relu", "PRelu", "Clamp", "Add", "Subtract", "Multiply")
 # What takes values as they are, or the largest of some: bytes stay bytes.
 KEEPS_BYTES = (*CASTS, "Reshape", "MaxPool", "Pad", "Slice", "Maximum")
 
@@ -124,7 +126,8 @@ def view_windows(model: Any) -> None:
 def multiply_channels_last(model: Any) -> None:
     """Multiply a map (N, C, H, W) by a matrix (W, K) where its columns lie in memory: as (K, W) by (N, H, W, C).
 
-    Pyramids pool by such products. With the channels first the plugin copies the whole map for them.
+    Pyramids pool by such products. With the channels first the plugin copies the whole map for them. Maps that
+    no convolution made, or that were turned for it, may have their channels last, as transformers do: they stay.
 
     Args:
         model: an openvino.Model; it is changed.
@@ -134,7 +137,11 @@ def multiply_channels_last(model: Any) -> None:
             continue
         maps, matrix, how = node.input_value(0), node.input_value(1), node.get_attributes()
         ranks = len(maps.get_partial_shape()), len(matrix.get_partial_shape())
-        if ranks != (4, 2) or how["transpose_a"] or is_constant(maps):
+        made_by = maps.get_node()
+        is_turned = made_by.get_type_name() == "Transpose"
+        while made_by.get_type_name() in BETWEEN:
+            made_by = made_by.input_value(0).get_node()
+        if ranks != (4, 2) or how["transpose_a"] or is_turned or "Convolution" not in made_by.get_type_name():
             continue
         last = opset13.transpose(maps, np.array(CHANNELS_LAST))
         product = opset13.matmul(matrix, last, not how["transpose_b"], False)

@@ -321,11 +321,9 @@ def multiplied(transpose_b):
 
     def read(planes):
         maps = opset13.convolution(planes, weight, [1, 1], [1, 1], [1, 1], [1, 1])
-        summed = opset13.reduce_mean(opset13.relu(maps), np.array([1]), True)
-        return opset13.add(
-            opset13.matmul(opset13.relu(maps), matrix, False, transpose_b),
-            opset13.matmul(summed, matrix, False, transpose_b),
-        )
+        viewed = opset13.reshape(maps, np.array([1, 32, 2 * HEIGHT, WIDTH]), False)
+        products = [opset13.matmul(each, matrix, False, transpose_b) for each in (opset13.relu(maps), viewed)]
+        return opset13.add(products[0], opset13.reshape(products[1], np.array([1, 64, HEIGHT, 5]), False))
 
     return on_frame(read)
 
@@ -342,9 +340,14 @@ def test_products_of_maps_with_the_channels_last_are_the_same(transpose_b):
     assert [each.get_type_name() for each in read] == ["Transpose"] * 2
 
 
-@pytest.mark.parametrize("other", ["a matrix of the frame", "maps turned"])
+@pytest.mark.parametrize("other", ["a matrix of the frame", "maps turned", "channels last"])
 def test_other_products_stay_as_they_are(other):
     def read(planes):
+        if other == "channels last":
+            maps = opset13.convolution(planes, opset13.constant(values((8, 3, 1, 1))), [1, 1], [0, 0], [0, 0], [1, 1])
+            return opset13.matmul(
+                opset13.transpose(maps, np.array([0, 2, 3, 1])), opset13.constant(values((8, 5))), False, False
+            )
         if other == "maps turned":
             return opset13.matmul(planes, opset13.constant(values((HEIGHT, 5))), True, False)
         return opset13.matmul(planes, opset13.transpose(planes, np.array([0, 1, 3, 2])), False, False)
