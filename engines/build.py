@@ -244,7 +244,7 @@ def _build_new(path: Path, onnx: bytes, precision: Precision, backend: BackendNa
     except EngineError as error:
         if whole is None:
             raise
-        log(f"{error}; building it again, with the layers in float whose weights were made smaller")
+        log(f"{error}; building it again, with no weights made smaller")
         built = whole(onnx, spec, precision, backend)
         log(f"weighted layers: {_listed(built.executed)}, by {built.types_from}")
         proof = _proven(path, onnx, Engine(built, spec, precision, backend), frames, whole)

@@ -9,17 +9,11 @@ from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
 from engines.openvino_colours import read_rgb
+from engines.openvino_frame import lanes_of, quantize_frame, read_in_blocks, take_off_means
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
-from engines.openvino_layout import (
-    multiply_channels_last,
-    quantize_frame,
-    read_in_blocks,
-    take_off_means,
-    view_windows,
-    write_bf16,
-)
+from engines.openvino_layout import multiply_channels_last, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
-from engines.openvino_sums import keep_sums, sums_saturate
+from engines.openvino_sums import hold_codes, hold_weights, sums_saturate
 from engines.openvino_turns import share_of_time
 from runtime.backends.openvino import (
     DEVICE,
@@ -44,7 +38,7 @@ def build(onnx: bytes, spec: ModelSpec, precision: Precision, backend: BackendNa
     """Compile the graph for this CPU, uint8 frames in and logits with the channels last out.
 
     What it executes is read from the engine as the runtime opens it, not as it was compiled. `whole` makes no weights
-    smaller for a CPU without VNNI: their layers run in float (`engines.openvino_sums`).
+    smaller for a CPU without VNNI, which takes longer (`engines.openvino_sums`).
 
     Raises:
         EngineError: OpenVINO refuses the graph, or runs it in another precision than was asked.
@@ -88,7 +82,7 @@ def fastest_model(
     def compiled_in(execution: str, *, prelus: bool) -> Any:
         return compiled_model(model.clone(), spec, precision, execution, options, whole=whole, prelus=prelus)
 
-    has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not sums_saturate()
+    has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not (whole and sums_saturate())
     # Without instructions of BF16 its convolutions would take five times as long as FP32's, where there are any.
     for execution in ("bf16", "f32") if wanted == "f32" and keeps_bf16() else (wanted,):
         fastest = compiled_in(execution, prelus=has_prelus)
@@ -147,14 +141,16 @@ def compiled_model(
     if spec.batch_free:
         model.reshape([1, *list(model.input(0).partial_shape)[1:]])
     model = _with_frame_input(model, spec, logits_type(execution))
-    read_in_blocks(model)
+    read_in_blocks(model, lanes_of(precision))
     if precision == "int8":
         shifted = quantize_frame(model)
-        if sums_saturate():
-            keep_sums(model, whole=whole)
+        if whole and sums_saturate():
+            hold_codes(model)
         else:
             merge_pairs(model)
             fuse_sums(model, prelus=prelus)
+            if sums_saturate():
+                hold_weights(model)
         drop_relus(model)
         take_off_means(shifted)
     view_windows(model)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from openvino import opset13
 
-from engines.openvino_layout import is_constant, values_of
+from engines.openvino_nodes import is_constant, values_of
 
 COLOURS = 1  # the axis of a frame with its channels first
 # What makes each channel of its own alone.

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from openvino import Type, opset13
 
-from engines.openvino_layout import is_constant, values_of
+from engines.openvino_nodes import is_constant, values_of
 from engines.openvino_signs import never_negative, port
 from engines.openvino_sums import BYTE, Pair, readers, signed_pairs
 

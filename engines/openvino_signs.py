@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.openvino_layout import is_constant, values_of
+from engines.openvino_nodes import is_constant, values_of
 
 # Never negative: always, if the first input is, if each is, if one is.
 ALWAYS = (

@@ -1,13 +1,13 @@
 """An INT8 graph that keeps its values where OpenVINO adds products of 8 bits in 16.
 
 Without VNNI the plugin multiplies unsigned activations by signed weights and adds the products of two neighbouring
-channels in 16 bits, which saturate: 2 * 255 * 127 becomes 32767. Nothing is said, the sum is wrong. What helps depends
-on what a convolution reads:
+channels in 16 bits, which saturate: 2 * 255 * 127 becomes 32767. Nothing is said, the sum is wrong. Either helps:
 
-- A tensor that is never negative, such as what follows a ReLU, is kept in codes 0..127 with zero point 0, in place of
-  its signed codes + 128. Of these no two products saturate, and no value changes.
-- The frame, and a tensor that may be negative, reach 255: the sum of two neighbouring weights is held to 128
-  (`engines.small_pairs`).
+- `hold_weights`: the sum of two neighbouring weights is held to 128 (`engines.small_pairs`). Activations have all 255
+  codes then, and pairs and sums are as on every CPU (`engines.openvino_pairs`).
+- `hold_codes`: no weight changes. A tensor that is never negative, such as what follows a ReLU, is kept in codes
+  0..127, of which no two products saturate; a layer that reads others runs in float. Every convolution cuts its outputs
+  off for it, which takes longer: it is for graphs of which the former is not proven.
 
 Source: Intel's instruction `vpmaddubsw`; VNNI's `vpdpbusd` is its form without saturation.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import openvino
 from openvino import opset13
 
-from engines.openvino_layout import KEEPS_BYTES, fake_quantize, is_constant, values_of
+from engines.openvino_nodes import KEEPS_BYTES, fake_quantize, is_constant, values_of
 from engines.openvino_signs import never_negative, port
 from engines.small_pairs import LEVELS, small_pairs
 from runtime.backends.openvino import DEVICE, compile_options, core
@@ -37,7 +37,7 @@ CARRIES = (
     "SpaceToDepth", "Interpolate", "ReduceMax", "ReduceMin", "Gather", "Broadcast", "Tile",
 )  # fmt: skip
 # What was done to a layer.
-AS_IT_IS, SMALLER, IN_FLOAT = "as it is", "smaller", "in float"
+AS_IT_IS, SMALLER, IN_FLOAT = "keep their values", "have some weights a little smaller", "run in float"
 # How weights are turned to (groups,) outputs, channels, kh, kw.
 WEIGHTED: dict[str, Callable[[Any], tuple[int, ...]]] = {
     "Convolution": lambda _: (0, 1, 2, 3),
@@ -64,22 +64,31 @@ def sums_saturate() -> bool:
     return bool(found.min() < 0.99 * 8 * BYTE * LEVELS)
 
 
-def keep_sums(model: Any, *, whole: bool = False) -> None:
-    """Change an INT8 graph so that no sum of two products leaves 16 bits.
+def hold_weights(model: Any) -> None:
+    """Make weights smaller until no sum of two products leaves 16 bits.
 
     Args:
-        model: an openvino.Model whose frame is quantized (`engines.openvino_layout.quantize_frame`); it is changed.
-        whole: no weights are made smaller; their layers run in float.
+        model: an openvino.Model whose pairs are merged (`engines.openvino_pairs.merge_pairs`); it is changed.
     """
-    unsigned = _make_unsigned(model)
+    _hold(model, set(), smaller=True)
+
+
+def hold_codes(model: Any) -> None:
+    """Keep what is never negative in codes of 7 bits, and run in float what reads other bytes.
+
+    Args:
+        model: an openvino.Model whose frame is quantized (`engines.openvino_frame.quantize_frame`); it is changed.
+    """
+    _hold(model, _make_unsigned(model), smaller=False)
+
+
+def _hold(model: Any, unsigned: set[str | None], *, smaller: bool) -> None:
     done: Counter[str] = Counter()
     for node in model.get_ordered_ops():
         if node.get_type_name() in WEIGHTED:
-            done[_kept(node, unsigned, whole=whole)] += 1
-    log(
-        f"this CPU adds products of 8 bits in 16: of its layers {done[AS_IT_IS]} keep their values, "
-        f"{done[SMALLER]} have some weights a little smaller{f', {done[IN_FLOAT]} run in float' * (done[IN_FLOAT] > 0)}"
-    )
+            done[_held(node, unsigned, smaller=smaller)] += 1
+    others = (f", {done[kind]} {kind}" for kind in (SMALLER, IN_FLOAT) if done[kind])
+    log(f"this CPU adds products of 8 bits in 16: of its layers {done[AS_IT_IS]} {AS_IT_IS}{''.join(others)}")
     model.validate_nodes_and_infer_types()
 
 
@@ -171,10 +180,10 @@ def _behind(source: Any, passes: tuple[str, ...] = KEEPS_BYTES) -> set[str | Non
     return _behind(node.input_value(0), passes) if is_scale or kind in passes else {None}
 
 
-def _kept(node: Any, unsigned: set[str | None], *, whole: bool) -> str:
-    # What was done to a layer so that its sums are kept.
-    read = _behind(node.input_value(0))
-    if None in read or read <= unsigned or (_behind(node.input_value(1)) == {None} and _weights(node) is None):
+def _held(node: Any, unsigned: set[str | None], *, smaller: bool) -> str:
+    # What was done to a layer. Where bytes may arrive past a sum or a mean they are taken to.
+    read = _behind(node.input_value(0), CARRIES)
+    if read == {None} or read <= unsigned or (_behind(node.input_value(1)) == {None} and _weights(node) is None):
         return AS_IT_IS
     if (weights := _weights(node)) is None:
         return _run_in_float(node)
@@ -183,7 +192,7 @@ def _kept(node: Any, unsigned: set[str | None], *, whole: bool) -> str:
     small, wider = small_pairs(flat, _inputs(node.input_value(0), flat.shape[1]))
     if np.array_equal(small, flat):
         return AS_IT_IS
-    if whole:
+    if not smaller:
         return _run_in_float(node)
     back = np.argsort(weights.axes)
     codes = small.reshape(turned.shape).transpose(back)

@@ -307,7 +307,7 @@ with open_backend(build_engine(graph, "int8", "openvino", folder)) as engine:
 
 
 @one_in_haste
-def test_openvino_computes_an_int8_graph_as_the_referee_does_without_vnni(int8, frame, tmp_path, name):
+def test_openvino_computes_an_int8_graph_as_well_as_the_referee_does_without_vnni(int8, graphs, frame, tmp_path, name):
     # On every machine: what the library is capped to decides, so that a CPU with VNNI does not hide it.
     graph, picture = tmp_path / f"{name}.onnx", tmp_path / "frame.npy"
     graph.write_bytes(int8(name).SerializeToString())
@@ -318,8 +318,10 @@ def test_openvino_computes_an_int8_graph_as_the_referee_does_without_vnni(int8, 
     assert "this CPU adds products of 8 bits in 16" in done.stderr
     (engine,) = tmp_path.glob("*.engine")
     assert read_manifest(engine).target.capability.endswith("max_cpu_isa=avx2")
+    # Some weights are smaller than the graph's, activations have twice its codes: no further from the float network.
+    in_float = logits_of(load_graph(graphs(name)["fp16"], "fp16")[0], frame).astype(np.float32)
     with open_backend(build_engine(graph, "int8", "onnxruntime", tmp_path / "referee")) as referee:
-        assert apart(referee.logits(frame), np.load(tmp_path / "logits.npy")) < APART[name]
+        assert apart(in_float, np.load(tmp_path / "logits.npy")) < apart(in_float, referee.logits(frame))
 
 
 @needs_rtx

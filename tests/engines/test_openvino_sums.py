@@ -9,12 +9,17 @@ import openvino
 import pytest
 from openvino import opset13
 
-from engines.openvino_sums import keep_sums, sums_saturate
+from engines.openvino_pairs import fuse_sums, merge_pairs
+from engines.openvino_sums import hold_codes, hold_weights, sums_saturate
 from runtime.backends.openvino import DEVICE, compile_options, core
+from runtime.cpu import cpu_features
 
 STEP = 0.05
 EXACT = 1e-5  # of the outputs' deviation: float32 sums in another order
 ROUNDED = 0.015  # likewise: weights made smaller by a rounding; what saturates is off by 0.2 and more
+# With AVX-512 and no VNNI a deconvolution of signed codes has its weights halved by the plugin: none of its sums
+# saturates, and what that rounds comes on top of ours.
+HALVED = 0.013
 
 
 def pair(source, step=STEP, zero=0):
@@ -64,7 +69,14 @@ def relu(x):
     return pair(opset13.relu(x).output(0))
 
 
-def off(layer, before, keep=keep_sums):
+def held(model):
+    """As a build does it for such a CPU, the weights being made smaller."""
+    merge_pairs(model)
+    fuse_sums(model)
+    hold_weights(model)
+
+
+def off(layer, before, keep):
     """How far a layer of quantized inputs is from the same in float, in deviations of its output."""
     expected, model = result(model_of(layer, before), LP_TRANSFORMS_MODE="NO"), model_of(layer, before)
     keep(model)
@@ -72,21 +84,27 @@ def off(layer, before, keep=keep_sums):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_of_what_is_never_negative_no_value_changes(layer):
-    assert off(layer, relu) < EXACT
+@pytest.mark.parametrize("before", [relu, pair])
+def test_where_codes_are_held_no_value_changes(layer, before):
+    assert off(layer, before, hold_codes) < EXACT
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_of_what_may_be_negative_weights_are_rounded_at_most(layer):
-    found = off(layer, pair)
-    assert found < (EXACT if layer in ("depthwise", "two maps") else ROUNDED)
+@pytest.mark.parametrize("before", [relu, pair])
+def test_where_weights_are_held_they_are_rounded_at_most(layer, before):
+    found = off(layer, before, held)
+    most = ROUNDED + HALVED * (layer == "deconvolution" and "avx512f" in cpu_features())
+    assert found < (EXACT if before is pair and layer in ("depthwise", "two maps") else most)
 
 
 @pytest.mark.parametrize("layer", [name for name in LAYERS if name != "depthwise"])
 @pytest.mark.parametrize("before", [relu, pair])
 def test_where_sums_saturate_those_layers_are_wrong_as_they_are(layer, before):
     found = off(layer, before, lambda model: None)
-    assert (found > 10 * ROUNDED) == sums_saturate()
+    if layer == "deconvolution" and sums_saturate() and "avx512f" in cpu_features():
+        assert EXACT < found < HALVED
+    else:
+        assert (found > 10 * ROUNDED) == sums_saturate()
 
 
 def pooled(x):
@@ -111,41 +129,65 @@ def summed(x):
 
 @pytest.mark.parametrize("after", [pooled, averaged, joined, summed])
 def test_what_is_made_of_tensors_that_are_never_negative_is_none_either(after):
-    assert off("convolution", lambda x: after(relu(x))) < EXACT
+    assert off("convolution", lambda x: after(relu(x)), hold_codes) < EXACT
+    assert off("convolution", lambda x: after(relu(x)), held) < ROUNDED
     model = model_of("convolution", lambda x: after(relu(x)))
-    keep_sums(model)
+    hold_codes(model)
     converted = [
         node.get_output_element_type(0) for node in model.get_ordered_ops() if node.get_type_name() == "Convert"
     ]
     assert converted.count(openvino.Type.u8) == 2
 
 
-def test_where_weights_are_left_whole_the_layer_runs_in_float(capsys):
+def test_where_codes_are_held_a_layer_of_others_runs_in_float(capsys):
     # Of codes that may be negative: two neighbouring weights are held to half of their range, or none is.
-    model = model_of("convolution", pair)
-    expected = result(model_of("convolution", pair), LP_TRANSFORMS_MODE="NO")
-    keep_sums(model, whole=True)
-    assert "0 have some weights a little smaller, 1 run in float" in capsys.readouterr().err
-    assert np.sqrt(np.mean((result(model) - expected) ** 2)) < EXACT * expected.std()
+    hold_codes(model_of("convolution", pair))
+    assert "0 keep their values, 1 run in float" in capsys.readouterr().err
+    held(model_of("convolution", pair))
+    assert "0 keep their values, 1 have some weights a little smaller" in capsys.readouterr().err
 
 
-def test_codes_of_other_codes_are_rounded_and_not_cut_off():
+@pytest.mark.parametrize("keep", [hold_codes, held])
+def test_codes_of_other_codes_are_rounded_and_not_cut_off(keep):
     # Unsigned codes that the plugin makes of unsigned codes of another step are cut off: signed ones stay signed.
-    assert off("convolution", lambda x: other_step(relu(x))) < ROUNDED
-    assert off("convolution", lambda x: averaged(relu(x), STEP / 2)) < ROUNDED
+    assert off("convolution", lambda x: other_step(relu(x)), keep) < ROUNDED
+    assert off("convolution", lambda x: averaged(relu(x), STEP / 2), keep) < ROUNDED
 
 
-def test_what_is_joined_of_both_kinds_keeps_one_kind_of_codes():
+@pytest.mark.parametrize("keep", [hold_codes, held])
+def test_what_is_joined_of_both_kinds_keeps_one_kind_of_codes(keep):
     def mixed(x):
         return pair(opset13.concat([relu(x), pair(x)], 2).output(0))
 
-    assert off("convolution", mixed) < ROUNDED
+    assert off("convolution", mixed, keep) < ROUNDED
+
+
+def mean(x):
+    return opset13.avg_pool(x, [1, 1], [0, 0], [0, 0], [3, 3], False).output(0)
+
+
+def largest(x):
+    return opset13.reduce_max(x, np.array([2]), True).output(0)
+
+
+def resized(x):
+    size, axes = np.array([24, 24]), np.array([2, 3])
+    return opset13.interpolate(x, size, "nearest", "sizes", axes=axes).output(0)
+
+
+@pytest.mark.parametrize("after", [mean, largest, resized])
+@pytest.mark.parametrize("before", [relu, pair])
+@pytest.mark.parametrize("keep", [hold_codes, held])
+def test_what_reads_codes_past_a_mean_keeps_its_sums_too(after, before, keep):
+    # No quantizer in between: whether the plugin keeps bytes there is its own choice.
+    layer = "convolution" if after is not largest else "dense, transposed"
+    assert off(layer, lambda x: after(before(x)), keep) < ROUNDED
 
 
 def test_a_zero_point_other_than_0_is_not_moved():
     model = model_of("convolution", lambda x: pair(opset13.relu(x).output(0), zero=-128))
     expected = result(model, LP_TRANSFORMS_MODE="NO")
-    keep_sums(model)
+    hold_codes(model)
     assert "Clamp" not in kinds(model)
     assert np.sqrt(np.mean((result(model) - expected) ** 2)) < ROUNDED * expected.std()
 
@@ -157,7 +199,7 @@ def test_weights_of_a_form_that_is_not_known_are_multiplied_in_float():
     scaled = opset13.multiply(shifted, np.float32(0.01))
     model = openvino.Model([opset13.convolution(pair(x.output(0)), scaled, *UNPADDED).output(0)], [x])
     expected = result(model, LP_TRANSFORMS_MODE="NO")
-    keep_sums(model)
+    held(model)
     np.testing.assert_allclose(result(model), expected, atol=EXACT * expected.std(), rtol=0)
 
 
@@ -165,7 +207,7 @@ def test_weights_of_a_form_that_is_not_known_are_multiplied_in_float():
 def test_only_what_is_proven_is_taken_for_never_negative(first, positive):
     make = {"Relu": opset13.relu, "Sigmoid": opset13.sigmoid, "Swish": opset13.swish, "Tanh": opset13.tanh}[first]
     model = model_of("convolution", lambda x: pair(make(x).output(0)))
-    keep_sums(model)
+    hold_codes(model)
     assert ("Clamp" in kinds(model)) == positive
 
 
@@ -175,8 +217,8 @@ def test_a_cubic_resize_may_leave_the_range(mode, kept, capsys):
         size, axes = np.array([24, 24]), np.array([2, 3])
         return pair(opset13.interpolate(relu(x), size, mode, "sizes", axes=axes).output(0))
 
-    keep_sums(model_of("convolution", resized))
-    assert f"of its layers {kept} keep their values, {1 - kept} have some" in capsys.readouterr().err
+    hold_codes(model_of("convolution", resized))
+    assert f"of its layers {kept} keep their values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("cap", "saturates"), [("AVX2", True), ("SSE41", True)])
