@@ -37,11 +37,12 @@ REGRESS_OPTIONS ?=
 STUDY_OPTIONS ?=
 PRECISIONS ?= fp32 fp16
 SECONDS ?= 60
+ISA ?= avx2
 
 # A value reaches a recipe through the environment, where no shell reads it as its own text, and as it was typed: make
 # expands nothing in it. A recipe names it $$NAME, never $(NAME).
 SETTINGS := MODEL PRECISION BACKEND DEVICE SIZE SIZES BATCH PLAIN WEIGHTS ONNX ADOPT_OPTIONS CLASSES PREPROCESS EMA FIT PYTHON PIP_OPTIONS DATASET DATA ENGINE ENGINES OUT TRAIN_OPTIONS \
-  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS STUDY_OPTIONS PRECISIONS VENV SECONDS
+  CALIB_OPTIONS INT8_OPTIONS BENCH_OPTIONS RIVALS_OPTIONS SCALING_OPTIONS BENCH_BACKEND BENCH_NAME KERNELS SERVE_OPTIONS REPOSITORY TRITON_OPTIONS BASE REGRESS_OPTIONS STUDY_OPTIONS PRECISIONS VENV SECONDS ISA
 TYPED := $(foreach name,$(SETTINGS),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 INHERITED := $(foreach name,$(SETTINGS),$(if $(filter environment,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
@@ -348,6 +349,9 @@ test: $(VENV_TARGET)/.installed ## everything that needs no GPU and no data set,
 test-slow: $(VENV_TARGET)/.installed ## what takes more than ten seconds (four minutes)
 	$(PY) -m pytest -n auto --dist worksteal -m 'slow and not gpu and not data and not package and not cameras and not fleet and not serve and not triton and not independent and not rivals and not examples'
 
+test-as: $(VENV_TARGET)/.installed ## ISA: what make test runs, as on an older CPU than this one: avx2, avx2_vnni, avx512_core, avx512_core_vnni, avx512_core_bf16 (Linux; a quarter of an hour)
+	@$(PY) -m tests.as_cpu "$$ISA" $(MAKE) --no-print-directory test
+
 # What is being worked on: the whole suite is for CI.
 check: $(VENV_TARGET)/.installed ## BASE: lint, types, and the tests of what changed since main, or since BASE; under a minute
 	@$(MAKE) --no-print-directory lint
@@ -448,4 +452,4 @@ bundle: $(VENV_TARGET)/.installed ## MODEL PRECISION SIZE WEIGHTS CLASSES EMA PR
 clean: ## remove graphs, engines and masks; keeps .venv, what was trained and what was fetched
 	rm -rf artifacts/onnx artifacts/engines artifacts/bench artifacts/study artifacts/masks artifacts/demo artifacts/wheel artifacts/bundle build
 
-.PHONY: help install onnx engine demo doctor serve test-serve triton test-triton evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean
+.PHONY: help install onnx engine demo doctor serve test-serve triton test-triton evaluate precisions sizes calib train prune need-data bench rivals scaling bench-files study figures docs report regress wheel bundle check test test-as test-slow fuzz test-package test-independent test-rivals test-cameras test-fleet test-examples test-lowest test-gpu lint clean

@@ -91,7 +91,9 @@ def environment(kind: str, folder: Path) -> dict[str, str]:
     info.write_text("".join(_of_kind(line, kind, removed) for line in given))
     places = map(BITS.__getitem__, removed)
     off = [f"{leaf:x}:{subleaf:x}:{register:x}:{1 << bit:x}" for leaf, subleaf, register, bit in places]
-    return {"LD_PRELOAD": str(_compiled(folder)), "AS_CPU_OFF": " ".join(off), "AS_CPU_INFO": str(info)}
+    told = {"LD_PRELOAD": str(_compiled(folder)), "AS_CPU_OFF": " ".join(off), "AS_CPU_INFO": str(info)}
+    # What torch.compile kept of this CPU's own kernels gives other values beside AVX2's packed weights.
+    return told | {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor")}
 
 
 def _of_kind(line: str, kind: str, removed: Sequence[str]) -> str:
