@@ -82,7 +82,7 @@ def fastest_model(
     def compiled_in(execution: str, *, prelus: bool) -> Any:
         return compiled_model(model.clone(), spec, precision, execution, options, whole=whole, prelus=prelus)
 
-    has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not (whole and sums_saturate())
+    has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not sums_saturate()
     # Without instructions of BF16 its convolutions would take five times as long as FP32's, where there are any.
     for execution in ("bf16", "f32") if wanted == "f32" and keeps_bf16() else (wanted,):
         fastest = compiled_in(execution, prelus=has_prelus)

@@ -12,14 +12,10 @@ from tests.helpers.project import ROOT
 
 # Where each figure stands that has such weights: a page, and of it a section; None is the whole page.
 PLACES = {
-    "avx2-icnet": ("int8", "CPUs without VNNI"),
-    "avx2-time-icnet": ("int8", "CPUs without VNNI"),
-    "avx2-time-icnet-fp32": ("int8", "What it brings"),
     "bench-icnet-int8-vnni": ("benchmarks", "Frame to mask"),
     "calibration-icnet": ("int8", "Which method"),
     "gate-trial": ("gate", "Tried for real"),
     "kinds-amx-icnet": ("int8", "CPUs without VNNI"),
-    "kinds-avx2-icnet": ("int8", "CPUs without VNNI"),
     "pairs-icnet": ("int8", "CPUs with VNNI"),
     "pairs-nncf-icnet": ("int8", "CPUs with VNNI"),
     "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
@@ -52,7 +48,7 @@ OTHER = {
 
 
 def test_figures_have_weights_that_are_found():
-    assert sum(map(bool, FOUND.values())) > 30 and len(OTHER) > 10
+    assert sum(map(bool, FOUND.values())) > 30 and len(OTHER) > 5
 
 
 @pytest.mark.parametrize("name", OTHER)

@@ -165,23 +165,51 @@ def test_the_networks_precisions_are_measured():
 OF_AVX2 = {
     "onnxruntime-fp32": "FP32, onnxruntime",
     "onnxruntime-int8": "INT8, onnxruntime",
+    "openvino-fp32": "FP32, OpenVINO",
+    "openvino-fp16": "FP16, OpenVINO",
     "openvino-before": "INT8, OpenVINO, without it",
     "openvino-int8": "INT8, OpenVINO",
 }
+NETWORKS = {"icnet": "ICNet", "enet": "ENet"}
 
 
-@pytest.mark.parametrize(("name", "title"), [("icnet", "ICNet"), ("enet", "ENet")])
-def test_what_avx2_alone_costs_is_what_was_measured(name, title):
-    found = json.loads((FIGURES / f"avx2-{name}.json").read_text())
-    shown = []
+def on_a_kind_of_cpu(kind, name):
+    """What engines are worth on all 101 frames at 704x960, as on that kind of CPU."""
+    found = json.loads((FIGURES / f"{kind}-{name}.json").read_text())
     for engine in found["engines"]:
-        assert may_stand(name, engine["weights_sha256"], section("int8", "CPUs without VNNI"))
-        assert engine["frames"] == found["frames_in_split"] == 101 and engine["network_size"] == [704, 960]
+        assert engine["weights_sha256"] == WEIGHTS[name] and engine["network_size"] == [704, 960]
+        assert engine["frames"] == found["frames_in_split"] == 101
+    return found["engines"]
+
+
+def percent(value):
+    return f"{value:.2%}".replace("%", " %")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_avx2_alone_costs_is_what_was_measured(name):
+    shown = []
+    for engine in on_a_kind_of_cpu("avx2", name):
         kind = "before" if engine["engine"].endswith("-before") else engine["precision"]
-        same = "" if engine["agreement"][0] == 1.0 else f" {engine['agreement'][0]:.2%}".replace("%", " %")
+        same = "" if not shown else f" {percent(engine['agreement'][0])}"
         of = OF_AVX2["-".join((engine["backend"], kind))]
-        shown.append(f"| {title} | {of} | {100 * engine['miou']:.2f} |{same} |")
+        shown.append(f"| {NETWORKS[name]} | {of} | {100 * engine['miou']:.2f} |{same} |")
     assert len(shown) == len(OF_AVX2) and "\n".join(shown) in page("int8")
+
+
+@pytest.mark.parametrize("kind", ["avx2_vnni", "avx512_core", "avx512_core_vnni", "avx512_core_bf16"])
+def test_what_int8_is_worth_on_every_kind_of_cpu_is_what_was_measured(kind):
+    cells = []
+    for name in NETWORKS:
+        referee, ours = on_a_kind_of_cpu(f"kinds-{kind}", name)
+        assert [(engine["backend"], engine["precision"]) for engine in (referee, ours)] == [
+            ("onnxruntime", "fp32"),
+            ("openvino", "int8"),
+        ]
+        assert 100 * (referee["miou"] - ours["miou"]) < 0.6  # of which the graph itself costs ENet 0.46
+        cells.append(f"{100 * ours['miou']:.2f}, {percent(ours['agreement'][0])}")
+    row = next(line for line in section("int8", "CPUs without VNNI").splitlines() if line.startswith(f"| `{kind}` |"))
+    assert row.endswith(f"| {' | '.join(cells)} |")
 
 
 def slowdown(name, *, told=None):
@@ -198,11 +226,11 @@ def test_the_time_of_int8_on_avx2_alone_is_what_was_measured(name, title):
     beside_float, found = slowdown(f"avx2-time-{name}-fp32", told=section("int8", "What it brings"))
     assert found["candidate"]["fingerprint"]["machine"]["features"] == ["avx2"]
     text = " ".join(page("int8").split())
-    row = f"| {title} | AMD EPYC, AVX2 alone | FP32 | {-beside_float:.0f} % less time |"
+    row = f"| {title} | Xeon as AVX2 alone | FP32 | {-beside_float:.0f} % less time |"
     assert f"{row} `figures/avx2-time-{name}-fp32.json` |" in text
     beside_before, found = slowdown(f"avx2-time-{name}", told=section("int8", "CPUs without VNNI"))
     assert f"{title} took {-beside_before:.1f} % less" in text or f"{title} {-beside_before:.1f} % less" in text
-    assert 100 * found["verdict"]["slowdown_most"] <= 8.0  # what the page says is not excluded
+    assert 100 * found["verdict"]["slowdown_most"] <= 10.0  # what the page says is not excluded
 
 
 def test_what_is_beside_present_figures_was_measured_of_the_shipped_weights_or_says_of_which():
@@ -302,7 +330,7 @@ def test_every_goal_is_held_to_a_figure():
 
 
 def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
-    said = {"icnet-fp16": (8, 6), "icnet-int8-avx2": (6, 4), "icnet-int8-amx": (10, 4)}
+    said = {"icnet-fp16": (8, 6), "icnet-int8-amx": (10, 4)} | dict.fromkeys(("icnet-int8", "icnet-int8-avx2"), (20, 4))
     said |= {f"{name}-int8": (8, 0) for name in ("pidnet-s", "fast-scnn-mmseg", MOBILE)}  # without weights
     said |= {"pspnet50-int8": (4, 0), f"{XCEPTION}-int8": (4, 0)}
     for found in FIGURES.glob("rivals-*.json"):
@@ -310,7 +338,7 @@ def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
         given = document["rounds"], (document["accuracy"] or {"frames": 0})["frames"]
         assert given == said.get(found.stem.removeprefix("rivals-"), (8, 4)), found.stem
     text = " ".join(page("benchmarks").split())
-    others = "6 rounds for AVX2 alone, 10 for ICNet with AMX, 6 frames for ICNet's FP16."
+    others = "20 rounds for ICNet as AVX2 alone and as VNNI, 10 with AMX, 6 frames for ICNet's FP16."
     assert f'RIVALS_OPTIONS="--rounds 8 --frames 4"`; {others}' in text
     assert "Below they are 4, and 6 of ICNet's FP16" in text
 

@@ -6,6 +6,7 @@ import pytest
 
 from engines import openvino_build, openvino_turns
 from engines.openvino_build import compiled_model, fastest_model
+from engines.openvino_sums import sums_saturate
 from engines.openvino_turns import share_of_time
 from runtime.backends.openvino import core
 from tests.helpers.graphs import tiny_graph, tiny_spec
@@ -33,6 +34,7 @@ def test_a_share_is_of_the_time_of_the_other_form(monkeypatch):
     assert 0.1 < share_of_time(form, form) < 10
 
 
+@pytest.mark.skipif(sums_saturate(), reason="this CPU adds products of 8 bits in 16: it is no faster so, nor asked")
 @pytest.mark.parametrize(("share", "fused"), [(0.8, [True, False]), (1.0, [True, False])])
 def test_the_faster_form_is_built_and_it_is_said(monkeypatch, capsys, share, fused):
     made, real = [], openvino_build.compiled_model
