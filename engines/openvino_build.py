@@ -11,6 +11,7 @@ from engines.built import Built
 from engines.openvino_colours import read_rgb
 from engines.openvino_frame import lanes_of, quantize_frame, read_in_blocks, take_off_means
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
+from engines.openvino_kernels import with_fastest_kernels
 from engines.openvino_layout import multiply_channels_last, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import hold_codes, hold_weights, sums_saturate
@@ -70,30 +71,35 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision, *, whole: bool =
 def fastest_model(
     model: Any, spec: ModelSpec, precision: Precision, options: dict[str, str] | None = None, *, whole: bool = False
 ) -> tuple[Any, str]:
-    """What `compiled_model` makes of a model in the type that is fastest on this CPU, and that type.
+    """The openvino.CompiledModel of a model in the form and type that are fastest on this CPU, and that type.
 
     Args:
-        model, spec, precision, options, whole: as `compiled_model` takes them.
+        model, spec, precision, whole: as `lowered_model` takes them.
+        options: of the plugin, beside those that every engine has.
     """
     wanted = fastest_type(precision, core())
     if precision != "int8":
-        return compiled_model(model, spec, precision, wanted, options), wanted
+        own = compile_options(wanted) | (options or {})
+        return core().compile_model(lowered_model(model, spec, precision, wanted), DEVICE, own), wanted
 
-    def compiled_in(execution: str, *, prelus: bool) -> Any:
-        return compiled_model(model.clone(), spec, precision, execution, options, whole=whole, prelus=prelus)
+    def lowered(execution: str, *, prelus: bool) -> Any:
+        return lowered_model(model.clone(), spec, precision, execution, whole=whole, prelus=prelus)
 
     has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not sums_saturate()
     # Without instructions of BF16 its convolutions would take five times as long as FP32's, where there are any.
     for execution in ("bf16", "f32") if wanted == "f32" and keeps_bf16() else (wanted,):
-        fastest = compiled_in(execution, prelus=has_prelus)
-        if set(executed_types(fastest)) == {"int8"}:
+        form, own = lowered(execution, prelus=has_prelus), compile_options(execution) | (options or {})
+        if set(executed_types(core().compile_model(form, DEVICE, own))) == {"int8"}:
             break
+    fastest = with_fastest_kernels(form, own)
     if has_prelus:
-        apart = compiled_in(execution, prelus=False)
-        share = share_of_time(fastest, apart)
+        apart = with_fastest_kernels(lowered(execution, prelus=False), own)
+        share = share_of_time(fastest.compiled, apart.compiled)
         log(f"with sums before PReLUs inside of convolutions a frame takes {share:.2f} of the time of passes for them")
         fastest = fastest if share < MOST_SHARE else apart
-    return fastest, execution
+    if fastest.told:
+        log(fastest.told)
+    return fastest.compiled, execution
 
 
 def fastest_type(precision: Precision, plugins: Any) -> str:
@@ -117,24 +123,16 @@ def fastest_type(precision: Precision, plugins: Any) -> str:
     return half
 
 
-def compiled_model(
-    model: Any,
-    spec: ModelSpec,
-    precision: Precision,
-    execution: str,
-    options: dict[str, str] | None = None,
-    *,
-    whole: bool = False,
-    prelus: bool = False,
+def lowered_model(
+    model: Any, spec: ModelSpec, precision: Precision, execution: str, *, whole: bool = False, prelus: bool = False
 ) -> Any:
-    """The openvino.CompiledModel of a model as `compiled` takes it, in this plugin's layouts; it is changed.
+    """A model as `compiled` takes it, in this plugin's layouts and quantizers; it is changed.
 
     Args:
         model: NCHW in, NCHW out.
         spec: of that model.
         precision: of the graph.
         execution: as `runtime.backends.openvino.execution_type` gives it.
-        options: of the plugin, beside those that every engine has.
         whole: see `build`.
         prelus: as `engines.openvino_pairs.fuse_sums` takes it.
     """
@@ -155,7 +153,7 @@ def compiled_model(
         take_off_means(shifted)
     view_windows(model)
     multiply_channels_last(model)
-    return core().compile_model(model, DEVICE, compile_options(execution) | (options or {}))
+    return model
 
 
 def _refusing(spec: ModelSpec) -> AbstractContextManager[None]:

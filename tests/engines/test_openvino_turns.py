@@ -5,10 +5,11 @@ import openvino
 import pytest
 
 from engines import openvino_build, openvino_turns
-from engines.openvino_build import compiled_model, fastest_model
+from engines.openvino_build import fastest_model, lowered_model
+from engines.openvino_kernels import Fastest
 from engines.openvino_sums import sums_saturate
 from engines.openvino_turns import share_of_time
-from runtime.backends.openvino import core
+from runtime.backends.openvino import DEVICE, compile_options, core
 from tests.helpers.graphs import tiny_graph, tiny_spec
 
 SPEC = tiny_spec()
@@ -26,7 +27,9 @@ def graph(*, with_prelu):
 
 
 def test_a_share_is_of_the_time_of_the_other_form(monkeypatch):
-    form = compiled_model(graph(with_prelu=False), SPEC, "fp32", "f32")
+    form = core().compile_model(
+        lowered_model(graph(with_prelu=False), SPEC, "fp32", "f32"), DEVICE, compile_options("f32")
+    )
     given = iter([9.0, 1.0] * openvino_turns.WARMUP + [3.0, 4.0, 8.0, 1.0] + [3.0, 4.0] * (openvino_turns.ROUNDS - 2))
     monkeypatch.setattr(openvino_turns, "_seconds", lambda *_: next(given))
     assert share_of_time(form, form) == 0.75
@@ -35,20 +38,26 @@ def test_a_share_is_of_the_time_of_the_other_form(monkeypatch):
 
 
 @pytest.mark.skipif(sums_saturate(), reason="this CPU adds products of 8 bits in 16: it is no faster so, nor asked")
-@pytest.mark.parametrize(("share", "fused"), [(0.8, [True, False]), (1.0, [True, False])])
-def test_the_faster_form_is_built_and_it_is_said(monkeypatch, capsys, share, fused):
-    made, real = [], openvino_build.compiled_model
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_the_faster_form_is_built_and_it_is_said(monkeypatch, capsys, share):
+    fused, made, real = [], [], openvino_build.lowered_model
 
-    def compiled(*given, prelus=False, **options):
-        made.append((prelus, real(*given, **options)))
-        return made[-1][1]
+    def lowered(*given, prelus, **options):
+        fused.append(prelus)
+        return real(*given, prelus=prelus, **options)
 
-    monkeypatch.setattr(openvino_build, "compiled_model", compiled)
+    def fastest(*given):
+        made.append(Fastest(object(), f"with kernels of its own, form {len(made)}"))
+        return made[-1]
+
+    monkeypatch.setattr(openvino_build, "lowered_model", lowered)
+    monkeypatch.setattr(openvino_build, "with_fastest_kernels", fastest)
     monkeypatch.setattr(openvino_build, "share_of_time", lambda *_: share)
     found, _ = fastest_model(graph(with_prelu=True), SPEC, "int8")
-    assert f"inside of convolutions a frame takes {share:.2f} of the time" in capsys.readouterr().err
-    by_form = dict(made[-2:])
-    assert list(by_form) == fused and found is by_form[share < 0.9]
+    said, index = capsys.readouterr().err, int(share == 1)
+    assert f"inside of convolutions a frame takes {share:.2f} of the time" in said
+    assert fused[-2:] == [True, False] and found is made[index].compiled
+    assert made[index].told in said and made[1 - index].told not in said
 
 
 def test_a_network_without_prelus_is_not_measured(monkeypatch):
@@ -67,10 +76,11 @@ def test_a_network_without_prelus_is_not_measured(monkeypatch):
 def test_without_bf16_instructions_maps_are_kept_in_it_where_nothing_is_multiplied_in_it(
     monkeypatch, types, keeps, taken, tried
 ):
-    told = []
+    told, options = [], compile_options("f32")
     monkeypatch.setattr(openvino_build, "fastest_type", lambda *_: "f32")
     monkeypatch.setattr(openvino_build, "keeps_bf16", lambda: keeps)
-    monkeypatch.setattr(openvino_build, "compiled_model", lambda *given, **_: told.append(given[3]))
+    # Compiled in FP32, which every CPU has.
+    monkeypatch.setattr(openvino_build, "compile_options", lambda execution: told.append(execution) or options)
     monkeypatch.setattr(openvino_build, "executed_types", lambda _: types)
     assert fastest_model(graph(with_prelu=False), SPEC, "int8")[1] == taken
     assert told == tried
