@@ -5,23 +5,21 @@ slower, and say so once.
 """
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from runtime import reference
 from runtime.bars import say
 from runtime.fit import Span, box_of
-from runtime.forks import forget, hold
+from runtime.forks import hold
+from runtime.kernels.bands import in_bands
 from runtime.kernels.copies import contiguous
 from runtime.kernels.loops import Cells
 from runtime.spec import ModelSpec, Preprocess, Upsample
-from runtime.threads import count, usable
+from runtime.threads import count
 
 LOADED = 4  # logits a side, of the frame that loads the loops
 _ONCE = threading.Lock()
@@ -256,16 +254,6 @@ def _table_of_values(n_in: int, n_out: int) -> tuple[np.ndarray, ...]:
     return (*samples, *(np.repeat(weight, 3) for weight in (table.weight_first, table.weight_second)))
 
 
-def in_bands(threads: int, rows: int, loop: Callable[..., Any], *arguments: Any) -> None:
-    """Call `loop(band, start, stop, *arguments)` for bands of rows, a thread each, all without Python's lock."""
-    threads = min(threads, rows)
-    edges = [rows * i // threads for i in range(threads + 1)]
-    others = [_pool().submit(loop, i, edges[i], edges[i + 1], *arguments) for i in range(1, threads)]
-    loop(0, edges[0], edges[1], *arguments)
-    for other in others:
-        other.result()
-
-
 def compiled_loops() -> ModuleType | None:
     """`runtime.kernels.loops`, or None where numba is not installed, which is said once on stderr."""
     with _ONCE:  # two lanes may ask for it at the same time, and numba refuses what is compiled already
@@ -298,11 +286,3 @@ def _compiled(module: ModuleType, work: str) -> ModuleType | None:
 def _confidence_loops() -> ModuleType | None:
     with _ONCE:
         return _compiled_confidence()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, usable() - 1), "segment")
-
-
-forget(_pool.cache_clear)

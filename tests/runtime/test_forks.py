@@ -15,7 +15,7 @@ from runtime import forks
 from runtime.backend import open_backend
 from runtime.errors import EngineError
 from runtime.forks import Guard
-from runtime.kernels import cpu
+from runtime.kernels import bands
 from runtime.lanes import Lanes, open_lanes
 from runtime.media.camera import Camera
 from runtime.media.pipeline import Clock, Stage, overlapped
@@ -49,7 +49,7 @@ def masks(path):
 def test_a_forked_child_opens_an_engine_of_its_own(engines, backend, used):
     expected = masks(engines[backend])
     if used == "never":
-        cpu._pool.cache_clear()
+        bands._helpers.cache_clear()
     if used == "open":
         with open_backend(engines[backend]) as parents:
             assert np.array_equal(parents.segment(frames()[0]), expected[0])
