@@ -18,7 +18,6 @@ PLACES = {
     "kinds-amx-icnet": ("int8", "CPUs without VNNI"),
     "pairs-icnet": ("int8", "CPUs with VNNI"),
     "pairs-nncf-icnet": ("int8", "CPUs with VNNI"),
-    "rivals-icnet-fp16": ("benchmarks", "Beside all of them"),
     "sensitivity-icnet": ("int8", "Which layers cost what"),
     "views-icnet-fp16": ("history", None),
     "views-icnet-int8": ("history", None),

@@ -233,6 +233,19 @@ def test_the_time_of_int8_on_avx2_alone_is_what_was_measured(name, title):
     assert 100 * found["verdict"]["slowdown_most"] <= 10.0  # what the page says is not excluded
 
 
+def test_what_other_kernels_bring_is_what_was_measured():
+    text, rounds = " ".join(section("int8", "CPUs with VNNI").split()), []
+    for name, title in (("enet", "ENet"), ("icnet", "ICNet")):
+        beside_before, found = slowdown(f"kernels-{name}")
+        rounds.append(str(found["verdict"]["rounds"]))
+        surely = found["verdict"]["slowdown_most"] < 0
+        less = f"{-beside_before:.1f} % less" + (", which may be none" if not surely else "")
+        changed = found["masks"]["changed"]
+        pixels = f"{100 * changed:.2f} %, of the sums" if changed else "none"
+        assert f"| {title} | {less} | {pixels} | `figures/kernels-{name}.json` |" in text
+    assert f"PRECISION=int8`, {' and '.join(rounds)} rounds)" in text
+
+
 def test_what_is_beside_present_figures_was_measured_of_the_shipped_weights_or_says_of_which():
     text = page("benchmarks")
     for path in FIGURES.glob("bench-*.json"):
@@ -330,7 +343,8 @@ def test_every_goal_is_held_to_a_figure():
 
 
 def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
-    said = {"icnet-fp16": (8, 6), "icnet-int8-amx": (10, 4)} | dict.fromkeys(("icnet-int8", "icnet-int8-avx2"), (20, 4))
+    said = {"enet-int8": (12, 4), "icnet-int8-amx": (10, 4)}
+    said |= dict.fromkeys(("icnet-int8", "icnet-fp16", "icnet-int8-avx2"), (20, 4))
     said |= {f"{name}-int8": (8, 0) for name in ("pidnet-s", "fast-scnn-mmseg", MOBILE)}  # without weights
     said |= {"pspnet50-int8": (4, 0), f"{XCEPTION}-int8": (4, 0)}
     for found in FIGURES.glob("rivals-*.json"):
@@ -338,9 +352,9 @@ def test_how_many_rounds_and_frames_the_rivals_had_is_what_the_page_says():
         given = document["rounds"], (document["accuracy"] or {"frames": 0})["frames"]
         assert given == said.get(found.stem.removeprefix("rivals-"), (8, 4)), found.stem
     text = " ".join(page("benchmarks").split())
-    others = "20 rounds for ICNet as AVX2 alone and as VNNI, 10 with AMX, 6 frames for ICNet's FP16."
+    others = "20 rounds for ICNet, 10 of it with AMX, 12 for ENet."
     assert f'RIVALS_OPTIONS="--rounds 8 --frames 4"`; {others}' in text
-    assert "Below they are 4, and 6 of ICNet's FP16" in text
+    assert "Below they are 4: enough" in text
 
 
 def test_how_near_the_bound_two_lanes_come_is_what_the_table_says():
