@@ -12,7 +12,6 @@ from tests.helpers.project import ROOT
 
 # Where each figure stands that has such weights: a page, and of it a section; None is the whole page.
 PLACES = {
-    "bench-icnet-int8-vnni": ("benchmarks", "Frame to mask"),
     "calibration-icnet": ("int8", "Which method"),
     "gate-trial": ("gate", "Tried for real"),
     "kinds-amx-icnet": ("int8", "CPUs without VNNI"),
