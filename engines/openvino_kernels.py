@@ -13,22 +13,20 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
 import openvino
 
-from engines.openvino_turns import share_of_time
+from engines.openvino_turns import share_of_time, turns
 from runtime.backends.openvino import DEVICE, core, keeps_bf16
 
 # What a node may want in place of what the plugin takes, on a CPU with AVX-512.
 OTHERS = "cpu:jit_avx512", "cpu:brgconv_avx512,cpu:brgconv_avx512_1x1"
 CONVOLUTIONS = "Convolution", "GroupConvolution"
 WISH = {"name": "primitives_priority", "version": "0"}
-WARMUP, ROUNDS, LEAST_ROUNDS = 1, 10, 3
-MOST_SECONDS = 20.0  # for the rounds, once there are the least
+ROUNDS = 10
 MOST_SHARE = 0.99  # of a kernel's time, beside the plugin's choice
 
 
@@ -110,13 +108,10 @@ def _fastest(forms: list[tuple[str, Any]], names: Mapping[str, str]) -> dict[str
     frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     requests = [form.create_infer_request() for _, form in forms]
     least: list[dict[str, float]] = [{} for _ in forms]
-    start = perf_counter()
-    for count in range(WARMUP + ROUNDS):
-        if count >= WARMUP + LEAST_ROUNDS and perf_counter() - start > MOST_SECONDS:
-            break
+    for counts in turns(ROUNDS):
         for request, times in zip(requests, least, strict=True):
             request.infer([frame])
-            if count >= WARMUP:
+            if counts:
                 _keep_least(times, request)
     found = {}
     for name in names:

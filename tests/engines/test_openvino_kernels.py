@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from openvino import opset13
 
-from engines import openvino_kernels
+from engines import openvino_kernels, openvino_turns
 from engines.openvino_kernels import OTHERS, _fastest, _Graph, _kernels, with_fastest_kernels
 from engines.openvino_nodes import fake_quantize
 from runtime.backends.openvino import DEVICE, compile_options, core, execution_type, keeps_bf16
@@ -78,13 +78,12 @@ def test_a_convolution_takes_the_least_of_its_kernels_and_keeps_its_own_where_th
 
 
 def test_a_slow_network_is_measured_less_often(monkeypatch):
-    clock = iter(range(0, 10000, 100))
-    monkeypatch.setattr(openvino_kernels, "perf_counter", lambda: next(clock))
-    asked = []
+    clock, asked = iter(range(0, 10000, 100)), []
+    monkeypatch.setattr(openvino_turns, "perf_counter", lambda: next(clock))
     form = timed({"a": 1.0})
     form.create_infer_request().infer = lambda _: asked.append(1)
     assert _fastest([("", form), ("other", form)], {"a": "I8"}) == {}
-    assert len(asked) == 2 * (openvino_kernels.WARMUP + openvino_kernels.LEAST_ROUNDS)
+    assert len(asked) == 2 * (openvino_turns.WARMUP + openvino_turns.LEAST_ROUNDS)
 
 
 @pytest.mark.skipif(not keeps_bf16(), reason="this CPU has no AVX-512, and one kernel alone for INT8")
