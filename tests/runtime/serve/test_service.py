@@ -80,10 +80,11 @@ def test_who_leaves_while_it_waits_for_a_lane_is_not_segmented(tmp_path, monkeyp
     before = served.lanes._backends[0].segmented
 
     async def run():
-        first, second = (asyncio.ensure_future(service.segment("", {}, PICTURE)) for _ in range(2))
+        first = asyncio.ensure_future(service.segment("", {}, PICTURE))
         while not served.busy():
             await asyncio.sleep(0.01)
-        await asyncio.sleep(SECONDS / 4)  # the second one is decoded by now
+        second = asyncio.ensure_future(service.segment("", {}, PICTURE))
+        await asyncio.sleep(SECONDS / 4)  # it is decoded by now
         second.cancel()
         with pytest.raises((asyncio.CancelledError, LeftError)):
             await second
