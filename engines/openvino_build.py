@@ -87,9 +87,10 @@ def fastest_model(
 
     has_prelus = any(node.get_type_name() == "PRelu" for node in model.get_ops()) and not sums_saturate()
     # Without instructions of BF16 its convolutions would take five times as long as FP32's, where there are any.
-    for execution in ("bf16", "f32") if wanted == "f32" and keeps_bf16() else (wanted,):
+    kinds = ("bf16", "f32") if wanted == "f32" and keeps_bf16() else (wanted,)
+    for execution in kinds:
         form, own = lowered(execution, prelus=has_prelus), compile_options(execution) | (options or {})
-        if set(executed_types(core().compile_model(form, DEVICE, own))) == {"int8"}:
+        if execution == kinds[-1] or set(executed_types(core().compile_model(form, DEVICE, own))) == {"int8"}:
             break
     fastest = with_fastest_kernels(form, own)
     if has_prelus:

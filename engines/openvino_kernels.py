@@ -21,6 +21,8 @@ import openvino
 
 from engines.openvino_turns import share_of_time, turns
 from runtime.backends.openvino import DEVICE, core, keeps_bf16
+from runtime.errors import EngineError
+from runtime.libraries import refusing
 
 # What a node may want in place of what the plugin takes, on a CPU with AVX-512.
 OTHERS = "cpu:jit_avx512", "cpu:brgconv_avx512,cpu:brgconv_avx512_1x1"
@@ -34,7 +36,9 @@ class Fastest(NamedTuple):
     """A model with the kernels that are fastest here."""
 
     compiled: Any  # openvino.CompiledModel
-    told: str  # what was chosen, and what it is worth; empty where the plugin's own choice stays
+    told: (
+        str  # what was chosen and what it is worth, or why nothing was; empty where the plugin's own choice is fastest
+    )
 
 
 def with_fastest_kernels(model: Any, options: dict[str, str]) -> Fastest:
@@ -44,25 +48,22 @@ def with_fastest_kernels(model: Any, options: dict[str, str]) -> Fastest:
         model: an openvino.Model of one input, of bytes.
         options: of the plugin.
     """
-    if not keeps_bf16():
-        return Fastest(core().compile_model(model, DEVICE, options), "")
-    graph, timed = _Graph(model), options | {"PERF_COUNT": "YES"}
-    plain = graph.compiled({}, timed)
-    own = _kernels(plain)
-    forms = [("", plain)]
-    for wish in OTHERS if own else ():
-        other = graph.compiled(dict.fromkeys(own, wish), timed)
-        if all(_kernels(other) != _kernels(form) for _, form in forms):
-            forms.append((wish, other))
-    wishes = _fastest(forms, own) if len(forms) > 1 else {}
     plain = core().compile_model(model, DEVICE, options)
-    if not wishes:
+    if not keeps_bf16():
         return Fastest(plain, "")
-    wished = graph.compiled(wishes, options)
-    share = share_of_time(wished, plain)
+    try:
+        with refusing(EngineError, "other kernels than OpenVINO takes were not tried"):
+            graph = _Graph(model)
+            wishes = _wishes(graph, options | {"PERF_COUNT": "YES"})
+            wished = graph.compiled(wishes, options) if wishes else plain
+    except EngineError as error:
+        return Fastest(plain, str(error))
+    own, others = _kernels(plain), _kernels(wished)
+    changed = sum(others.get(name) != kernel for name, kernel in own.items())
+    share = share_of_time(wished, plain) if changed else 1.0
     if share >= 1:
         return Fastest(plain, "")
-    told = f"of {len(own)} convolutions in INT8 {len(wishes)} run with another kernel than OpenVINO takes"
+    told = f"of {len(own)} convolutions in INT8 {changed} run with another kernel than OpenVINO takes"
     return Fastest(wished, f"{told}: a frame takes {share:.2f} of the time")
 
 
@@ -102,8 +103,21 @@ def _is_convolution(info: Any) -> bool:
     return bool(info["layerType"].astype(str) == "Convolution")
 
 
+def _wishes(graph: _Graph, timed: dict[str, str]) -> dict[str, str]:
+    # What those convolutions want that are faster with it than with the plugin's choice.
+    plain = graph.compiled({}, timed)
+    own = _kernels(plain)
+    forms = [("", plain)]
+    for wish in OTHERS if own else ():
+        other = graph.compiled(dict.fromkeys(own, wish), timed)
+        # What is no longer in INT8 would be another engine.
+        if _kernels(other).keys() == own.keys() and all(_kernels(other) != _kernels(form) for _, form in forms):
+            forms.append((wish, other))
+    return _fastest(forms, own) if len(forms) > 1 else {}
+
+
 def _fastest(forms: list[tuple[str, Any]], names: Mapping[str, str]) -> dict[str, str]:
-    # What those convolutions want that are faster with it than with the plugin's choice, which is the first form.
+    # The plugin's own choice is the first form.
     shape = tuple(forms[0][1].inputs[0].shape)
     frame = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     requests = [form.create_infer_request() for _, form in forms]

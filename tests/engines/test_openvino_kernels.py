@@ -34,6 +34,9 @@ def model():
     return on_frame(read)
 
 
+WISHED = dict.fromkeys(("dilated 1", "dilated 2"), OTHERS[0])
+
+
 def logits(compiled):
     shape = tuple(compiled.inputs[0].shape)
     frame = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
@@ -86,18 +89,41 @@ def test_a_slow_network_is_measured_less_often(monkeypatch):
     assert len(asked) == 2 * (openvino_turns.WARMUP + openvino_turns.LEAST_ROUNDS)
 
 
-@pytest.mark.skipif(not keeps_bf16(), reason="this CPU has no AVX-512, and one kernel alone for INT8")
+def has_others():
+    """Whether this CPU has another kernel than OpenVINO takes."""
+    own, wished = (_kernels(_Graph(model()).compiled(wishes, OPTIONS)) for wishes in ({}, WISHED))
+    return own != wished
+
+
+@pytest.mark.skipif(not has_others(), reason="this CPU has one kernel alone for INT8")
 @pytest.mark.parametrize("share", [0.7, 1.0])
 def test_what_is_chosen_is_built_where_the_whole_frame_is_faster(monkeypatch, share):
-    monkeypatch.setattr(openvino_kernels, "_fastest", lambda forms, own: dict.fromkeys(own, OTHERS[0]))
+    monkeypatch.setattr(openvino_kernels, "_fastest", lambda forms, own: {"dilated 2": OTHERS[0]})
     monkeypatch.setattr(openvino_kernels, "share_of_time", lambda *_: share)
     found = with_fastest_kernels(model(), OPTIONS)
     plain = _kernels(core().compile_model(model(), DEVICE, OPTIONS))
     kernels = _kernels(found.compiled)
     assert (kernels == plain) == (not found.told) == (share == 1)
     if share < 1:
-        assert f"of {len(plain)} convolutions in INT8 {len(plain)} run with another kernel" in found.told
+        assert found.told.startswith("of 2 convolutions in INT8 1 run with another kernel than OpenVINO takes")
         assert "0.70 of the time" in found.told
+
+
+def test_wishes_that_change_no_kernel_are_told_of_by_nobody(monkeypatch):
+    monkeypatch.setattr(openvino_kernels, "_wishes", lambda *_: {"gone": OTHERS[0]})
+    monkeypatch.setattr(openvino_kernels, "share_of_time", lambda *_: pytest.fail("measured"))
+    assert with_fastest_kernels(model(), OPTIONS).told == ""
+
+
+@pytest.mark.skipif(not keeps_bf16(), reason="no other kernel is tried without AVX-512")
+def test_where_the_search_fails_the_engine_is_built_and_it_is_said(monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(openvino_kernels, "_Graph", full)
+    found = with_fastest_kernels(model(), OPTIONS)
+    assert found.told == "other kernels than OpenVINO takes were not tried (No space left on device)"
+    assert logits(found.compiled).any()
 
 
 def test_nothing_is_measured_without_avx512(monkeypatch):

@@ -60,7 +60,7 @@ def test_the_faster_form_is_built_and_it_is_said(monkeypatch, capsys, share):
     assert made[index].told in said and made[1 - index].told not in said
 
 
-def test_a_network_without_prelus_is_not_measured(monkeypatch):
+def test_a_network_without_prelus_has_one_form(monkeypatch):
     monkeypatch.setattr(openvino_build, "share_of_time", lambda *_: pytest.fail("measured"))
     fastest_model(graph(with_prelu=False), SPEC, "int8")
 

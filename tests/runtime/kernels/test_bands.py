@@ -12,8 +12,13 @@ from runtime.kernels.bands import in_bands
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-@pytest.fixture(autouse=True)
-def own_threads():
+MANY = pytest.mark.skipif(len(CORES) < 2, reason="one core, or a system that keeps no thread off one")
+
+
+@pytest.fixture
+def helper(monkeypatch):
+    """There is one helper, and none before."""
+    monkeypatch.setattr(bands, "usable", lambda: 2)
     bands._helpers.cache_clear()
     yield
     bands._helpers.cache_clear()
@@ -24,7 +29,7 @@ def spread(threads=2, rows=10):
     found = {}
 
     def loop(band, start, stop):
-        found[band] = start, stop, os.sched_getaffinity(0)
+        found[band] = start, stop, os.sched_getaffinity(0) if CORES else set()
 
     in_bands(threads, rows, loop)
     return [found[band] for band in range(len(found))]
@@ -35,25 +40,45 @@ def test_rows_are_in_one_band_each(threads, rows, edges):
     assert [(start, stop) for start, stop, _ in spread(threads, rows)] == list(itertools.pairwise(edges))
 
 
-@pytest.mark.skipif(len(CORES) < 2, reason="one core, or a system that keeps no thread off one")
-def test_a_helper_is_kept_off_the_core_of_who_calls_wherever_that_is(monkeypatch):
+def on_core(monkeypatch, core):
+    monkeypatch.setattr(bands, "_core_of_this_thread", lambda: lambda: core)
+
+
+@MANY
+def test_a_helper_is_kept_off_the_core_of_who_calls_wherever_that_is(helper, monkeypatch):
     spread()  # its thread starts
-    for here in CORES[:2]:
-        monkeypatch.setattr(bands, "_core_of_this_thread", lambda here=here: lambda: here)
+    for here in CORES[:2] * 2:
+        on_core(monkeypatch, here)
         (_, _, own), (_, _, helpers) = spread()
         assert own == set(CORES) and helpers == set(CORES) - {here}
 
 
-@pytest.mark.skipif(len(CORES) < 2, reason="one core, or a system that keeps no thread off one")
-def test_on_one_core_there_is_no_other(monkeypatch):
+@MANY
+def test_of_two_who_call_the_second_moves_no_helper(helper, monkeypatch):
     spread()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, CORES[:1])
-    try:
-        monkeypatch.setattr(bands, "_core_of_this_thread", lambda: lambda: CORES[0])
-        assert len(spread()) == 2
-    finally:
-        os.sched_setaffinity(0, before)
+    on_core(monkeypatch, CORES[0])
+    with bands._helpers().kept_off_this_core():
+        on_core(monkeypatch, CORES[1])
+        assert spread()[1][2] == set(CORES) - {CORES[0]}
+    assert spread()[1][2] == set(CORES) - {CORES[1]}
+
+
+@MANY
+def test_a_helper_that_stays_where_it_is_costs_no_call(helper, monkeypatch):
+    spread()
+    on_core(monkeypatch, CORES[0])
+    before = spread()
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("moved"))
+    assert spread() == before
+
+
+@MANY
+def test_on_one_core_no_helper_is_moved(helper, monkeypatch):
+    spread()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(CORES[:1]))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("moved"))
+    on_core(monkeypatch, CORES[0])
+    assert len(spread()) == 2
 
 
 @pytest.mark.skipif(not CORES, reason="a system that keeps no thread off a core")
