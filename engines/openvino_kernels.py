@@ -33,12 +33,10 @@ MOST_SHARE = 0.99  # of a kernel's time, beside the plugin's choice
 
 
 class Fastest(NamedTuple):
-    """A model with the kernels that are fastest here."""
+    """A model with the kernels that are fastest here, and what is said of them, empty where OpenVINO's choice stays."""
 
     compiled: Any  # openvino.CompiledModel
-    told: (
-        str  # what was chosen and what it is worth, or why nothing was; empty where the plugin's own choice is fastest
-    )
+    told: str  # what was chosen and what it is worth, or why nothing was
 
 
 def with_fastest_kernels(model: Any, options: dict[str, str]) -> Fastest:

@@ -71,7 +71,8 @@ def _fitting(folder: Path) -> list[Found]:
     fitting = [each for each in found if not each.fault]
     if not fitting:
         build = command("engine", model="icnet", precision="fp16")
-        raise EngineError(f"no engine for this machine in {folder}. Build one: {build}")
+        newest = next((f"; {each.path.stem}: {each.fault}" for each in found if each.manifest), "")
+        raise EngineError(f"no engine for this machine in {folder}{newest}. Build one: {build}")
     return fitting
 
 

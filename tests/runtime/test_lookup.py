@@ -1,10 +1,11 @@
 import dataclasses
+import re
 
 import pytest
 
 import runtime
-from runtime import manifest
-from runtime.errors import EngineError
+from runtime import lookup, manifest
+from runtime.errors import EngineError, LibraryError
 from runtime.lookup import described, newest_engine
 from runtime.manifest import manifest_path, read_manifest
 from streetseg import listing
@@ -29,6 +30,22 @@ def test_the_newest_engine_is_the_one_of_this_machine_that_was_built_last(tmp_pa
 
 def test_without_an_engine_the_command_that_builds_one_is_named(tmp_path):
     with pytest.raises(EngineError, match="Build one: make engine MODEL=icnet PRECISION=fp16"):
+        newest_engine(tmp_path)
+
+
+def test_why_the_newest_engine_is_none_of_this_machine_is_said(tmp_path, monkeypatch):
+    older, newer = built_engine(tmp_path, seed=1), built_engine(tmp_path, seed=2)
+    assert newest_engine(tmp_path) == newer
+
+    def not_installed(backend):
+        raise LibraryError("OpenVINO is not installed: pip install openvino")
+
+    monkeypatch.setattr(lookup, "backend_module", not_installed)
+    told = f"in {tmp_path}; {newer.stem}: OpenVINO is not installed: pip install openvino. Build one: make engine"
+    with pytest.raises(EngineError, match=re.escape(told)):
+        newest_engine(tmp_path)
+    manifest_path(newer).write_text("")
+    with pytest.raises(EngineError, match=re.escape(f"in {tmp_path}; {older.stem}: OpenVINO")):
         newest_engine(tmp_path)
 
 
