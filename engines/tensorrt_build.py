@@ -1,10 +1,8 @@
 """ONNX -> TensorRT engine. One code path for TensorRT 10 and 11 and TensorRT-RTX: the module is the parameter."""
 
-import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from runtime.backends.tensorrt_library import library, log_of, supported_gpu, ta
 from runtime.bars import bar
 from runtime.cli import log
 from runtime.errors import EngineError, GraphError, LibraryError
-from runtime.libraries import refusing
+from runtime.libraries import refusing, signals_held
 from runtime.spec import BackendName, ModelSpec, Precision
 
 WORKSPACE = 2 << 30  # bytes of scratch memory that a kernel may ask for
@@ -79,6 +77,14 @@ def _proven(
     *, channels_last: bool,
 ) -> Built:  # fmt: skip
     graph = _in_layout(onnx, spec, backend) if channels_last else onnx
+    with signals_held() as asked:
+        return _of_graph(trt, graph, spec, precision, backend, timings, asked, channels_last=channels_last)
+
+
+def _of_graph(
+    trt: Any, graph: bytes, spec: ModelSpec, precision: Precision, backend: BackendName, timings: Path | None,
+    asked: threading.Event, *, channels_last: bool,
+) -> Built:  # fmt: skip
     logger = log_of(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -88,7 +94,7 @@ def _proven(
     if channels_last:
         write_channels_last(trt, network)
     executed = prove(network_types(trt, network), precision, "graph", spec.name)
-    engine = _built(trt, builder, network, precision, spec, timings)
+    engine = _built(trt, builder, network, precision, spec, timings, asked)
     layers = layers_from_text(logger.layers)
     types_from = _types_from(trt, engine, spec, backend, executed)
     if types_from.startswith(CONTRADICTION):
@@ -96,12 +102,14 @@ def _proven(
     return Built(engine, executed, types_from, layers)
 
 
-def _built(trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec, timings: Path | None) -> bytes:
-    progress = _progress(trt)
-    config = _config(trt, builder, precision, progress)
-    allow_batches(trt, builder, config, network, spec.batch)
-    cache = TimingCache(config, timings) if timings else None
-    with _interrupting(progress):
+def _built(
+    trt: Any, builder: Any, network: Any, precision: Precision, spec: ModelSpec, timings: Path | None,
+    asked: threading.Event,
+) -> bytes:  # fmt: skip
+    with closing(_progress(trt, asked)) as progress:
+        config = _config(trt, builder, precision, progress)
+        allow_batches(trt, builder, config, network, spec.batch)
+        cache = TimingCache(config, timings) if timings else None
         serialized = builder.build_serialized_network(network, config)
     if serialized is None:
         raise NotBuilt(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
@@ -144,30 +152,12 @@ def _parser_error(parser: Any, spec: ModelSpec, backend: BackendName) -> str:
     return f"{backend} cannot take {node} of {spec.name}: {' '.join(error.desc().split())}"
 
 
-@contextmanager
-def _interrupting(progress: Any) -> Iterator[None]:
-    # A KeyboardInterrupt may not be raised where the library calls Python, it was not written to pass one on: Ctrl-C
-    # only asks the build to stop at its next step, and becomes an exception here. Signals reach the main thread alone.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: progress.interrupt())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        progress.end()
-    if progress.interrupted:
-        raise KeyboardInterrupt
-
-
-def _progress(trt: Any) -> Any:
+def _progress(trt: Any, asked: threading.Event) -> Any:
     class Progress(trt.IProgressMonitor):  # type: ignore[misc]
-        """A bar for each phase that is open, on a terminal alone: most phases are over in a moment."""
+        """A bar for each phase that is open, on a terminal alone, and the end of a build that is asked to end."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
-            self.interrupted = False
             self._bars: dict[str, Any] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
@@ -177,16 +167,13 @@ def _progress(trt: Any) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             if phase_name in self._bars:
                 self._bars[phase_name].update()
-            return not self.interrupted
+            return not asked.is_set()
 
         def phase_finish(self, phase_name: str) -> None:
             if phase_name in self._bars:
                 self._bars.pop(phase_name).close()
 
-        def interrupt(self) -> None:
-            self.interrupted = True
-
-        def end(self) -> None:
+        def close(self) -> None:
             while self._bars:  # of a build that failed or was interrupted
                 self._bars.popitem()[1].close()
 

@@ -15,7 +15,7 @@ from runtime.backends.layer import Layer
 from runtime.backends.tensorrt_library import library, log_of, target
 from runtime.cli import log
 from runtime.errors import EngineError
-from runtime.libraries import refusing
+from runtime.libraries import refusing, signals_held
 from runtime.spec import BackendName
 
 BACKEND: BackendName = "tensorrt-rtx"
@@ -54,7 +54,7 @@ def plan(onnx: bytes, name: str, *, channels_last: bool = False, frames: int = 1
     """
     version = target(BACKEND).library_version
     trt = library(BACKEND)
-    with refusing(EngineError, f"{trt.__name__} refuses the graph {name}"):
+    with refusing(EngineError, f"{trt.__name__} refuses the graph {name}"), signals_held():
         text = _told(trt, onnx, name, frames, channels_last=channels_last)
     return Plan(name, f"{BACKEND} {version}", tuple(kernels_from_text(text, frames)), frames)
 

@@ -9,6 +9,7 @@ from runtime.backends import tensorrt_library
 from runtime.cli import log
 from runtime.errors import EngineError
 from runtime.kernels.cuda import CACHE, Tensor
+from runtime.libraries import signals_held
 from runtime.spec import EngineManifest, ModelSpec
 
 Shape = tuple[int, int, int]
@@ -60,7 +61,8 @@ class Engine:
         self._context: Any = None
         self._frames = 0  # that the next `enqueue` computes, where the batch is open; none was told yet
         try:
-            self._open(engine)
+            with signals_held():
+                self._open(engine)
         except BaseException:
             self._drop()
             raise
@@ -72,7 +74,8 @@ class Engine:
             EngineError: the library refuses it.
         """
         other = copy(self)
-        other._context, other._fresh, other._frames = self._execution_context(), True, 0
+        with signals_held():
+            other._context, other._fresh, other._frames = self._execution_context(), True, 0
         if other._context is None:
             raise self._refusal("cannot start another lane of")
         return other
@@ -121,7 +124,9 @@ class Engine:
         Raises:
             EngineError: the library cannot.
         """
-        if not self._context.execute_async_v3(stream):
+        with signals_held():  # the first time TensorRT-RTX compiles its kernels, for seconds
+            ran = self._context.execute_async_v3(stream)
+        if not ran:
             raise self._refusal("cannot run")
 
     def forget_errors(self) -> None:

@@ -15,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import tensorrt_build, tensorrt_plan, tensorrt_precision
 from engines.build import read_spec
+from runtime.backends.tensorrt_library import LAYERS as TOLD_LAYERS
+from runtime.backends.tensorrt_library import library, log_of
 from runtime.errors import EngineError, LibraryError
 from runtime.kernels import nvidia
 from tests.helpers.graphs import tiny_graph, tiny_spec
@@ -175,6 +177,26 @@ def test_ctrl_c_ends_a_build_and_the_handler_is_restored(graph):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@needs_rtx
+@pytest.mark.parametrize("nth", [1, 200, 5000])
+def test_ctrl_c_while_the_library_logs_is_not_lost(monkeypatch, graph, nth):
+    """There an exception is printed and forgotten: of parsing, of building and of what comes between."""
+    _, half, spec, _ = graph("enet")
+    log = type(log_of(library(RTX)))
+    told, logged = [], log.log
+
+    def interrupted(self, level, message):
+        logged(self, level, message)
+        told.append(message)
+        if len(told) == nth:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(log, "log", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tensorrt_build.build(half, spec, "fp16", RTX)
+    assert not any(message.startswith(TOLD_LAYERS) for message in told)  # with which a build ends
+
+
 def test_tensorrt_without_a_gpu_says_so(monkeypatch):
     monkeypatch.setattr(tensorrt_build.target.__globals__["nvidia"], "gpu", _no_gpu)
     monkeypatch.setitem(tensorrt_build.target.__globals__, "installed_version", lambda *names: "11.4")
@@ -282,10 +304,9 @@ def test_without_a_gpu_the_manifest_says_that_the_network_alone_was_read():
 
 @needs_rtx
 def test_an_engine_of_tensorrt_rtx_allocates_nothing_in_a_frame(monkeypatch):
-    from runtime.backends.tensorrt_library import library, log_of
-
     trt = library(RTX)
-    config = tensorrt_build._config(trt, trt.Builder(log_of(trt)), "fp16", tensorrt_build._progress(trt))
+    progress = tensorrt_build._progress(trt, threading.Event())
+    config = tensorrt_build._config(trt, trt.Builder(log_of(trt)), "fp16", progress)
     assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
@@ -325,8 +346,6 @@ def _no_gpu():
 
 
 def _types(model):
-    from runtime.backends.tensorrt_library import library, log_of
-
     trt = library(RTX)
     builder = trt.Builder(log_of(trt))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

@@ -87,7 +87,7 @@ def keep_beside(timings, trt):
 
 def progress(trt):
     """Every method of ours is one that the library calls, with the names of its arguments."""
-    ours, base = type(tensorrt_build._progress(trt)), trt.real.IProgressMonitor
+    ours, base = type(tensorrt_build._progress(trt, threading.Event())), trt.real.IProgressMonitor
     for name in ("phase_start", "step_complete", "phase_finish"):
         trt.used.add(name)
         code = getattr(ours, name).__code__

@@ -1,4 +1,7 @@
+import signal
+import subprocess
 import sys
+import threading
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -9,7 +12,7 @@ from calib.graphs import graph_from_bytes
 from engines.build import read_spec
 from engines.openvino_build import build as build_openvino
 from runtime.errors import EngineError, FrameError, GraphError, OutputError
-from runtime.libraries import refusing
+from runtime.libraries import refusing, signals_held
 from runtime.media.frames import opencv_decoded
 from runtime.media.recording import VideoWriter
 from runtime.media.video import VideoReader, refusing_video
@@ -41,6 +44,50 @@ def test_what_is_not_the_librarys_passes(within, error):
     with pytest.raises(type(error)) as passed, within():
         raise error
     assert passed.value is error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_library_and_its_handler_comes_then(number):
+    before, seen = signal.signal(number, lambda *of: seen.append(of[0])), []
+    ours = signal.getsignal(number)
+    try:
+        with signals_held() as asked:
+            assert not asked.is_set()
+            for _ in range(2):
+                signal.raise_signal(number)
+            assert asked.is_set() and seen == []
+        assert seen == [number] and signal.getsignal(number) is ours
+    finally:
+        signal.signal(number, before)
+
+
+def test_ctrl_c_comes_before_what_the_library_says_of_it(handler_of_ctrl_c):
+    with pytest.raises(KeyboardInterrupt), refusing(EngineError, "x"), signals_held():
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("stopped")
+    assert signal.getsignal(signal.SIGINT) is handler_of_ctrl_c
+
+
+def test_what_ends_a_process_at_once_still_does_and_other_threads_hold_nothing(handler_of_ctrl_c):
+    code = "import signal\nfrom runtime.libraries import signals_held\nwith signals_held(): signal.raise_signal(15)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGTERM
+    handlers = []
+
+    def elsewhere():
+        with signals_held():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert handlers == [handler_of_ctrl_c]
+
+
+@pytest.fixture
+def handler_of_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ffmpegs_want_of_memory_is_of_its_file_and_not_called_damage():

@@ -1,3 +1,7 @@
+import signal
+from contextlib import suppress
+
+import numpy as np
 import pytest
 
 from runtime.backends import tensorrt
@@ -65,3 +69,31 @@ def test_logits_of_equal_sides_are_planes_unless_their_format_says_otherwise(imi
     engine._trt = imitated().trt
     assert engine._forms(cube, 5)[(1, *cube), TensorFormat.LINEAR] == (cube, False)
     assert engine._forms(cube, 5)[(1, *cube), TensorFormat.HWC] == (cube, True)
+
+
+def swallowing(call):
+    """What the bindings do of an exception that is raised while the library logs: nothing."""
+
+    def called(*of):
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        return call(*of)
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("Runtime", "deserialize_cuda_engine"), ("ICudaEngine", "create_execution_context"),
+     ("IExecutionContext", "execute_async_v3")],
+)  # fmt: skip
+def test_ctrl_c_while_an_engine_is_opened_or_runs_is_not_lost(imitated, kind, name):
+    gpu = imitated()
+    kind = getattr(gpu.trt, kind)
+    gpu.calls(kind, name, swallowing(getattr(kind, name)))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), gpu.open() as backend:
+            backend.segment(np.zeros((16, 32, 3), np.uint8))
+    finally:
+        signal.signal(signal.SIGINT, before)
