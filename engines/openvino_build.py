@@ -12,7 +12,7 @@ from engines.openvino_colours import read_rgb
 from engines.openvino_frame import lanes_of, quantize_frame, read_in_blocks, take_off_means
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_kernels import with_fastest_kernels
-from engines.openvino_layout import multiply_channels_last, view_windows, write_bf16
+from engines.openvino_layout import leave_doubling, multiply_channels_last, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
 from engines.openvino_sums import hold_codes, hold_weights, sums_saturate
 from engines.openvino_turns import share_of_time
@@ -26,6 +26,7 @@ from runtime.backends.openvino import (
     keeps_bf16,
 )
 from runtime.cli import log
+from runtime.doubling import HALVED
 from runtime.errors import EngineError
 from runtime.libraries import refusing
 from runtime.reference import gain_and_bias
@@ -139,7 +140,10 @@ def lowered_model(
     """
     if spec.batch_free:
         model.reshape([1, *list(model.input(0).partial_shape)[1:]])
+    halved = spec.block == 1 and leave_doubling(model)
     model = _with_frame_input(model, spec, logits_type(execution))
+    if halved:
+        model.output(0).set_names({HALVED})
     read_in_blocks(model, lanes_of(precision))
     if precision == "int8":
         shifted = quantize_frame(model)

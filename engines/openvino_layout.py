@@ -15,6 +15,15 @@ from engines.openvino_nodes import CASTS, CHANNELS_FIRST, CHANNELS_LAST, is_cons
 # What may lie between a convolution and a product of its map.
 BETWEEN = (*CASTS, "Reshape", "FakeQuantize", "Relu", "PRelu", "Clamp", "Add", "Subtract", "Multiply")
 
+# How a layer reads its input that does what `runtime.doubling.doubled` does.
+DOUBLING = {
+    "mode": ("linear", "linear_onnx"),
+    "coordinate_transformation_mode": ("half_pixel", "pytorch_half_pixel"),
+    "antialias": (False,),
+    "pads_begin": ([], [0], [0, 0], [0, 0, 0, 0]),
+    "pads_end": ([], [0], [0, 0], [0, 0, 0, 0]),
+}
+
 
 def view_windows(model: Any) -> None:
     """Turn views of a map by its windows, (N, C, h, 2, w, 2), to (N, h, 2, w, 2, C), with their ranks in bytes.
@@ -59,6 +68,33 @@ def multiply_channels_last(model: Any) -> None:
         product = opset13.matmul(matrix, last, not how["transpose_b"], False)
         replace(node, opset13.transpose(product, np.array(CHANNELS_FIRST)))
     model.validate_nodes_and_infer_types()
+
+
+def leave_doubling(model: Any) -> bool:
+    """Let logits leave as they are before they are doubled, where the last layer does that: the mask's kernel does it.
+
+    Args:
+        model: an openvino.Model of one output (N, C, H, W); it is changed.
+
+    Returns:
+        Whether its output now wants the name of `runtime.doubling`.
+    """
+    (result,) = model.get_results()
+    last = result.input_value(0).get_node()
+    if last.get_type_name() != "Interpolate" or len(last.get_output_partial_shape(0)) != 4:
+        return False
+    how, source = last.get_attributes(), last.input_value(0)
+    (*before, height, width), after = source.get_shape(), list(last.get_output_shape(0))
+    if after != [*before, 2 * height, 2 * width] or any(how[key] not in allowed for key, allowed in DOUBLING.items()):
+        return False
+    scales = last.input_value(2 if last.get_input_size() == 4 else 1)  # opset 4 takes sizes before them
+    if how["shape_calculation_mode"] == "scales" and not (
+        is_constant(scales) and set(values_of(scales).tolist()) <= {1, 2}
+    ):
+        return False
+    result.input(0).replace_source_output(source)
+    model.validate_nodes_and_infer_types()
+    return True
 
 
 def write_bf16(model: Any) -> None:

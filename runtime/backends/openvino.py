@@ -14,10 +14,11 @@ import numpy as np
 from runtime.arrays import host_array
 from runtime.backend import Backend, ClosedOnExit, InGroups, PlainBuffers, Stopwatch, check_frame
 from runtime.cpu import cpu_features, cpu_name, max_isa
+from runtime.doubling import HALVED
 from runtime.errors import EngineError, LibraryError
 from runtime.fit import spec_with_fit
 from runtime.forks import Guard
-from runtime.kernels.cpu import FrameResizer, Segmenter, float_from_bits, load_loops, overlay
+from runtime.kernels.cpu import FrameResizer, Segmenter, load_loops, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.signal_stack import own_signal_stack
@@ -200,7 +201,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         self._is_alone: Callable[[], bool] = lambda: False
         self._stack: np.ndarray | None = None  # of an engine that takes several
         self._resizer = FrameResizer(self.spec.preprocess)
-        self._segmenter = Segmenter(self.spec)
+        self._segmenter = Segmenter(self.spec, halved=HALVED in compiled.output(0).get_names())
         self._guard = Guard(f"the engine of {spec.name}", self)
 
     def ask(self, alone: Callable[[], bool]) -> None:
@@ -218,8 +219,7 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         """The network's output for one frame, float32 NCHW; see `runtime.backend.Backend`."""
         check_frame(frame := host_array(frame))
         with self._guard:
-            logits = self._infer([frame])[0]
-            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+            values = self._segmenter.doubled(self._infer([frame])[0])
             return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
 
     def refit(self, fit: Fit) -> None:

@@ -1,9 +1,10 @@
 """Pre- and post-processing on the CPU: the arithmetic of `runtime.reference`, compiled, on all cores, bit for bit.
 
-The loops are in `loops.py`. Without numba, which compiles them, the definitions in NumPy do the work, many times
-slower, and say so once.
+The loops are in `loops.py` and the modules named after it. Without numba, which compiles them, the definitions in NumPy
+do the work, many times slower, and say so once.
 """
 
+import importlib
 import threading
 from dataclasses import replace
 from functools import cache
@@ -11,17 +12,24 @@ from types import ModuleType
 
 import numpy as np
 
-from runtime import reference
+from runtime import doubling, reference
 from runtime.bars import say
 from runtime.fit import Span, box_of
 from runtime.forks import hold
 from runtime.kernels.bands import in_bands
 from runtime.kernels.copies import contiguous
 from runtime.kernels.loops import Cells
+from runtime.kernels.tile_loops import TILE
 from runtime.spec import ModelSpec, Preprocess, Upsample
 from runtime.threads import count
 
 LOADED = 4  # logits a side, of the frame that loads the loops
+WORK = {
+    "loops": "pre- and post-processing run",
+    "frame_loops": "frames are resized and blended",
+    "tile_loops": "masks are made",
+    "confidence": "confidences are computed",
+}
 _ONCE = threading.Lock()
 hold(_ONCE)
 
@@ -33,7 +41,7 @@ class FrameResizer:
         self._threads = count()
         self._preprocess, self._size = preprocess, (preprocess.height, preprocess.width)
         self._shape: tuple[int, ...] = ()
-        compiled_loops()  # a second where nothing is kept: at the opening, not in the first frame
+        _loops("frame_loops")  # a second where nothing is kept: at the opening, not in the first frame
 
     def refit(self, preprocess: Preprocess) -> None:
         """The next frames lie as this one's fit says; the network's size is the same."""
@@ -51,7 +59,7 @@ class FrameResizer:
         """
         if frame.shape[:2] == self._size:
             return contiguous(frame)
-        loops = compiled_loops()
+        loops = _loops("frame_loops")
         if loops is None:
             return reference.fit_frame(frame, self._preprocess)
         if frame.shape != self._shape:
@@ -79,8 +87,14 @@ class FrameResizer:
 class Segmenter:
     """Logits to masks; the tables and the working memory of one size are kept."""
 
-    def __init__(self, spec: ModelSpec) -> None:
-        self._threads = count()
+    def __init__(self, spec: ModelSpec, *, halved: bool = False) -> None:
+        """Of an engine of that spec.
+
+        Args:
+            spec: what its logits mean.
+            halved: they come as they are before `runtime.doubling.doubled`, which is done here; never in blocks.
+        """
+        self._threads, self._halved = count(), halved
         self._spec, self._block, self._upsample = spec, spec.block, spec.upsample
         self._key: tuple[object, ...] = ()
 
@@ -112,8 +126,8 @@ class Segmenter:
         Returns:
             uint8 (height, width): `out`, or a new array.
         """
-        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-        loops = _confidence_loops() if compiled_loops() else None
+        values = self.doubled(logits)
+        loops = _loops("confidence")
         if loops is None:
             made = reference.segment_confidence(values.transpose(2, 0, 1)[None], self._spec, (height, width))
         else:
@@ -123,6 +137,18 @@ class Segmenter:
             return made
         np.copyto(out, made)
         return out
+
+    def doubled(self, logits: np.ndarray) -> np.ndarray:
+        """All logits that `segment` makes a mask of; float32 (h, w, C)."""
+        values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+        if not self._halved:
+            return values
+        loops, (h, w, classes) = compiled_loops(), values.shape
+        if loops is None:
+            return np.ascontiguousarray(doubling.doubled(values.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0))
+        made, lines = np.empty((2 * h, 2 * w, classes), np.float32), np.empty((self._threads, w * classes), np.float32)
+        in_bands(self._threads, 2 * h, loops.double_rows, _flat(np.ascontiguousarray(values)), lines, made)
+        return made
 
     def _confide(self, loops: ModuleType, logits: np.ndarray, confidence: np.ndarray) -> None:
         (h, w), classes = (side * self._block for side in logits.shape[:2]), logits.shape[2] // self._block**2
@@ -140,13 +166,15 @@ class Segmenter:
         # The mask, in `mask` where the loops are compiled.
         loops = compiled_loops()
         if loops is None:
-            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
-            return reference.segment(values.transpose(2, 0, 1)[None], self._spec, (height, width))
+            return reference.segment(self.doubled(logits).transpose(2, 0, 1)[None], self._spec, (height, width))
         logits, pairs = self._compilable(logits)
-        self._prepare(loops, logits, 2 if pairs else 1, height, width)
+        self._prepare(loops, logits, 2 if pairs or self._halved else 1, height, width)
         threads, rows = self._threads, len(logits)
         if self._labels.shape == mask.shape and self._is_whole:
-            self._label(loops, logits, mask, pairs=pairs)
+            self._label(loops, self.doubled(logits) if self._halved else logits, mask, pairs=pairs)
+        elif self._halved:
+            loop = loops.mask_doubled_bf16 if logits.dtype == np.uint16 else loops.mask_doubled
+            in_bands(threads, 2 * rows, loop, _flat(logits), *self._between, self._doubling, mask)
         elif logits.dtype == np.uint16:
             loop = loops.mask_pairs_bf16 if pairs else loops.mask_pixels_bf16
             in_bands(threads, rows, loop, _flat(logits), *self._between, mask)
@@ -167,12 +195,18 @@ class Segmenter:
         if key == self._key:
             return
         self._key = key
-        h, w, classes = logits.shape[0] * block, logits.shape[1] * block, logits.shape[2] // block**2
+        h, w = logits.shape[0] * block, logits.shape[1] * block
+        classes = logits.shape[2] if self._halved else logits.shape[2] // block**2
         self._labels = np.empty((h, w), np.uint8)
         bands = self._threads
+        if self._halved:
+            wide = np.empty((bands, 2, logits[0].size), np.float32)
+            line, held = np.empty((bands, logits[0].size), np.float32), np.empty((bands, 2), np.int64)
+            doubled = np.empty((bands, 2, w, classes), np.float32)
+            self._doubling = loops.Doubling(doubled, line, wide, wide.view(np.uint32), held)
         rows = np.empty((bands, 2, *(logits.shape[1:] if logits.dtype == np.uint16 else (0, 0))), np.float32)
         lists = [np.empty((bands, n), kind) for n, kind in ((w, np.uint8), (w, np.int32), (classes, np.uintp))]
-        tiles, largest = np.empty((bands, classes, 4 * loops.TILE), np.int16), (bands, 4 * loops.TILE)
+        tiles, largest = np.empty((bands, classes, 4 * TILE), np.int16), (bands, 4 * TILE)
         self._tiles = (tiles, tiles.view(np.uint64), np.empty(largest, np.int16), np.empty(largest, np.int16))
         corners = np.empty((bands, 4, classes), np.float32)
         scratch = loops.Scratch(*lists, corners, rows, rows.view(np.uint32).reshape(bands, 2, -1))
@@ -183,16 +217,17 @@ class Segmenter:
         self._between = (self._labels, *cells, scratch)
 
     def _label(self, loops: ModuleType, logits: np.ndarray, mask: np.ndarray, *, pairs: bool) -> None:
-        if logits.dtype == np.uint16 and not pairs:
+        tiles = _loops("tile_loops") if logits.dtype == np.uint16 and pairs else None
+        if tiles:
+            quads = logits.view(np.uint64)  # the four logits of a block and a class in each
+            in_bands(self._threads, len(logits), tiles.label_tiles, quads, *self._tiles, mask)
+        elif logits.dtype == np.uint16 and not pairs:
             scratch = self._between[-1]
             rows = scratch.rows, scratch.row_bits
             in_bands(self._threads, len(logits), loops.label_pixels_bf16, _flat(logits), *rows, mask)
-        elif logits.dtype == np.uint16:
-            quads = logits.view(np.uint64)  # the four logits of a block and a class in each
-            in_bands(self._threads, len(logits), loops.label_tiles, quads, *self._tiles, mask)
         else:
-            loop = loops.label_pairs if pairs else loops.label_pixels
-            in_bands(self._threads, len(logits), loop, logits, mask)
+            values = float_from_bits(logits) if logits.dtype == np.uint16 else logits
+            in_bands(self._threads, len(values), loops.label_pairs if pairs else loops.label_pixels, values, mask)
 
 
 def load_loops(spec: ModelSpec) -> None:
@@ -210,11 +245,13 @@ def load_loops(spec: ModelSpec) -> None:
     for kind in (np.float32, np.uint16) if spec.block <= 2 else (np.float32,):
         for pixels in (side, side + 1):  # of the network's own size, and of another
             Segmenter(small).segment(np.zeros(shape, kind), pixels, pixels)
+            if spec.block == 1:
+                Segmenter(small, halved=True).segment(np.zeros(shape, kind), 2 * pixels, 2 * pixels)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
     """`reference.overlay`, compiled, on the thread that calls: while it runs, others segment the next frame."""
-    loops = compiled_loops()
+    loops = _loops("frame_loops")
     if loops is None:
         return reference.overlay(frame, mask, palette, alpha)
     blended, line = np.empty(frame.shape, np.uint8), np.empty(frame[0].size, np.uint16)
@@ -256,33 +293,21 @@ def _table_of_values(n_in: int, n_out: int) -> tuple[np.ndarray, ...]:
 
 def compiled_loops() -> ModuleType | None:
     """`runtime.kernels.loops`, or None where numba is not installed, which is said once on stderr."""
+    return _loops("loops")
+
+
+def _loops(name: str) -> ModuleType | None:
+    # A module of loops; none of them where those for masks are not compiled.
     with _ONCE:  # two lanes may ask for it at the same time, and numba refuses what is compiled already
-        return _compiled_loops()
+        return _compiled(name) if _compiled("loops") else None
 
 
 @cache
-def _compiled_loops() -> ModuleType | None:
-    from runtime.kernels import loops
-
-    return _compiled(loops, "pre- and post-processing run")
-
-
-@cache
-def _compiled_confidence() -> ModuleType | None:
-    from runtime.kernels import confidence
-
-    return _compiled(confidence, "confidences are computed")
-
-
-def _compiled(module: ModuleType, work: str) -> ModuleType | None:
+def _compiled(name: str) -> ModuleType | None:
+    module = importlib.import_module(f"runtime.kernels.{name}")
     try:
         module.compile_loops()
     except ImportError as error:
-        say(f"numba does not load ({error}): {work} in NumPy, slowly")
+        say(f"numba does not load ({error}): {WORK[name]} in NumPy, slowly")
         return None
     return module
-
-
-def _confidence_loops() -> ModuleType | None:
-    with _ONCE:
-        return _compiled_confidence()

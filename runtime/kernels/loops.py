@@ -1,7 +1,7 @@
-"""The loops of `runtime.kernels.cpu`, as plain Python that numba compiles when `compile_loops` is called.
+"""The loops of `runtime.kernels.cpu` for masks, as plain Python that numba compiles when `compile_loops` is called.
 
-Each but `overlay_rows` works on the rows from `start` to `stop`, so that threads share a frame in bands, and writes
-only its own band's scratch memory: none allocates. Float arithmetic is float32 and in the order that
+Each works on the rows from `start` to `stop`, so that threads share a frame in bands, and writes only its own band's
+scratch memory: none allocates. Float arithmetic is float32 and in the order that
 `runtime.reference` defines: no fastmath, no fused multiply-add. What is written as a choice of values
 (`a if p else b`) costs no wrong guess of the CPU, and adding up comparisons runs in vector registers: that is worth a
 factor of six over branches.
@@ -14,7 +14,6 @@ import numpy as np
 
 UNDECIDED = 255  # no class id: see `_label_pixels`
 EXACT = np.float32(0)  # a margin that leaves nothing undecided
-TILE = 64  # logits whose classes lie side by side in a tile: 11 KB of it with 11 classes in blocks of 2
 
 # Between four logits a value is rounded four times, by under 2^-21 of their size; this is well above, and well below
 # the steps of 16-bit logits. SMALLEST keeps out products that underflow, whose relative errors say nothing.
@@ -41,36 +40,14 @@ class Scratch(NamedTuple):
     row_bits: np.ndarray  # uint32 (bands, 2, w * channels), the same memory
 
 
-def resize_rows(band, start, stop, frame, top, bottom, v0, v1, left, right, u0, u1, lines, resized):
-    """`reference.resize_frame`: uint8 (H, W * 3) frame, its two axis tables, uint8 (height, width * 3) out.
+class Doubling(NamedTuple):
+    """More of it, for logits that are half as many each way as the mask is made from."""
 
-    Args:
-        left, right: where the two samples of each output value lie in a row of the frame, channels included.
-        u0, u1: their weights, float32 (width * 3,) as well.
-        lines: float32 (bands, 2, width * 3), frame rows resized across; both survive until they are not needed.
-    """
-    upper, lower = lines[band, 0], lines[band, 1]
-    in_upper, in_lower = -1, -1
-    for y in range(start, stop):
-        if top[y] == in_lower:
-            upper, lower, in_upper, in_lower = lower, upper, in_lower, in_upper
-        if top[y] != in_upper:
-            _across(frame[top[y]], left, right, u0, u1, upper)
-            in_upper = top[y]
-        if bottom[y] != in_lower and bottom[y] != in_upper:
-            _across(frame[bottom[y]], left, right, u0, u1, lower)
-            in_lower = bottom[y]
-        _between(upper, upper if bottom[y] == in_upper else lower, v0[y], v1[y], resized[y])
-
-
-def _across(row, left, right, u0, u1, line):
-    for i in range(line.size):
-        line[i] = np.float32(row[left[i]]) * u0[i] + np.float32(row[right[i]]) * u1[i]
-
-
-def _between(upper, lower, weight_upper, weight_lower, out):
-    for i in range(out.size):
-        out[i] = np.uint8(np.rint(upper[i] * weight_upper + lower[i] * weight_lower))
+    rows: np.ndarray  # float32 (bands, 2, 2 * w, C), two doubled rows
+    lines: np.ndarray  # float32 (bands, w * C), a row between two of the logits'
+    wide: np.ndarray  # float32 (bands, 2, w * C), two rows of bfloat16 logits
+    bits: np.ndarray  # uint32 (bands, 2, w * C), the same memory
+    held: np.ndarray  # int64 (bands, 2), which rows those are
 
 
 def label_pixels(band, start, stop, logits, labels):
@@ -157,50 +134,6 @@ def _floor(value, margin):
     return value - (abs(value) + SMALLEST) * (margin + margin)
 
 
-def label_tiles(band, start, stop, logits, tiles, words, best, classes, labels):
-    """`label_pairs` of bfloat16 logits, EXACT: a tile at a time, class after class in vector registers.
-
-    Args:
-        logits: uint64 (h, w, C), the four bfloat16 logits of a block and a class in each.
-        tiles, words: int16 (bands, C, 4 * TILE), and its memory as uint64 (bands, C, TILE).
-        best, classes: int16 (bands, 4 * TILE).
-    """
-    width = logits.shape[1]
-    for y in range(start, stop):
-        upper, lower = labels[2 * y], labels[2 * y + 1]
-        for x in range(0, width, TILE):
-            count = min(TILE, width - x)
-            for i in range(count):
-                blocks = logits[y, x + i]
-                for c in range(blocks.size):
-                    words[band, c, i] = blocks[c]
-            _largest_of_tile(tiles[band], best[band], classes[band])
-            _unpair(classes[band], upper[2 * x : 2 * (x + count)], lower[2 * x : 2 * (x + count)])
-
-
-def _largest_of_tile(tile, best, classes):
-    for i in range(best.size):
-        best[i], classes[i] = _ordered(tile[0, i]), 0
-    for c in range(1, tile.shape[0]):
-        row, k = tile[c], np.int16(c)
-        for i in range(best.size):
-            value = _ordered(row[i])
-            classes[i] = k if value > best[i] else classes[i]
-            best[i] = value if value > best[i] else best[i]
-
-
-def _ordered(bits):
-    # A bfloat16's bits as an integer that compares as it does, -0 and 0 alike.
-    sign = bits >> np.int16(15)
-    return np.int16((bits ^ (sign & np.int16(0x7FFF))) - sign)
-
-
-def _unpair(classes, upper, lower):
-    for x in range(upper.size // 2):
-        upper[2 * x], upper[2 * x + 1] = classes[4 * x], classes[4 * x + 1]
-        lower[2 * x], lower[2 * x + 1] = classes[4 * x + 2], classes[4 * x + 3]
-
-
 def mask_pixels(band, start, stop, logits, labels, down, across, scratch, mask):
     """`reference.postprocess` for the cells below logit rows `start` to `stop`.
 
@@ -231,6 +164,68 @@ def mask_pixels_bf16(band, start, stop, logits, labels, down, across, scratch, m
             _widen(logits[below], bits[below % 2])
             _label_pixels(rows[below % 2], MARGIN, labels[below])
         _mask_pixels(band, i, rows[i % 2], rows[below % 2], labels, down, across, scratch, mask)
+
+
+def double_rows(band, start, stop, logits, lines, doubled):
+    """`doubling.doubled`: float32 (h, w * C) -> float32 (2 * h, 2 * w, C); lines as in `Doubling`."""
+    for y in range(start, stop):
+        _double(logits[y // 2], logits[_other(y, logits.shape[0])], lines[band], doubled[y])
+
+
+def _other(y, rows):
+    # A doubled row is three quarters of the row that it lies in and one of this row.
+    return min(y // 2 + 1, rows - 1) if y % 2 else max(y // 2 - 1, 0)
+
+
+def _double(near, other, line, row):
+    most, least = np.float32(0.75), np.float32(0.25)
+    for i in range(line.size):
+        line[i] = near[i] * most + other[i] * least
+    count = row.shape[1]
+    end = line.size - count
+    for c in range(count):
+        row[0, c] = line[c] * most + line[c] * least
+        row[row.shape[0] - 1, c] = line[end + c] * most + line[end + c] * least
+    for x in range(row.shape[0] // 2 - 1):
+        for c in range(count):
+            left, right = line[x * count + c], line[(x + 1) * count + c]
+            row[2 * x + 1, c] = left * most + right * least
+            row[2 * x + 2, c] = right * most + left * least
+
+
+def mask_doubled(band, start, stop, logits, labels, down, across, scratch, doubling, mask):
+    """`mask_pixels` of `doubling.doubled` logits: float32 (h, w * C), labels uint8 (2 * h, 2 * w); see `Doubling`."""
+    rows, line = doubling.rows[band], doubling.lines[band]
+    for i in range(start, stop + 1):
+        if i < labels.shape[0]:
+            _double(logits[i // 2], logits[_other(i, logits.shape[0])], line, rows[i % 2])
+            _label_pixels(rows[i % 2], MARGIN, labels[i])
+        if i > start:
+            below = min(i, labels.shape[0] - 1)
+            _mask_pixels(band, i - 1, rows[(i - 1) % 2], rows[below % 2], labels, down, across, scratch, mask)
+
+
+def mask_doubled_bf16(band, start, stop, logits, labels, down, across, scratch, doubling, mask):
+    """`mask_doubled` of bfloat16 logits, uint16 (h, w * C): two rows at a time are float32."""
+    rows = doubling.rows[band]
+    doubling.held[band, 0] = doubling.held[band, 1] = -1
+    for i in range(start, stop + 1):
+        if i < labels.shape[0]:
+            _double_bf16(band, i, logits, doubling)
+            _label_pixels(rows[i % 2], MARGIN, labels[i])
+        if i > start:
+            below = min(i, labels.shape[0] - 1)
+            _mask_pixels(band, i - 1, rows[(i - 1) % 2], rows[below % 2], labels, down, across, scratch, mask)
+
+
+def _double_bf16(band, y, logits, doubling):
+    near, other = y // 2, _other(y, logits.shape[0])
+    held, wide = doubling.held[band], doubling.wide[band]
+    for i in (near, other):
+        if held[i % 2] != i:
+            _widen(logits[i], doubling.bits[band, i % 2])
+            held[i % 2] = i
+    _double(wide[near % 2], wide[other % 2], doubling.lines[band], doubling.rows[band, y % 2])
 
 
 def _mask_pixels(band, i, upper, under, labels, down, across, scratch, mask):
@@ -363,28 +358,12 @@ def _paint(corners, classes, i, j, down, across, mask):
             mask[y, x] = label
 
 
-def overlay_rows(frame, mask, keep, shades, line, out):
-    """`reference.overlay`: uint8 (H, W * 3) frame, uint8 (H, W) mask -> uint8 (H, W * 3).
-
-    Args:
-        keep, shades: as `reference.overlay_shades` gives them.
-        line: uint16 (W * 3,), the shades of a row, so that the arithmetic runs in vector registers.
-    """
-    for y in range(mask.shape[0]):
-        row, blended = frame[y], out[y]
-        for x in range(mask.shape[1]):
-            k = mask[y, x]
-            line[3 * x], line[3 * x + 1], line[3 * x + 2] = shades[k, 0], shades[k, 1], shades[k, 2]
-        for i in range(line.size):
-            blended[i] = np.uint8((row[i] * keep + line[i]) >> np.uint16(8))
-
-
 # Each after those that it calls.
 LOOPS = (
-    _across, _between, resize_rows, _floor, _largest, _label_pixels, label_pixels, _widen, label_pixels_bf16, _second,
-    _doubted, _label_pairs, label_pairs, _ordered, _largest_of_tile, _unpair, label_tiles, _code_cells, _fill_cells,
-    _fill_row, _candidates, _paint, _mask_pixels, mask_pixels, mask_pixels_bf16, _gather, _mask_pairs, mask_pairs,
-    mask_pairs_bf16, overlay_rows,
+    _floor, _largest, _label_pixels, label_pixels, _widen, label_pixels_bf16, _second, _doubted, _label_pairs,
+    label_pairs, _code_cells, _fill_cells, _fill_row, _candidates, _paint, _mask_pixels, mask_pixels, mask_pixels_bf16,
+    _gather, _mask_pairs, mask_pairs, mask_pairs_bf16, _other, _double, double_rows, mask_doubled, _double_bf16,
+    mask_doubled_bf16,
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import openvino
 import pytest
@@ -9,11 +10,13 @@ from torch import nn
 
 from engines import openvino_build
 from engines.build import read_spec
-from engines.openvino_layout import multiply_channels_last, view_windows
+from engines.openvino_layout import leave_doubling, multiply_channels_last, view_windows
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
-from runtime.backends.openvino import DEVICE, compile_options, core
+from runtime import reference
+from runtime.backends.openvino import DEVICE, OpenVinoBackend, compile_options, core
 from runtime.backends.openvino_layers import frame_layers
+from runtime.doubling import HALVED, doubled
 from tests.helpers.openvino_models import HEIGHT, WIDTH, compiled, on_frame, result, values
 
 
@@ -139,3 +142,64 @@ def test_other_products_stay_as_they_are(other):
     names = [node.get_friendly_name() for node in model.get_ordered_ops()]
     multiply_channels_last(model)
     assert [node.get_friendly_name() for node in model.get_ordered_ops()] == names
+
+
+def ending(how, scales=(2.0, 2.0), after=None, **others):
+    """A convolution whose map is resized, and what comes after; (model, its weights)."""
+    x = opset13.parameter([1, 3, 8, 12], np.float32)
+    rng = np.random.default_rng(0)
+    made = opset13.convolution(x, rng.standard_normal((5, 3, 1, 1)).astype(np.float32), [1, 1], [0, 0], [0, 0], [1, 1])
+    given = {"mode": "linear_onnx", "coordinate_transformation_mode": "half_pixel"} | others
+    sides = [int(side * scale) for side, scale in zip((8, 12), scales, strict=True)]
+    values = np.array(scales, np.float32) if how == "scales" else np.array(sides)
+    made = opset13.interpolate(made, values, shape_calculation_mode=how, axes=np.array([2, 3]), **given)
+    return openvino.Model([after(made) if after else made], [x])
+
+
+@pytest.mark.parametrize("how", ["sizes", "scales"])
+@pytest.mark.parametrize("mode", ["linear", "linear_onnx"])
+def test_logits_leave_before_they_are_doubled(how, mode):
+    model = ending(how, mode=mode)
+    expected = result(model)
+    assert leave_doubling(model)
+    assert np.allclose(doubled(result(model)[0]), expected[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: ending("sizes", (4.0, 4.0)),
+        lambda: ending("sizes", (2.0, 1.0)),
+        lambda: ending("scales", (2.05, 2.0)),
+        lambda: ending("sizes", mode="cubic"),
+        lambda: ending("sizes", mode="nearest"),
+        lambda: ending("sizes", coordinate_transformation_mode="align_corners"),
+        lambda: ending("sizes", coordinate_transformation_mode="asymmetric"),
+        lambda: ending("sizes", antialias=True, mode="linear"),
+        lambda: ending("sizes", after=opset13.relu),
+    ],
+)
+def test_logits_that_end_otherwise_stay_as_they_are(model):
+    model = model()
+    expected = result(model)
+    assert not leave_doubling(model)
+    assert np.array_equal(result(model), expected)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_engine_gives_the_doubled_logits_and_masks_of_them(shipped, precision, monkeypatch):
+    onnx = shipped("icnet", precision).read_bytes()
+    spec, found = read_spec(onnx), []
+    frame = np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8)
+    frame = cv2.resize(frame[::10, ::10], (90, 50))
+    for leaves in (leave_doubling, lambda model: False):
+        monkeypatch.setattr(openvino_build, "leave_doubling", leaves)
+        engine = core().import_model(
+            io.BytesIO(openvino_build.build(onnx, spec, precision, "openvino").engine), DEVICE, compile_options("f32")
+        )
+        with OpenVinoBackend(engine, spec) as backend:
+            assert (HALVED in engine.output(0).get_names()) == (leaves is leave_doubling)
+            assert np.array_equal(backend.segment(frame), reference.segment(backend.logits(frame), spec, (50, 90)))
+            found.append(backend.logits(frame))
+    assert found[0].shape == found[1].shape
+    assert np.abs(found[0] - found[1]).max() <= 0.02 * np.abs(found[1]).max()

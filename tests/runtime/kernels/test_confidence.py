@@ -96,7 +96,7 @@ def test_bands_meet_without_a_seam_and_bfloat16_is_its_values(size, bands, monke
 
 
 def test_without_compiled_loops_the_definition_does_the_work(monkeypatch):
-    monkeypatch.setattr(cpu, "compiled_loops", lambda: None)
+    monkeypatch.setattr(cpu, "_loops", lambda name: None)
     logits = logits_with_ties(5, 6, 7)
     np.testing.assert_array_equal(by_loops(logits, (20, 30), tiny_spec()), reference.confidence(logits, 20, 30))
 
@@ -128,7 +128,7 @@ def test_where_its_loops_alone_do_not_load_the_confidence_is_the_reference_s_and
         raise ImportError("broken")
 
     monkeypatch.setattr(confidence, "compile_loops", fails)
-    monkeypatch.setattr(cpu, "_compiled_confidence", functools.cache(cpu._compiled_confidence.__wrapped__))
+    monkeypatch.setattr(cpu, "_compiled", functools.cache(cpu._compiled.__wrapped__))
     logits = logits_with_ties(11, 8, 16)
     for _ in range(2):
         np.testing.assert_array_equal(by_loops(logits, (30, 50), tiny_spec()), reference.confidence(logits, 30, 50))

@@ -137,13 +137,14 @@ def test_a_mask_is_the_callers_to_keep():
 
 
 @pytest.mark.parametrize("size", [(128, 256), (300, 600)], ids=["labels alone", "upsampled"])
-@pytest.mark.parametrize("kind", ["float32", "float32 in blocks", "bfloat16 in blocks"])
+@pytest.mark.parametrize("kind", ["float32", "float32 in blocks", "bfloat16 in blocks", "bfloat16 halved"])
 def test_after_the_first_frame_only_the_mask_is_allocated(kind, size):
     import tracemalloc
 
     block = 2 if "blocks" in kind else 1
     spec: ModelSpec = tiny_spec(height=256, width=512, block=block)
-    resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
+    halved = "halved" in kind and size != (128, 256)  # labels alone are made of all doubled logits
+    resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec, halved=halved)
     frame = np.zeros((*size, 3), np.uint8)
     logits = channels_last(logits_with_ties(11, 128 // block, 256 // block, block))
     logits = bfloat16(logits) if "bfloat16" in kind else logits
@@ -158,7 +159,7 @@ def test_after_the_first_frame_only_the_mask_is_allocated(kind, size):
 
 
 def test_overlays_are_compiled(monkeypatch):
-    loops, called = cpu.compiled_loops(), []
+    loops, called = cpu._loops("frame_loops"), []
     monkeypatch.setattr(loops, "overlay_rows", lambda *given: called.append(given))
     cpu.overlay(np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8), np.zeros((256, 3), np.uint8), 0.5)
     assert len(called) == 1
@@ -218,7 +219,7 @@ def test_frames_with_a_border_and_their_masks_are_the_references(size, network, 
 def test_what_is_loaded_at_the_opening_is_all_that_a_frame_and_its_mask_need(block, stride):
     made = """
 import numpy as np, sys
-from runtime.kernels import cpu, loops
+from runtime.kernels import cpu, frame_loops, loops, tile_loops
 from runtime.kernels.native import Loop
 from tests.helpers.graphs import tiny_spec
 import dataclasses
@@ -227,12 +228,15 @@ size = 4 * stride * block
 spec = dataclasses.replace(tiny_spec(block=block), output_stride=stride)
 spec = dataclasses.replace(spec, preprocess=dataclasses.replace(spec.preprocess, height=size, width=2 * size))
 cpu.load_loops(spec)
-count = lambda: sum(len(loop.loaded) for loop in vars(loops).values() if isinstance(loop, Loop))
+every = [loop for module in (frame_loops, loops, tile_loops) for loop in vars(module).values()]
+count = lambda: sum(len(loop.loaded) for loop in every if isinstance(loop, Loop))
 before = count()
 cpu.FrameResizer(spec.preprocess).resize(np.zeros((30, 50, 3), np.uint8))
 for kind in (np.float32, np.uint16):
     for height, width in ((size, 2 * size), (30, 50)):
-        cpu.Segmenter(spec).segment(np.zeros((4, 8, len(spec.classes) * block**2), kind), height, width)
+        for halved in (False, True)[: 3 - block]:
+            logits = np.zeros((4, 8, len(spec.classes) * block**2), kind)
+            cpu.Segmenter(spec, halved=halved).segment(logits, height, width)
 assert before and count() == before, (before, count())
 """
     subprocess.run([sys.executable, "-c", made, str(block), str(stride)], check=True)
