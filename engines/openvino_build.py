@@ -8,6 +8,7 @@ import openvino
 from openvino.preprocess import PrePostProcessor
 
 from engines.built import Built
+from engines.openvino_borders import paste_borders
 from engines.openvino_colours import read_rgb
 from engines.openvino_frame import lanes_of, quantize_frame, read_in_blocks, take_off_means
 from engines.openvino_half import LEAST_GAIN, gain_of_fp32
@@ -158,6 +159,7 @@ def lowered_model(
         take_off_means(shifted)
     view_windows(model)
     multiply_channels_last(model)
+    paste_borders(model)
     return model
 
 
