@@ -103,10 +103,11 @@ def _paste(node: Any, joined: _Joined) -> None:
     ranges = {_range(quantize) for of in joined.quantizers for quantize in of}
     if not ranges:
         replace(node, opset13.transpose(_pasted(joined, lambda value: value), np.array(CHANNELS_FIRST)))
-        return
-    if len(ranges) > 1 or None in ranges or not all(joined.quantizers):
-        return
-    ((low, high),) = ranges
+    elif len(ranges) == 1 and all(joined.quantizers) and (ends := ranges.pop()):
+        _paste_codes(node, joined, *ends)
+
+
+def _paste_codes(node: Any, joined: _Joined, low: float, high: float) -> None:
     step = (high - low) / BYTE
     codes = [codes for codes in (SIGNED, UNSIGNED) if np.allclose((low / step, high / step), codes[:2], atol=1e-3)]
     if not codes:
