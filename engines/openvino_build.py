@@ -15,6 +15,7 @@ from engines.openvino_half import LEAST_GAIN, gain_of_fp32
 from engines.openvino_kernels import with_fastest_kernels
 from engines.openvino_layout import leave_doubling, multiply_channels_last, view_windows, write_bf16
 from engines.openvino_pairs import drop_relus, fuse_sums, merge_pairs
+from engines.openvino_spread import spread_rows
 from engines.openvino_sums import hold_codes, hold_weights, sums_saturate
 from engines.openvino_turns import share_of_time
 from runtime.backends.openvino import (
@@ -160,6 +161,8 @@ def lowered_model(
     view_windows(model)
     multiply_channels_last(model)
     paste_borders(model)
+    if precision == "int8":  # of 16 bits the halves of a convolution take as much longer as the pass takes
+        spread_rows(model)
     return model
 
 
