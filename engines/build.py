@@ -38,6 +38,8 @@ from runtime.signature import check_key, sign_engine, signature_path
 from runtime.spec import (
     ANY,
     BACKENDS,
+    HALVED_VERSION,
+    MANIFEST_VERSION,
     PRECISIONS,
     UNPROVEN,
     BackendName,
@@ -121,7 +123,8 @@ def engine_name(graph: Path, onnx: bytes, precision: Precision, backend: Backend
             "backend": backend,
             "target": [getattr(target, name) for name in Target.__slots__],
             "code": sources_sha256(
-                Path(__file__).parent, *(RUNTIME / name for name in ("spec.py", "reference.py", "backends"))
+                Path(__file__).parent,
+                *(RUNTIME / name for name in ("spec.py", "reference.py", "doubling.py", "backends")),
             ),
         }
     )
@@ -210,6 +213,7 @@ def write_built(
         engine_sha256=hashlib.sha256(built.engine).hexdigest(),
         created=datetime.now(timezone.utc).isoformat(),
         proof=proof,
+        version=HALVED_VERSION if built.halved else MANIFEST_VERSION,
     )
     keep_layers(path, built.layers, manifest.engine_sha256)
     write_engine(path, built.engine, manifest)

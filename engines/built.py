@@ -13,9 +13,11 @@ class Built(NamedTuple):
     For example `{"fp16": 58}`; the types are those of `runtime.spec.Precision` and whatever else a backend runs.
     `types_from` says by what they are known.
     `layers` is what the builder told of every layer, where the engine itself does not tell it everywhere.
+    `halved`: its logits are still to be doubled, as `runtime.doubling` says.
     """
 
     engine: bytes
     executed: dict[str, int]
     types_from: str = "the engine"
     layers: tuple[Layer, ...] = ()
+    halved: bool = False

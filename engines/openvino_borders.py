@@ -3,7 +3,7 @@
 `export` leaves the middle of an upsampled map to a convolution before the upsampling, which is a quarter of the work,
 and the borders to small convolutions of their own. The pieces are joined in three passes over the map: the middle is
 cut out, and joined across and down. Written over the map's own borders they cost next to nothing, as the plugin does
-that in place where nothing else reads the map. Every value stays what it was.
+that in place where nothing else reads the map. Float values stay what they were, codes the same codes.
 
 Source: `ScatterUpdate::initSupportedPrimitiveDescriptors` in OpenVINO's
 intel_cpu/src/nodes/scatter_update.cpp.
@@ -81,7 +81,7 @@ def _three(node: Any, axis: int) -> list[list[Any]] | None:
 def _source(value: Any) -> list[Any]:
     # An output before it was cast and quantized, and the quantizers.
     quantizers = []
-    while (node := value.get_node()).get_type_name() in PASSES:
+    while (node := value.get_node()).get_type_name() in PASSES and node.get_input_element_type(0).is_real():
         if node.get_type_name() == "FakeQuantize":
             quantizers.append(node)
         value = node.input_value(0)
@@ -94,20 +94,23 @@ def _starts(cut: Any) -> Iterator[tuple[int, int]]:
     if len(how) < 4 or not all(map(is_constant, how)):
         yield (-1, 0)
         return
-    starts, _, steps, axes = (values_of(value).astype(int).ravel().tolist() for value in how)
+    starts, steps, axes = (values_of(how[k]).ravel().tolist() for k in (0, 2, 3))
     for axis, start, step in zip(axes, starts, steps, strict=True):
-        yield (axis % 4, start) if step == 1 and start >= 0 else (-1, 0)
+        yield (int(axis) % 4, int(start)) if step == 1 and start >= 0 else (-1, 0)
 
 
 def _paste(node: Any, joined: _Joined) -> None:
     ranges = {_range(quantize) for of in joined.quantizers for quantize in of}
     if not ranges:
-        replace(node, opset13.transpose(_pasted(joined, lambda value: value), np.array(CHANNELS_FIRST)))
+        pasted = _pasted(joined, lambda value: _as(value, kind_of(node).to_string()))
+        replace(node, opset13.transpose(pasted, np.array(CHANNELS_FIRST)))
     elif len(ranges) == 1 and all(joined.quantizers) and (ends := ranges.pop()):
         _paste_codes(node, joined, *ends)
 
 
 def _paste_codes(node: Any, joined: _Joined, low: float, high: float) -> None:
+    if not high > low:
+        return
     step = (high - low) / BYTE
     codes = [codes for codes in (SIGNED, UNSIGNED) if np.allclose((low / step, high / step), codes[:2], atol=1e-3)]
     if not codes:
@@ -136,9 +139,12 @@ def _range(quantize: Any) -> tuple[float, float] | None:
 
 
 def _codes(value: Any, low: float, high: float, first: int, last: int, kind: str) -> Any:
-    source = value if kind_of(value.get_node()).to_string() == "f32" else opset13.convert(value, "f32").output(0)
     ends = [opset13.constant(np.float32(end)).output(0) for end in (low, high, first, last)]
-    return opset13.convert(opset13.fake_quantize(source, *ends, BYTE + 1), kind).output(0)
+    return opset13.convert(opset13.fake_quantize(_as(value, "f32"), *ends, BYTE + 1), kind).output(0)
+
+
+def _as(value: Any, kind: str) -> Any:
+    return value if value.get_element_type().to_string() == kind else opset13.convert(value, kind).output(0)
 
 
 def _pasted(joined: _Joined, form: Any) -> Any:

@@ -68,7 +68,7 @@ def compiled(model: Any, spec: ModelSpec, precision: Precision, *, whole: bool =
         executed = executed_types(read)
     asked = "int8" if precision == "int8" else TYPE_NAMES[wanted]
     refuse_other_precision(spec.name, executed, asked, without_a_kernel(read, asked))
-    return Built(engine, executed)
+    return Built(engine, executed, halved=HALVED in read.output(0).get_names())
 
 
 def fastest_model(

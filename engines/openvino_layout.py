@@ -84,11 +84,15 @@ def leave_doubling(model: Any) -> bool:
     if last.get_type_name() != "Interpolate" or len(last.get_output_partial_shape(0)) != 4:
         return False
     how, source = last.get_attributes(), last.input_value(0)
+    if source.get_partial_shape().is_dynamic or last.get_output_partial_shape(0).is_dynamic:
+        return False
     (*before, height, width), after = source.get_shape(), list(last.get_output_shape(0))
-    if after != [*before, 2 * height, 2 * width] or any(how[key] not in allowed for key, allowed in DOUBLING.items()):
+    if after != [*before, 2 * height, 2 * width] or any(
+        how.get(key) not in allowed for key, allowed in DOUBLING.items()
+    ):
         return False
     scales = last.input_value(2 if last.get_input_size() == 4 else 1)  # opset 4 takes sizes before them
-    if how["shape_calculation_mode"] == "scales" and not (
+    if how.get("shape_calculation_mode") != "sizes" and not (
         is_constant(scales) and set(values_of(scales).tolist()) <= {1, 2}
     ):
         return False

@@ -37,7 +37,9 @@ def _spread(node: Any) -> None:
     order = order.reshape(2, 2, -1) if node.get_attributes()["mode"] == "blocks_first" else (
         order.reshape(-1, 2, 2).transpose(1, 2, 0)
     )  # fmt: skip
-    halves = [_channels(node.input_value(0), of.ravel()) for of in order]
+    halves = [
+        _channels(node.input_value(0), of.ravel(), where) for of, where in zip(order, ("above", "below"), strict=True)
+    ]
     if None in halves:
         return
     rows = [
@@ -48,7 +50,7 @@ def _spread(node: Any) -> None:
     replace(node, opset13.transpose(whole, np.array(CHANNELS_FIRST)))
 
 
-def _channels(source: Any, chosen: np.ndarray) -> Any:
+def _channels(source: Any, chosen: np.ndarray, where: str) -> Any:
     # These channels of what a convolution and passes over its map compute, by themselves; None where it is else.
     node = source.get_node()
     kind = node.get_type_name()
@@ -56,16 +58,18 @@ def _channels(source: Any, chosen: np.ndarray) -> Any:
         return None
     inputs = node.input_values()
     if kind == "Convolution":
-        weights, how = _taken(inputs[1], chosen, 0), node.get_attributes()
+        weights, how = _taken(inputs[1], chosen, -4), node.get_attributes()
         if weights is None:
             return None
         ends = how["strides"], how["pads_begin"], how["pads_end"], how["dilations"], how["auto_pad"]
-        return opset13.convolution(inputs[0], weights, *ends).output(0)
+        made = opset13.convolution(inputs[0], weights, *ends)
+        made.set_friendly_name(f"{node.get_friendly_name()}/{where}")
+        return made.output(0)
     if kind not in ("Convert", "Add", "Relu", "PRelu", "FakeQuantize"):
         return None
-    half = _channels(inputs[0], chosen)
-    axis = 0 if kind == "PRelu" and len(inputs[1].get_partial_shape()) == 1 else CHANNELS
-    others = [_taken(value, chosen, axis) for value in inputs[1:]]
+    half = _channels(inputs[0], chosen, where)
+    is_line = kind == "PRelu" and len(inputs[1].get_partial_shape()) == 1  # of slopes, whatever axis is the last
+    others = [_taken(value, chosen, -1 if is_line else CHANNELS - 4) for value in inputs[1:]]
     if half is None or None in others:
         return None
     if kind == "Convert":
@@ -76,13 +80,17 @@ def _channels(source: Any, chosen: np.ndarray) -> Any:
 
 
 def _taken(source: Any, chosen: np.ndarray, axis: int) -> Any:
-    # Some of a constant that has values for each channel on an axis, in the operators that it is read through.
+    # Some of a constant that has values for each channel on an axis, counted from the last as broadcasting does, in
+    # the operators that it is read through.
     node = source.get_node()
     kind, shape = node.get_type_name(), source.get_partial_shape()
-    if shape.is_dynamic:
+    if shape.is_dynamic or not _is_constants(source):
         return None
-    if len(shape) <= axis or shape[axis].get_length() == 1:
-        return source if _is_constants(source) else None
+    side = shape[len(shape) + axis].get_length() if len(shape) >= -axis else 1
+    if side == 1:
+        return source
+    if side != 2 * chosen.size:
+        return None
     if kind == "Constant":
         values = np.ascontiguousarray(node.data.take(chosen, axis))
         return opset13.constant(values, dtype=kind_of(node)).output(0)

@@ -111,6 +111,8 @@ def _built(
         allow_batches(trt, builder, config, network, spec.batch)
         cache = TimingCache(config, timings) if timings else None
         serialized = builder.build_serialized_network(network, config)
+    if serialized is None and asked.is_set():
+        raise KeyboardInterrupt
     if serialized is None:
         raise NotBuilt(f"{trt.__name__} cannot build {spec.name}: {log_of(trt).first_error()}")
     if cache:

@@ -1,4 +1,4 @@
-"""The one place where what a library raises becomes an error of ours, and where signals wait for one.
+"""The one place where what a library raises becomes an error of ours, and the one that holds signals off it.
 
 Libraries raise types that no list of ours has, and other ones with the next version. What they raise on a file of a
 user's is told in one line; running out of memory is said as that, and never that the file is damaged.
@@ -8,13 +8,14 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from runtime.errors import PipelineError
 
 LONGEST = 300  # characters of a library's message
-ENDS = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))  # not on every system
+ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 OBJECT = re.compile(r" ?<[\w.]+ object at 0x[0-9a-f]+>")  # says nothing to a user, and another thing every time
 
 
@@ -43,33 +44,52 @@ def refusing(kind: type[PipelineError], what: str, hint: str = "", *, line: int 
 
 @contextmanager
 def signals_held() -> Iterator[threading.Event]:
-    """Ctrl-C, SIGTERM and SIGHUP wait until the end of it, where their handlers are called: set once one came.
+    """Ctrl-C, SIGTERM and SIGHUP wait until the end of it: then their handlers are called, as often as they came.
 
     For a library that calls Python back, as TensorRT does to log: an exception of a handler that runs there is lost,
-    and the signal with it. Handlers run in the main thread alone; in another one nothing is held.
+    and the signal with it. Handlers run in the main thread alone; in another one nothing waits.
 
     Yields:
-        what such a callback looks at to end the call early.
+        an event that is set once one came, for a callback of the library that can end its work early.
     """
     came: list[int] = []
     asked = threading.Event()
+    handlers: dict[int, Any] = {}
+    open_ = True
 
-    def hold(number: int, _: FrameType | None) -> None:
+    def hold(number: int, frame: FrameType | None) -> None:
+        if not open_:  # left behind where a handler raised while others were put back
+            handlers[number](number, frame)
+            return
         came.append(number)
         asked.set()
 
-    ours = threading.current_thread() is threading.main_thread()
-    handlers = {number: signal.getsignal(number) for number in ENDS} if ours else {}
-    held = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in held:
-        signal.signal(number, hold)
     try:
+        for number in ENDS if threading.current_thread() is threading.main_thread() else ():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+                with suppress(ValueError):  # where the main thread is not the interpreter's
+                    signal.signal(number, hold)
         yield asked
     finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-        for number in dict.fromkeys(came):
-            held[number](number, None)
+        open_ = False
+        with ExitStack() as ends:  # all of them, although one raises
+            for number in reversed(came):
+                ends.callback(_handle, number)
+            for number, handler in handlers.items():
+                ends.callback(_put_back, number, handler, hold)
+
+
+def _put_back(number: int, handler: Any, hold: Any) -> None:
+    if signal.getsignal(number) is hold:
+        signal.signal(number, handler)
+
+
+def _handle(number: int) -> None:
+    handler = signal.getsignal(number)  # which may be another after the first
+    if callable(handler):
+        handler(number, None)
 
 
 def reason(error: BaseException, line: int = 0) -> str:

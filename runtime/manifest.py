@@ -13,7 +13,7 @@ from runtime.artifacts import ARTIFACTS, sha256_of, write_atomically
 from runtime.commands import ADOPTED, command
 from runtime.errors import EngineError, LibraryError
 from runtime.json_values import TOLD, read_json, told
-from runtime.spec import MANIFEST_VERSION, EngineManifest, ModelSpec, Target, from_json, to_json
+from runtime.spec import MANIFEST_VERSION, READ_VERSIONS, EngineManifest, ModelSpec, Target, from_json, to_json
 from runtime.texts import shown
 from runtime.versions import version_of
 
@@ -97,13 +97,14 @@ def read_manifest(path: str | Path) -> EngineManifest:
         manifest = from_json(EngineManifest, json.dumps(fields))
     except (ValueError, OSError) as error:
         version = fields.get("version") if isinstance(fields, dict) else MANIFEST_VERSION
-        if version != MANIFEST_VERSION:
+        if version not in READ_VERSIONS:
             raise EngineError(
-                f"manifest {beside} is of version {told(version)}, this program reads {MANIFEST_VERSION}; "
+                f"manifest {beside} is of version {told(version)}, this program reads "
+                f"{' and '.join(map(str, READ_VERSIONS))}; "
                 f"build it again: {_build_command()}"
             ) from None
         raise EngineError(f"manifest {beside} is not readable ({error}); build it again: {_build_command()}") from None
-    if checksum != _checksum(manifest) or manifest.version != MANIFEST_VERSION:
+    if checksum != _checksum(manifest) or manifest.version not in READ_VERSIONS:
         raise EngineError(f"manifest {beside} is edited or of another version. Rebuild it: {rebuild_command(manifest)}")
     return manifest
 

@@ -25,6 +25,9 @@ MOST_BLOCK = 16
 MOST_CLASSES = 255  # ids are bytes, and 255 is no class
 ANY = "any"  # the device of an engine that fits every machine
 MANIFEST_VERSION = 3  # of the manifest's fields and their meaning
+# The same, of an engine whose logits `runtime.doubling` doubles: programs of before refuse it by that.
+HALVED_VERSION = 4
+READ_VERSIONS = (MANIFEST_VERSION, HALVED_VERSION)
 
 T = TypeVar("T")
 # Of a field that came later: not written where it has its default, so that files of before are read, and their

@@ -66,7 +66,8 @@ class Engine {
         : manifest_(read_manifest(path, "openvino")),
           resizer_(manifest_.preprocess, rows_at_once(threads)),
           segmenter_(manifest_.preprocess, int(manifest_.classes.size()), manifest_.block, manifest_.upsample,
-                     rows_at_once(threads)) {
+                     rows_at_once(threads)),
+          threads_(threads) {
         const std::string build = ov::get_openvino_version().buildNumber;
         refuse_other_target(path.filename().string(), manifest_, this_cpu(build.substr(0, build.find('-'))));
         refuse_batches(path.filename().string(), manifest_);
@@ -74,6 +75,7 @@ class Engine {
         compiled_ = core_.import_model(bytes, "CPU", options(threads));
         if (executed_types(compiled_) != manifest_.executed)
             throw Refused("the engine runs in other types than its manifest says; build it again");
+        halved_ = compiled_.output().get_names().count("logits.halved") > 0;  // runtime/doubling.py
         request_ = compiled_.create_infer_request();
     }
 
@@ -88,11 +90,11 @@ class Engine {
         if (shape.size() == 4 && shape[0] == 1) shape.erase(shape.begin());
         if (shape.size() != 3 || shape[2] != manifest_.classes.size() * manifest_.block * manifest_.block)
             throw Refused("the engine's logits have another shape than its manifest says; build it again");
-        const int h = int(shape[0]), w = int(shape[1]);
+        const int h = int(shape[0]), w = int(shape[1]), channels = int(shape[2]);
         if (logits.get_element_type() == ov::element::f32)
-            segmenter_.segment(logits.data<const float>(), h, w, height, width, mask);
+            from_logits(logits.data<const float>(), h, w, channels, height, width, mask);
         else if (logits.get_element_type() == ov::element::bf16)
-            segmenter_.segment(static_cast<const BFloat16*>(logits.data()), h, w, height, width, mask);
+            from_logits(static_cast<const BFloat16*>(logits.data()), h, w, channels, height, width, mask);
         else
             throw Refused("the engine's logits are " + logits.get_element_type().to_string() +
                           ", expected f32 or bf16");
@@ -101,6 +103,14 @@ class Engine {
     const std::vector<std::string>& classes() const { return manifest_.classes; }
 
   private:
+    template <typename T>
+    void from_logits(const T* logits, int h, int w, int channels, int height, int width, uint8_t* mask) {
+        if (!halved_) return segmenter_.segment(logits, h, w, height, width, mask);
+        doubled_.resize(4 * size_t(h) * w * channels);
+        double_logits(logits, h, w, channels, rows_at_once(threads_), doubled_.data());
+        segmenter_.segment(doubled_.data(), 2 * h, 2 * w, height, width, mask);
+    }
+
     static int rows_at_once(int threads) { return threads ? threads : tbb::this_task_arena::max_concurrency(); }
 
     // The plugin's options, which an exported engine forgets: runtime.backends.openvino.compile_options.
@@ -117,6 +127,9 @@ class Engine {
     Manifest manifest_;
     Resizer resizer_;
     Segmenter segmenter_;
+    int threads_;
+    bool halved_ = false;
+    std::vector<float> doubled_;  // logits, where the engine leaves that to be done
     ov::Core core_;
     ov::CompiledModel compiled_;
     ov::InferRequest request_;

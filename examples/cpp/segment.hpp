@@ -50,6 +50,26 @@ void in_bands(int threads, int rows, Loop loop) {
     tbb::parallel_for(0, bands, [&](int band) { loop(edge(band), edge(band + 1)); });
 }
 
+// Twice as many logits each way, as runtime/doubling.py: T (rows, columns, channels) -> float (2 * rows, 2 * columns,
+// channels).
+template <typename T>
+void double_logits(const T* logits, int rows, int columns, int channels, int threads, float* doubled) {
+    const auto other = [](int i, int size) { return i % 2 ? std::min(i / 2 + 1, size - 1) : std::max(i / 2 - 1, 0); };
+    const size_t row = size_t(columns) * channels;
+    in_bands(threads, 2 * rows, [&](int start, int stop) {
+        std::vector<float> line(row);
+        for (int y = start; y < stop; ++y) {
+            const T *near = logits + y / 2 * row, *far = logits + other(y, rows) * row;
+            for (size_t i = 0; i < row; ++i) line[i] = to_float(near[i]) * 0.75f + to_float(far[i]) * 0.25f;
+            float* out = doubled + 2 * size_t(y) * row;
+            for (int x = 0; x < 2 * columns; ++x) {
+                const float *left = &line[size_t(x / 2) * channels], *right = &line[size_t(other(x, columns)) * channels];
+                for (int c = 0; c < channels; ++c) *out++ = left[c] * 0.75f + right[c] * 0.25f;
+            }
+        }
+    });
+}
+
 // Frames to a network's size, as reference.fit_frame; what one frame size needs is kept until another comes.
 class Resizer {
   public:

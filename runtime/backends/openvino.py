@@ -22,7 +22,7 @@ from runtime.kernels.cpu import FrameResizer, Segmenter, load_loops, overlay
 from runtime.libraries import refusing
 from runtime.manifest import installed_version, this_system
 from runtime.signal_stack import own_signal_stack
-from runtime.spec import BackendName, EngineManifest, Fit, ModelSpec, Precision, Target
+from runtime.spec import HALVED_VERSION, BackendName, EngineManifest, Fit, ModelSpec, Precision, Target
 from runtime.threads import bound, count
 
 DEVICE, CONVERTER = "CPU", "openvino.tools.ovc"
@@ -176,7 +176,7 @@ def open_lanes(engine: bytes, manifest: EngineManifest, lanes: int, *, lone: boo
     """
     whole = lone and lanes > 1 and count() > 1
     with ThreadPoolExecutor(2) as beside:
-        loaded = beside.submit(load_loops, manifest.spec)
+        loaded = beside.submit(load_loops, manifest.spec, halved=manifest.version == HALVED_VERSION)
         second = beside.submit(copy_context().run, compiled_engine, engine, manifest) if whole else None
         compiled = compiled_engine(engine, manifest, lanes)
         loaded.result()
@@ -221,6 +221,12 @@ class OpenVinoBackend(InGroups, PlainBuffers, ClosedOnExit):
         with self._guard:
             values = self._segmenter.doubled(self._infer([frame])[0])
             return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
+
+    def postprocessing(self, frame: np.ndarray) -> Callable[[], np.ndarray]:
+        """What makes the mask of one frame's logits, by itself, to be timed."""
+        with self._guard:
+            logits = self._infer([frame])[0].copy()
+        return lambda: self._segmenter.segment(logits, *frame.shape[:2])
 
     def refit(self, fit: Fit) -> None:
         """The engine knows nothing of a frame's shape, its tables do; see `runtime.backend.Backend`."""

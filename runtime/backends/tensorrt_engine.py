@@ -106,9 +106,12 @@ class Engine:
         if not self._manifest.spec.batch_free or frames == self._frames:
             return False
         context = self._context
-        if context.active_optimization_profile != 0 and not context.set_optimization_profile_async(0, stream):
+        with signals_held():
+            is_first = context.active_optimization_profile == 0 or context.set_optimization_profile_async(0, stream)
+            is_taken = is_first and context.set_input_shape(self._input_name, (frames, *self._input_dims[1:]))
+        if not is_first:
             raise self._refusal("gives no profile to")
-        if not context.set_input_shape(self._input_name, (frames, *self._input_dims[1:])):
+        if not is_taken:
             raise self._refusal(f"takes no {frames} frames for")
         self._frames, self._fresh = frames, True
         return True

@@ -25,10 +25,10 @@ from runtime.threads import count
 
 LOADED = 4  # logits a side, of the frame that loads the loops
 WORK = {
-    "loops": "pre- and post-processing run",
-    "frame_loops": "frames are resized and blended",
-    "tile_loops": "masks are made",
-    "confidence": "confidences are computed",
+    "loops": "pre- and post-processing run in NumPy, slowly",
+    "frame_loops": "frames are resized and blended in NumPy, slowly",
+    "tile_loops": "logits in blocks are labelled as float32, more slowly",
+    "confidence": "confidences are computed in NumPy, slowly",
 }
 _ONCE = threading.Lock()
 hold(_ONCE)
@@ -230,8 +230,10 @@ class Segmenter:
             in_bands(self._threads, len(values), loops.label_pairs if pairs else loops.label_pixels, values, mask)
 
 
-def load_loops(spec: ModelSpec) -> None:
+def load_loops(spec: ModelSpec, *, halved: bool = False) -> None:
     """Read from disk the machine code that a frame of another size and its mask need, as the first frame would.
+
+    `halved` is as `Segmenter` takes it.
 
     It takes about as long as an engine's compilation, which leaves Python alone: done beside it, it costs nothing.
     """
@@ -244,9 +246,7 @@ def load_loops(spec: ModelSpec) -> None:
     # Logits may come as bfloat16's bits, which have loops of their own.
     for kind in (np.float32, np.uint16) if spec.block <= 2 else (np.float32,):
         for pixels in (side, side + 1):  # of the network's own size, and of another
-            Segmenter(small).segment(np.zeros(shape, kind), pixels, pixels)
-            if spec.block == 1:
-                Segmenter(small, halved=True).segment(np.zeros(shape, kind), 2 * pixels, 2 * pixels)
+            Segmenter(small, halved=halved).segment(np.zeros(shape, kind), pixels, pixels)
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
@@ -308,6 +308,6 @@ def _compiled(name: str) -> ModuleType | None:
     try:
         module.compile_loops()
     except ImportError as error:
-        say(f"numba does not load ({error}): {WORK[name]} in NumPy, slowly")
+        say(f"numba does not load ({error}): {WORK[name]}")
         return None
     return module

@@ -1,4 +1,4 @@
-"""The loops of `runtime.kernels.cpu` for frames, written as `loops` says."""
+"""The loops of `runtime.kernels.cpu` for frames, written as `loops` says; `overlay_rows` has a frame to itself."""
 
 import functools
 

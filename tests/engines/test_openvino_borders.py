@@ -47,6 +47,53 @@ def framed(ends=None, *, piece=lambda source, ends: quantized(source, ends), sta
     return openvino.Model([opset13.relu(opset13.add(whole, maps[5])), opset13.relu(whole)], [x])
 
 
+@pytest.mark.parametrize("codes", [SIGNED, UNSIGNED], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_pasted_is_read_as_it_is_by_an_int8_convolution_and_by_who_else_reads_the_map(codes, first):
+    """Behind it a convolution in INT8; the map that it is pasted over is read elsewhere, too, before or after."""
+
+    def behind(whole):
+        weights = np.random.default_rng(7).integers(-127, 128, (8, 4, 3, 3)).astype(np.int8)
+        scaled = opset13.multiply(opset13.convert(weights, "f32"), np.float32(0.01))
+        return opset13.convolution(whole, scaled, [1, 1], [1, 1], [1, 1], [1, 1])
+
+    x = opset13.parameter([1, 3, HEIGHT, WIDTH], np.float32)
+    rows, columns = (ABOVE, HEIGHT - BELOW), (LEFT, WIDTH - RIGHT)
+    own = quantized(convolved(x), codes)
+    sides = (
+        cut(own, (1, 1 + ABOVE), (0, WIDTH)), cut(own, (HEIGHT - BELOW, HEIGHT), (0, WIDTH)),
+        cut(own, rows, (0, LEFT)), cut(own, rows, (1, 1 + RIGHT)),
+    )  # fmt: skip
+    above, below, left, right = (quantized(side, codes) for side in sides)
+    middle = quantized(opset13.concat([left, cut(own, rows, columns), right], 3), codes)
+    whole = quantized(opset13.concat([above, middle, below], 2), codes)
+    outputs = [behind(whole), opset13.relu(own)]
+    model = openvino.Model(outputs if first else outputs[::-1], [x])
+    expected = result(model)
+    paste_borders(model)
+    assert pastes(model) == 1
+    assert all(np.allclose(*pair, rtol=0, atol=1e-3) for pair in zip(result(model), expected, strict=True))
+
+
+def test_maps_of_other_types_are_cast_first():
+    model = framed(piece=lambda source, _: opset13.convert(opset13.convert(source, "f16"), "f32"))
+    expected = result(model)
+    paste_borders(model)
+    assert pastes(model) == 1
+    assert all(np.allclose(*pair, rtol=0, atol=1e-2) for pair in zip(result(model), expected, strict=True))
+
+
+@pytest.mark.parametrize("piece", [
+    lambda source, _: opset13.convert(opset13.convert(source, "i32"), "f32"),
+    lambda source, _: quantized(source, (0.0, 0.0)),
+], ids=["whole numbers", "no range"])  # fmt: skip
+def test_casts_to_whole_numbers_and_quantizers_of_nothing_stay(piece):
+    model = framed(piece=piece)
+    expected = result(model)
+    paste_borders(model)
+    assert all(np.array_equal(*pair) for pair in zip(result(model), expected, strict=True))
+
+
 def pastes(model):
     return [node.get_type_name() for node in model.get_ops()].count("ScatterNDUpdate")
 

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import cv2
@@ -14,9 +15,14 @@ from engines.openvino_layout import leave_doubling, multiply_channels_last, view
 from export.half import half_from_float
 from export.models.layers import max_pool_2x2, max_unpool_2x2
 from runtime import reference
+from runtime.backend import open_backend
 from runtime.backends.openvino import DEVICE, OpenVinoBackend, compile_options, core
 from runtime.backends.openvino_layers import frame_layers
 from runtime.doubling import HALVED, doubled
+from runtime.manifest import read_manifest
+from runtime.spec import HALVED_VERSION, MANIFEST_VERSION
+from tests.helpers.engines import built_engine
+from tests.helpers.graphs import DOUBLED, tiny_spec
 from tests.helpers.openvino_models import HEIGHT, WIDTH, compiled, on_frame, result, values
 
 
@@ -203,3 +209,17 @@ def test_an_engine_gives_the_doubled_logits_and_masks_of_them(shipped, precision
             found.append(backend.logits(frame))
     assert found[0].shape == found[1].shape
     assert np.abs(found[0] - found[1]).max() <= 0.02 * np.abs(found[1]).max()
+
+
+@pytest.mark.parametrize(("source", "version"), [(DOUBLED, HALVED_VERSION), ("two convolutions", MANIFEST_VERSION)])
+def test_programs_of_before_refuse_an_engine_of_halved_logits_by_its_version(tmp_path, source, version):
+    engine = built_engine(tmp_path, spec=dataclasses.replace(tiny_spec(), source=source))
+    assert read_manifest(engine).version == version
+    frame = np.random.default_rng(0).integers(0, 256, (40, 90, 3), np.uint8)
+    with open_backend(engine) as backend:
+        assert backend.logits(frame).shape[2:] == (8, 16)
+        mask, confidence = backend.confidence(frame)
+        assert np.array_equal(mask, reference.segment(backend.logits(frame), backend.spec, frame.shape))
+        assert np.array_equal(
+            confidence, reference.segment_confidence(backend.logits(frame), backend.spec, frame.shape)
+        )

@@ -38,6 +38,12 @@ PASSES = {
     "PReLU": (bias, lambda x: opset13.prelu(x, SLOPES)),
     "PReLU of one slope": (lambda x: opset13.prelu(x, np.float32([0.25])),),
     "PReLU of a map's shape": (lambda x: opset13.prelu(x, SLOPES.reshape(1, -1, 1, 1)),),
+    "bias of three dimensions": (lambda x: opset13.add(x, values((WIDE, 1, 1), 1)),),
+    "PReLU as torch writes it": (lambda x: opset13.prelu(x, SLOPES.reshape(-1, 1, 1)),),
+    "quantizers for each channel": (
+        lambda x: opset13.fake_quantize(x, *[SLOPES.reshape(1, -1, 1, 1) * 6 + e for e in (-8, 1, -8, 1)], 256),
+    ),
+    "what differs along a column": (lambda x: opset13.add(x, values((1, 5, 1), 1)),),
     "what differs along a row": (lambda x: opset13.add(x, values((1, 1, 1, 7), 1)),),
     "casts": (lambda x: opset13.convert(opset13.convert(x, "f16"), "f32"),),
 }  # fmt: skip

@@ -10,13 +10,15 @@ import pytest
 import runtime
 from runtime.manifest import manifest_path, read_manifest
 from tests.helpers.engines import built_engine, changed
-from tests.helpers.graphs import tiny_spec
+from tests.helpers.graphs import DOUBLED, tiny_spec
 
 pytestmark = pytest.mark.examples
 
 SIZES = ((32, 64), (8, 16), (31, 77), (64, 20), (9, 200), (1, 1))
 CASES = {
     "fp32": ("fp32", tiny_spec()),
+    "doubled logits": ("fp32", dataclasses.replace(tiny_spec(), source=DOUBLED)),
+    "doubled logits in fp16": ("fp16", dataclasses.replace(tiny_spec(), source=DOUBLED)),
     "blocks of fp16": ("fp16", tiny_spec(block=2)),
     "any batch": ("fp32", tiny_spec(batch=4, batch_free=True)),
     "aligned corners": ("fp32", dataclasses.replace(tiny_spec(), upsample="align_corners")),
@@ -85,7 +87,7 @@ DAMAGES = {
     "an edited mean": (lambda e: _edit(e, "10.0", "11.0"), "is edited or of another version"),
     "no JSON": (lambda e: manifest_path(e).write_text("{"), "is not readable"),
     "a list": (lambda e: manifest_path(e).write_text("[]"), "is not readable"),
-    "a version to come": (lambda e: _edit(e, '"version": 3', '"version": 4'), "4 is out of bounds"),
+    "a version to come": (lambda e: _edit(e, '"version": 3', '"version": 5'), "5 is out of bounds"),
     "another backend": (lambda e: changed(e, backend="onnxruntime"), "is of another backend"),
     "other types": (lambda e: changed(e, executed={"int8": 2}), "in other types than its manifest says"),
     "several frames": (lambda e: changed(e, spec=tiny_spec(batch=4)), "4 frames at once"),

@@ -19,6 +19,9 @@ def tiny_spec(
     return ModelSpec(name, preprocess, CAMVID, stride, block, batch, sha256, "two convolutions", batch_free=batch_free)
 
 
+DOUBLED = "two convolutions and a doubling"  # as a spec's source: `tiny_graph` ends so
+
+
 def tiny_graph(spec: ModelSpec | None = None, precision: str = "fp32", *, seed: int = 0) -> bytes:
     """A strongly typed ONNX file with the spec in its metadata and random weights."""
     spec = spec or tiny_spec()
@@ -35,6 +38,10 @@ def tiny_graph(spec: ModelSpec | None = None, precision: str = "fp32", *, seed: 
         helper.make_node("Relu", ["a"], ["b"]),
         helper.make_node("Conv", ["b", "w2"], ["logits"], pads=[1, 1, 1, 1], strides=[stride // 2, stride // 2]),
     ]
+    if spec.source == DOUBLED:  # by its last layer
+        nodes[-1] = helper.make_node("Conv", ["b", "w2"], ["half"], pads=[1, 1, 1, 1], strides=[stride, stride])
+        nodes.append(helper.make_node("Resize", ["half", "", "scales"], ["logits"], mode="linear"))
+        weights["scales"] = np.array([1, 1, 2, 2], np.float32)
     height, width = spec.preprocess.height, spec.preprocess.width
     batch = "batch" if spec.batch_free else spec.batch
     graph = helper.make_graph(

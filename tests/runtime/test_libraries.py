@@ -56,9 +56,44 @@ def test_a_signal_waits_for_the_library_and_its_handler_comes_then(number):
             for _ in range(2):
                 signal.raise_signal(number)
             assert asked.is_set() and seen == []
-        assert seen == [number] and signal.getsignal(number) is ours
+        assert seen == [number, number] and signal.getsignal(number) is ours
     finally:
         signal.signal(number, before)
+
+
+def test_holds_lie_within_each_other_and_every_handler_is_called_although_one_raises(handler_of_ctrl_c):
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append("term"))
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_held() as outer:
+            with signals_held() as inner:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGTERM)
+                assert inner.is_set() and not outer.is_set()
+            assert outer.is_set() and seen == []
+        assert seen == ["term"]
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == [handler_of_ctrl_c, ours]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_that_is_left_behind_is_the_one_of_before(handler_of_ctrl_c):
+    with signals_held():
+        left = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, left)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), signals_held() as asked:
+        signal.raise_signal(signal.SIGINT)
+        assert asked.is_set()
+    assert signal.getsignal(signal.SIGINT) is left
+
+
+def test_what_the_library_s_callback_set_meanwhile_stays(handler_of_ctrl_c):
+    with signals_held():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_ctrl_c_comes_before_what_the_library_says_of_it(handler_of_ctrl_c):

@@ -65,9 +65,10 @@ def _calls(backend: Backend, frame: np.ndarray) -> dict[str, Callable[[], object
     smaller = reference.resize_frame(frame, height * 3 // 4, width * 3 // 4)
     last = _as_from_engine(np.ascontiguousarray(logits[0].transpose(1, 2, 0)), spec.block)
     resizer, segmenter = cpu.FrameResizer(spec.preprocess), cpu.Segmenter(spec)
+    own = getattr(backend, "postprocessing", None)  # of logits as they leave the engine, where it is known how
     return {
         "resize": lambda: resizer.resize(smaller),
-        "upsample and argmax": lambda: segmenter.segment(last, height, width),
+        "upsample and argmax": own(frame) if own else lambda: segmenter.segment(last, height, width),
         "overlay": lambda: cpu.overlay(frame, mask, colors, ALPHA),
         "resize, NumPy": lambda: reference.resize_frame(smaller, *network),
         "upsample and argmax, NumPy": lambda: reference.segment(logits, spec, (height, width)),
