@@ -179,7 +179,7 @@ def test_an_engine_of_an_older_program_is_refused_in_one_line(graph, tmp_path):
     fields = json.loads(manifest_path(engine).read_text())
     del fields["proof"]
     manifest_path(engine).write_text(json.dumps(fields | {"version": 1}))
-    with pytest.raises(EngineError, match=r"is of version 1, this program reads 3; build it again: make engine"):
+    with pytest.raises(EngineError, match=r"is of version 1, this program reads 3 and 4; build it again: make engine"):
         read_manifest(engine)
 
 
