@@ -3,7 +3,8 @@
 `export` leaves the middle of an upsampled map to a convolution before the upsampling, which is a quarter of the work,
 and the borders to small convolutions of their own. The pieces are joined in three passes over the map: the middle is
 cut out, and joined across and down. Written over the map's own borders they cost next to nothing, as the plugin does
-that in place where nothing else reads the map. Float values stay what they were, codes the same codes.
+that in place where nothing else reads the map. Codes stay the same codes and float values what they were, but that
+casts to fewer bits and back, on the way to where they were joined, are left out.
 
 Source: `ScatterUpdate::initSupportedPrimitiveDescriptors` in OpenVINO's
 intel_cpu/src/nodes/scatter_update.cpp.
@@ -13,9 +14,18 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from openvino import opset13
+from openvino import Type, opset13
 
-from engines.openvino_nodes import CHANNELS_FIRST, CHANNELS_LAST, is_constant, kind_of, replace, reshape, values_of
+from engines.openvino_nodes import (
+    CHANNELS_FIRST,
+    CHANNELS_LAST,
+    as_type,
+    is_constant,
+    kind_of,
+    replace,
+    reshape,
+    values_of,
+)
 from engines.openvino_sums import BYTE, readers
 
 DOWN, ACROSS = 2, 3  # axes of a map (N, C, H, W)
@@ -102,7 +112,7 @@ def _starts(cut: Any) -> Iterator[tuple[int, int]]:
 def _paste(node: Any, joined: _Joined) -> None:
     ranges = {_range(quantize) for of in joined.quantizers for quantize in of}
     if not ranges:
-        pasted = _pasted(joined, lambda value: _as(value, kind_of(node).to_string()))
+        pasted = _pasted(joined, lambda value: as_type(value, kind_of(node)))
         replace(node, opset13.transpose(pasted, np.array(CHANNELS_FIRST)))
     elif len(ranges) == 1 and all(joined.quantizers) and (ends := ranges.pop()):
         _paste_codes(node, joined, *ends)
@@ -125,8 +135,7 @@ def _paste_codes(node: Any, joined: _Joined, low: float, high: float) -> None:
         or (after[0].get_type_name() == "FakeQuantize" and _range(after[0]) == (low, high))
     ):
         end = after[0]
-    kind = kind_of(end)
-    replace(end, turned if kind == kind_of(turned) else opset13.convert(turned, kind.to_string()))
+    replace(end, as_type(turned.output(0), kind_of(end)).get_node())
 
 
 def _range(quantize: Any) -> tuple[float, float] | None:
@@ -140,11 +149,7 @@ def _range(quantize: Any) -> tuple[float, float] | None:
 
 def _codes(value: Any, low: float, high: float, first: int, last: int, kind: str) -> Any:
     ends = [opset13.constant(np.float32(end)).output(0) for end in (low, high, first, last)]
-    return opset13.convert(opset13.fake_quantize(_as(value, "f32"), *ends, BYTE + 1), kind).output(0)
-
-
-def _as(value: Any, kind: str) -> Any:
-    return value if value.get_element_type().to_string() == kind else opset13.convert(value, kind).output(0)
+    return opset13.convert(opset13.fake_quantize(as_type(value, Type.f32), *ends, BYTE + 1), kind).output(0)
 
 
 def _pasted(joined: _Joined, form: Any) -> Any:

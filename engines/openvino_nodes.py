@@ -49,6 +49,11 @@ def kind_of(node: Any) -> Any:
     return node.get_output_element_type(0)
 
 
+def as_type(source: Any, kind: Any) -> Any:
+    """A source as an output of an openvino.Type: itself where it has that."""
+    return source if source.get_element_type() == kind else opset13.convert(source, kind.to_string()).output(0)
+
+
 def reshape(source: Any, shape: tuple[int, ...]) -> Any:
     """A source's values as an output of another shape."""
     return opset13.reshape(source, np.array(shape), False).output(0)

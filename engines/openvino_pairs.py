@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from openvino import Type, opset13
 
-from engines.openvino_nodes import is_constant, values_of
+from engines.openvino_nodes import as_type, is_constant, values_of
 from engines.openvino_signs import never_negative, port
 from engines.openvino_sums import BYTE, Pair, readers, signed_pairs
 
@@ -93,7 +93,7 @@ def _merge(pair: Pair, ends: list[Any], *, is_positive: bool) -> None:
     step = float(values_of(ends[0].input_value(1)).reshape(()))
     low, high = 0 if is_positive else -(BYTE // 2) - 1, BYTE // 2
     kind = ends[0].get_output_element_type(0)
-    quantized = _as(_quantize(pair.quantize.input_value(0), low * step, high * step, BYTE + 1), kind)
+    quantized = as_type(_quantize(pair.quantize.input_value(0), low * step, high * step, BYTE + 1), kind)
     for end in ends:
         end.output(0).replace(quantized)
 
@@ -124,7 +124,7 @@ def _leave(add: Any) -> None:
     for index in (0, 1):
         skip = add.input_value(index)
         if _is_convolved(add.input_value(1 - index)) and _is_its_own(skip) and (found := _quantizers(skip)):
-            left = _as(found[0].input_value(0), skip.get_element_type())
+            left = as_type(found[0].input_value(0), skip.get_element_type())
             add.input(index).replace_source_output(left)
 
 
@@ -153,17 +153,13 @@ def _round(add: Any, found: _Residual) -> None:
     source = add.input_value(found.convolved)
     most = RANGES * found.most
     rounded = _quantize(source, -most, most, LEVELS)
-    add.input(found.convolved).replace_source_output(_as(rounded, source.get_element_type()))
+    add.input(found.convolved).replace_source_output(as_type(rounded, source.get_element_type()))
 
 
 def _quantize(source: Any, low: float, high: float, levels: int) -> Any:
     # In float32: of half-precision ends the steps would be others.
     ends = [opset13.constant(np.float32(value)).output(0) for value in (low, high, low, high)]
-    return opset13.fake_quantize(_as(source, Type.f32), *ends, levels).output(0)
-
-
-def _as(source: Any, kind: Any) -> Any:
-    return source if source.get_element_type() == kind else opset13.convert(source, kind.to_string()).output(0)
+    return opset13.fake_quantize(as_type(source, Type.f32), *ends, levels).output(0)
 
 
 def _reach(quantize: Any) -> float:

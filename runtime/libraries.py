@@ -55,10 +55,10 @@ def signals_held() -> Iterator[threading.Event]:
     came: list[int] = []
     asked = threading.Event()
     handlers: dict[int, Any] = {}
-    open_ = True
+    holding = True
 
     def hold(number: int, frame: FrameType | None) -> None:
-        if not open_:  # left behind where a handler raised while others were put back
+        if not holding:  # left behind where a handler raised while others were put back
             handlers[number](number, frame)
             return
         came.append(number)
@@ -73,7 +73,7 @@ def signals_held() -> Iterator[threading.Event]:
                     signal.signal(number, hold)
         yield asked
     finally:
-        open_ = False
+        holding = False
         with ExitStack() as ends:  # all of them, although one raises
             for number in reversed(came):
                 ends.callback(_handle, number)

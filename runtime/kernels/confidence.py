@@ -5,8 +5,6 @@ no corner brings to the second of the classes' smallest corners is never among t
 are interpolated, or a few. Where the largest stays far enough ahead of all others, nothing is.
 """
 
-import functools
-
 import numpy as np
 
 MOST = 255  # of a confidence
@@ -135,15 +133,3 @@ def _step(lead, steps, first):
 
 # Each after those that it calls.
 LOOPS = (_gather, _rivals, _lead, _step, confident_cells, confident_pixels)
-
-
-@functools.cache
-def compile_loops() -> None:
-    """As `loops.compile_loops`.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
-    from runtime.kernels.kept import compile_all
-
-    compile_all(globals(), LOOPS)

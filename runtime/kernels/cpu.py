@@ -304,9 +304,11 @@ def _loops(name: str) -> ModuleType | None:
 
 @cache
 def _compiled(name: str) -> ModuleType | None:
+    from runtime.kernels.kept import compile_all
+
     module = importlib.import_module(f"runtime.kernels.{name}")
     try:
-        module.compile_loops()
+        compile_all(vars(module), module.LOOPS)
     except ImportError as error:
         say(f"numba does not load ({error}): {WORK[name]}")
         return None

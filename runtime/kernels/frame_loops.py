@@ -1,7 +1,5 @@
 """The loops of `runtime.kernels.cpu` for frames, written as `loops` says; `overlay_rows` has a frame to itself."""
 
-import functools
-
 import numpy as np
 
 
@@ -55,15 +53,3 @@ def overlay_rows(frame, mask, keep, shades, line, out):
 
 # Each after those that it calls.
 LOOPS = (_across, _between, resize_rows, overlay_rows)
-
-
-@functools.cache
-def compile_loops() -> None:
-    """As `loops.compile_loops`.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
-    from runtime.kernels.kept import compile_all
-
-    compile_all(globals(), LOOPS)

@@ -1,4 +1,4 @@
-"""The loops of `runtime.kernels.cpu` for masks, as plain Python that numba compiles when `compile_loops` is called.
+"""The loops of `runtime.kernels.cpu` for masks, as plain Python that `runtime.kernels.kept` has numba compile.
 
 Each works on the rows from `start` to `stop`, so that threads share a frame in bands, and writes only its own band's
 scratch memory: none allocates. Float arithmetic is float32 and in the order that
@@ -7,7 +7,6 @@ scratch memory: none allocates. Float arithmetic is float32 and in the order tha
 factor of six over branches.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -365,15 +364,3 @@ LOOPS = (
     _gather, _mask_pairs, mask_pairs, mask_pairs_bf16, _other, _double, double_rows, mask_doubled, _double_bf16,
     mask_doubled_bf16,
 )  # fmt: skip
-
-
-@functools.cache
-def compile_loops() -> None:
-    """Put numba's compiled functions, which `runtime.kernels.kept` keeps on disk, in the place of this module's own.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
-    from runtime.kernels.kept import compile_all
-
-    compile_all(globals(), LOOPS)

@@ -1,7 +1,5 @@
 """The loops of `runtime.kernels.cpu` for masks of as many pixels as logits in blocks of 2, written as `loops` says."""
 
-import functools
-
 import numpy as np
 
 TILE = 64  # logits whose classes lie side by side in a tile: 11 KB of it with 11 classes in blocks of 2
@@ -53,15 +51,3 @@ def _unpair(classes, upper, lower):
 
 # Each after those that it calls.
 LOOPS = (_ordered, _largest_of_tile, _unpair, label_tiles)
-
-
-@functools.cache
-def compile_loops() -> None:
-    """As `loops.compile_loops`.
-
-    Raises:
-        ImportError: numba is not installed.
-    """
-    from runtime.kernels.kept import compile_all
-
-    compile_all(globals(), LOOPS)
