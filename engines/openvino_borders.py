@@ -125,16 +125,20 @@ def _paste_codes(node: Any, joined: _Joined, low: float, high: float) -> None:
     codes = [codes for codes in (SIGNED, UNSIGNED) if np.allclose((low / step, high / step), codes[:2], atol=1e-3)]
     if not codes:
         return
-    pasted = _pasted(joined, lambda value: _codes(value, low, high, *codes[0]))
-    # Values again before they are turned: the plugin then takes the codes into the sum that they are read by.
-    values = opset13.multiply(opset13.convert(pasted, "f32"), np.float32(step))
-    turned = opset13.transpose(values, np.array(CHANNELS_FIRST))
     end = node
     while len(after := readers(end)) == 1 and (
         after[0].get_type_name() == "Convert"
         or (after[0].get_type_name() == "FakeQuantize" and _range(after[0]) == (low, high))
     ):
         end = after[0]
+    # A convolution would read signed codes as they are, for which the plugin halves weights on a CPU without VNNI; of
+    # its own accord it has them unsigned.
+    if codes[0] is SIGNED and any(reader.get_type_name() not in ("Add", "FakeQuantize") for reader in readers(end)):
+        return
+    pasted = _pasted(joined, lambda value: _codes(value, low, high, *codes[0]))
+    # Values again before they are turned: the plugin then takes the codes into the sum that they are read by.
+    values = opset13.multiply(opset13.convert(pasted, "f32"), np.float32(step))
+    turned = opset13.transpose(values, np.array(CHANNELS_FIRST))
     replace(end, as_type(turned.output(0), kind_of(end)).get_node())
 
 

@@ -44,7 +44,7 @@ def framed(ends=None, *, piece=lambda source, ends: quantized(source, ends), sta
     middle = quantized(opset13.concat([left, inside, right], 3), ends)
     whole = quantized(opset13.concat([above, middle, below], 2), ends)
     whole = after(whole) if after else whole
-    return openvino.Model([opset13.relu(opset13.add(whole, maps[5])), opset13.relu(whole)], [x])
+    return openvino.Model([opset13.relu(opset13.add(whole, maps[5])), opset13.abs(opset13.add(whole, maps[4]))], [x])
 
 
 @pytest.mark.parametrize("codes", [SIGNED, UNSIGNED], ids=["signed", "unsigned"])
@@ -71,7 +71,7 @@ def test_what_is_pasted_is_read_as_it_is_by_an_int8_convolution_and_by_who_else_
     model = openvino.Model(outputs if first else outputs[::-1], [x])
     expected = result(model)
     paste_borders(model)
-    assert pastes(model) == 1
+    assert pastes(model) == (codes is UNSIGNED)  # signed ones cost weights their last bit without VNNI
     assert all(np.allclose(*pair, rtol=0, atol=1e-3) for pair in zip(result(model), expected, strict=True))
 
 
